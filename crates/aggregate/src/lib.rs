@@ -1,0 +1,49 @@
+//! Robust aggregation: statistics, a small decision, a combine.
+//!
+//! Every rule runs in three steps over *units*, fixed ranges of coordinates:
+//!
+//! 1. **observe** ([`observe_unit`]): additive statistics of the rows, per unit, summed in one fixed binary tree
+//!    ([`StatisticsTree`]);
+//! 2. **decide** ([`Rule::decide`]): a function of those n x n numbers that sees no coordinate and yields a [`Plan`];
+//! 3. **combine** ([`combine_unit`]): the plan applied per unit.
+//!
+//! Rules that need no statistics skip the first step and read the rows once. The same plan runs on one thread, on all
+//! cores, or out of core from a spool, with the same bits every time: neither the unit size, the number of threads nor
+//! the order in which units finish can be seen in the result.
+//!
+//! ```
+//! use testudo_aggregate::{RuleConfig, aggregate};
+//!
+//! let rule: RuleConfig = toml::from_str("kind = \"trimmed_mean\"\nbyzantine = 1")?;
+//! let rows: [&[f32]; 4] = [&[1.0, 2.0], &[1.0, 4.0], &[3.0, 2.0], &[1e30, -1e30]];
+//! let result = aggregate(rule.rule(), &rows, None, None)?;
+//! assert_eq!(result.output, [2.0, 2.0]);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod element;
+pub mod optimizer;
+pub mod plan;
+pub mod rows;
+pub mod rule;
+pub mod rules;
+pub mod statistics;
+pub mod unit;
+pub mod verdict;
+
+mod aggregate;
+mod kernel;
+mod parameters;
+
+pub use aggregate::{Aggregate, AggregateError, aggregate, combine_unit, observe_unit};
+pub use element::{DecodeError, Element};
+pub use kernel::finite::first_non_finite;
+pub use optimizer::{OptimizerConfig, OptimizerError};
+pub use parameters::ParameterError;
+pub use plan::{Combine, Plan};
+pub use rows::{Rows, RowsError, Weights, WeightsError};
+pub use rule::{Rule, RuleError};
+pub use rules::{RuleConfig, RuleInfo, catalogue};
+pub use statistics::{Distances, Needs, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics};
+pub use unit::{BLOCK, UnitError, Units};
+pub use verdict::{RowReason, Verdict};

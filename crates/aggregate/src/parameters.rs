@@ -1,0 +1,219 @@
+//! Strict reading of a `kind = "…"` table: every wrong key, type and value is refused by name with its fix.
+
+use std::fmt;
+
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
+use thiserror::Error;
+
+/// The keys of one table, taken out one by one; what is left at the end was unknown.
+#[derive(Debug)]
+pub(crate) struct Parameters {
+    section: &'static str,
+    kind: String,
+    entries: Vec<(String, Value)>,
+    asked: Vec<&'static str>,
+}
+
+/// A value as it was written.
+#[derive(Clone, Debug, PartialEq, serde::Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Value {
+    /// true or false.
+    Boolean(bool),
+    /// A whole number.
+    Integer(i64),
+    /// A number with a fraction, or too large for i64.
+    Number(f64),
+    /// A string.
+    Text(String),
+    /// A list or a table: never valid.
+    Other(IgnoredAny),
+}
+
+/// Why a rule or optimiser configuration was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ParameterError {
+    /// No such rule or optimiser.
+    #[error("unknown {section} kind `{kind}`; expected one of {}", known.join(", "))]
+    Kind {
+        /// "rule" or "optimizer".
+        section: &'static str,
+        /// The kind given.
+        kind: String,
+        /// The kinds there are.
+        known: Vec<&'static str>,
+    },
+    /// A key this kind does not take.
+    #[error("{section} {kind}: unknown key `{key}`; {}", takes(known))]
+    Unknown {
+        /// "rule" or "optimizer".
+        section: &'static str,
+        /// The kind.
+        kind: String,
+        /// The key.
+        key: String,
+        /// The keys it takes.
+        known: Vec<&'static str>,
+    },
+    /// A key without a default was left out.
+    #[error("{section} {kind}: `{key}` is missing; set it to {expected}")]
+    Missing {
+        /// "rule" or "optimizer".
+        section: &'static str,
+        /// The kind.
+        kind: String,
+        /// The key.
+        key: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
+    /// A value of the wrong type or out of range.
+    #[error("{section} {kind}: `{key}` is {value}; it must be {expected}")]
+    Invalid {
+        /// "rule" or "optimizer".
+        section: &'static str,
+        /// The kind.
+        kind: String,
+        /// The key.
+        key: &'static str,
+        /// The value as given.
+        value: String,
+        /// What it should be.
+        expected: &'static str,
+    },
+}
+
+impl Parameters {
+    /// Reads a map with a `kind`; `section` names the table in messages.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(section: &'static str, deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(TableVisitor { section })
+    }
+
+    pub(crate) fn new(section: &'static str, kind: &str, entries: Vec<(String, Value)>) -> Self {
+        Self { section, kind: kind.to_owned(), entries, asked: Vec::new() }
+    }
+
+    pub(crate) fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// A whole number of at least 0, if the key is there.
+    pub(crate) fn count(&mut self, key: &'static str, expected: &'static str) -> Result<Option<usize>, ParameterError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Integer(number)) => match usize::try_from(number) {
+                Ok(number) => Ok(Some(number)),
+                Err(_) => Err(self.invalid(key, Value::Integer(number), expected)),
+            },
+            Some(other) => Err(self.invalid(key, other, expected)),
+        }
+    }
+
+    /// A finite number that satisfies `valid`, if the key is there.
+    #[allow(clippy::cast_precision_loss, reason = "whole numbers written for a fraction are small")]
+    pub(crate) fn number(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        valid: fn(f64) -> bool,
+    ) -> Result<Option<f64>, ParameterError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let number = match &value {
+            Value::Integer(number) => *number as f64,
+            Value::Number(number) => *number,
+            _ => return Err(self.invalid(key, value, expected)),
+        };
+        if number.is_finite() && valid(number) { Ok(Some(number)) } else { Err(self.invalid(key, value, expected)) }
+    }
+
+    /// One of the named choices, if the key is there.
+    pub(crate) fn choice<T: Copy>(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>, ParameterError> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let Value::Text(text) = &value else { return Err(self.invalid(key, value, expected)) };
+        match choices.iter().find(|(name, _)| name == text) {
+            Some((_, choice)) => Ok(Some(*choice)),
+            None => Err(self.invalid(key, value, expected)),
+        }
+    }
+
+    pub(crate) fn missing(&self, key: &'static str, expected: &'static str) -> ParameterError {
+        ParameterError::Missing { section: self.section, kind: self.kind.clone(), key, expected }
+    }
+
+    pub(crate) fn unknown_kind(&self, known: Vec<&'static str>) -> ParameterError {
+        ParameterError::Kind { section: self.section, kind: self.kind.clone(), known }
+    }
+
+    /// Refuses whatever was not taken.
+    pub(crate) fn finish(self) -> Result<(), ParameterError> {
+        let Some((key, _)) = self.entries.into_iter().next() else { return Ok(()) };
+        Err(ParameterError::Unknown { section: self.section, kind: self.kind, key, known: self.asked })
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<Value> {
+        self.asked.push(key);
+        let at = self.entries.iter().position(|(name, _)| name == key)?;
+        Some(self.entries.remove(at).1)
+    }
+
+    fn invalid(&self, key: &'static str, value: Value, expected: &'static str) -> ParameterError {
+        ParameterError::Invalid { section: self.section, kind: self.kind.clone(), key, value: value.to_string(), expected }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Boolean(value) => value.fmt(formatter),
+            Self::Integer(value) => value.fmt(formatter),
+            Self::Number(value) => value.fmt(formatter),
+            Self::Text(value) => write!(formatter, "{value:?}"),
+            Self::Other(_) => formatter.write_str("a list or a table"),
+        }
+    }
+}
+
+fn takes(known: &[&str]) -> String {
+    if known.is_empty() { "it takes no keys but kind".to_owned() } else { format!("it takes {}", known.join(", ")) }
+}
+
+struct TableVisitor {
+    section: &'static str,
+}
+
+impl<'de> Visitor<'de> for TableVisitor {
+    type Value = Parameters;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "a {} table with a `kind`", self.section)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Parameters, A::Error> {
+        let mut kind = None;
+        let mut entries: Vec<(String, Value)> = Vec::new();
+        while let Some(key) = map.next_key::<String>()? {
+            let repeated = if key == "kind" { kind.is_some() } else { entries.iter().any(|(name, _)| *name == key) };
+            if repeated {
+                return Err(A::Error::custom(format_args!("{}: `{key}` is given twice", self.section)));
+            }
+            let value = map.next_value::<Value>()?;
+            match (key.as_str(), value) {
+                ("kind", Value::Text(text)) => kind = Some(text),
+                ("kind", other) => {
+                    return Err(A::Error::custom(format_args!("{}: `kind` is {other}; it must be a string", self.section)));
+                }
+                (_, value) => entries.push((key, value)),
+            }
+        }
+        let Some(kind) = kind else {
+            return Err(A::Error::custom(format_args!("{}: `kind` is missing", self.section)));
+        };
+        Ok(Parameters::new(self.section, &kind, entries))
+    }
+}

@@ -1,0 +1,200 @@
+//! The rows of one unit, and their weights.
+
+use thiserror::Error;
+
+use crate::element::Element;
+use crate::unit::BLOCK;
+
+/// n equally long slices: the same unit of every row, in the order of the rows' keys.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a, T> {
+    rows: &'a [&'a [T]],
+    first_coordinate: usize,
+}
+
+impl<'a, T: Element> Rows<'a, T> {
+    /// Views `rows` as the unit that starts at `first_coordinate` of the whole vector.
+    ///
+    /// # Errors
+    ///
+    /// When there is no row or no coordinate, the rows differ in length, or the unit does not start at a block.
+    pub fn new(rows: &'a [&'a [T]], first_coordinate: usize) -> Result<Self, RowsError> {
+        let Some(first) = rows.first() else {
+            return Err(RowsError::NoRows);
+        };
+        if first.is_empty() {
+            return Err(RowsError::NoCoordinates);
+        }
+        if let Some(row) = rows.iter().position(|row| row.len() != first.len()) {
+            return Err(RowsError::Length { row, got: rows[row].len(), expected: first.len() });
+        }
+        if !first_coordinate.is_multiple_of(BLOCK) {
+            return Err(RowsError::Alignment { first_coordinate });
+        }
+        Ok(Self { rows, first_coordinate })
+    }
+
+    /// Number of rows, at least one.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// Coordinates of this unit, at least one.
+    #[must_use]
+    pub fn unit_len(&self) -> usize {
+        self.rows[0].len()
+    }
+
+    /// Where this unit starts in the whole vector.
+    #[must_use]
+    pub fn first_coordinate(&self) -> usize {
+        self.first_coordinate
+    }
+
+    /// The slices themselves.
+    #[must_use]
+    pub fn slices(&self) -> &'a [&'a [T]] {
+        self.rows
+    }
+}
+
+/// Why slices are not the rows of a unit, or not rows a rule may see.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum RowsError {
+    /// There is nothing to aggregate.
+    #[error("there are no rows; at least one is needed")]
+    NoRows,
+    /// The rows are empty.
+    #[error("the rows have no coordinates; at least one is needed")]
+    NoCoordinates,
+    /// A row is longer or shorter than the first.
+    #[error("row {row} has {got} coordinates, the first row has {expected}; all rows must be equally long")]
+    Length {
+        /// Index of the row.
+        row: usize,
+        /// Its length.
+        got: usize,
+        /// The length of the first row.
+        expected: usize,
+    },
+    /// The unit would not be a subtree of the summation tree.
+    #[error("a unit cannot start at coordinate {first_coordinate}; units start at multiples of {BLOCK}")]
+    Alignment {
+        /// The refused start.
+        first_coordinate: usize,
+    },
+    /// Rules refuse rows with NaN or infinite coordinates: reject the row before aggregating.
+    #[error("row {row} is not finite at coordinate {coordinate}; reject the row before aggregating")]
+    NonFinite {
+        /// Index of the row.
+        row: usize,
+        /// Coordinate in the whole vector.
+        coordinate: usize,
+    },
+}
+
+/// One non-negative weight per row, scaled so that the largest is one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Weights(Vec<f64>);
+
+impl Weights {
+    /// Equal weights for `rows` rows.
+    ///
+    /// # Errors
+    ///
+    /// When there is no row.
+    pub fn equal(rows: usize) -> Result<Self, WeightsError> {
+        if rows == 0 {
+            return Err(WeightsError::Empty);
+        }
+        Ok(Self(vec![1.0; rows]))
+    }
+
+    /// Checks `weights` and divides them by the largest, so that huge weights cannot overflow a sum.
+    ///
+    /// # Errors
+    ///
+    /// When there is no weight, one is negative, NaN or infinite, or all are zero.
+    pub fn new(weights: &[f64]) -> Result<Self, WeightsError> {
+        if weights.is_empty() {
+            return Err(WeightsError::Empty);
+        }
+        if let Some(row) = weights.iter().position(|weight| !weight.is_finite() || *weight < 0.0) {
+            return Err(WeightsError::Invalid { row, weight: weights[row] });
+        }
+        let largest = weights.iter().copied().fold(0.0, f64::max);
+        if largest == 0.0 {
+            return Err(WeightsError::AllZero);
+        }
+        Ok(Self(weights.iter().map(|weight| weight / largest).collect()))
+    }
+
+    /// The scaled weights in row order.
+    #[must_use]
+    pub fn as_slice(&self) -> &[f64] {
+        &self.0
+    }
+
+    /// Their sum, at least one.
+    #[must_use]
+    pub fn sum(&self) -> f64 {
+        self.0.iter().sum()
+    }
+}
+
+/// Why weights were refused.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum WeightsError {
+    /// There are no rows to weigh.
+    #[error("there are no weights; give one per row")]
+    Empty,
+    /// A weight is negative, NaN or infinite.
+    #[error("the weight of row {row} is {weight}; weights must be finite and at least 0")]
+    Invalid {
+        /// Index of the row.
+        row: usize,
+        /// The refused weight.
+        weight: f64,
+    },
+    /// No row would count.
+    #[error("all weights are 0; at least one must be positive")]
+    AllZero,
+    /// There are more or fewer weights than rows.
+    #[error("{got} weights for {rows} rows; give one per row")]
+    Count {
+        /// Weights given.
+        got: usize,
+        /// Rows given.
+        rows: usize,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_unequal_length_are_refused_by_index() {
+        let rows: [&[f32]; 3] = [&[1.0, 2.0], &[1.0, 2.0], &[1.0]];
+        assert_eq!(Rows::new(&rows, 0).unwrap_err(), RowsError::Length { row: 2, got: 1, expected: 2 });
+        assert_eq!(Rows::<f32>::new(&[], 0).unwrap_err(), RowsError::NoRows);
+        assert_eq!(Rows::<f32>::new(&[&[]], 0).unwrap_err(), RowsError::NoCoordinates);
+        assert_eq!(Rows::new(&rows[..2], 8).unwrap_err(), RowsError::Alignment { first_coordinate: 8 });
+    }
+
+    #[test]
+    fn weights_that_cannot_be_used_are_refused() {
+        assert_eq!(Weights::new(&[]), Err(WeightsError::Empty));
+        assert_eq!(Weights::new(&[1.0, -0.5]), Err(WeightsError::Invalid { row: 1, weight: -0.5 }));
+        assert!(matches!(Weights::new(&[f64::NAN]), Err(WeightsError::Invalid { row: 0, .. })));
+        assert!(matches!(Weights::new(&[1.0, f64::INFINITY]), Err(WeightsError::Invalid { row: 1, .. })));
+        assert_eq!(Weights::new(&[0.0, 0.0]), Err(WeightsError::AllZero));
+    }
+
+    #[test]
+    fn huge_weights_do_not_overflow() {
+        let weights = Weights::new(&[f64::MAX, f64::MAX / 2.0]).unwrap();
+        assert_eq!((weights.as_slice(), weights.sum()), ([1.0, 0.5].as_slice(), 1.5));
+    }
+}

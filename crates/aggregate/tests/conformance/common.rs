@@ -1,0 +1,63 @@
+//! Rows to test with.
+
+use testudo_aggregate::{Aggregate, AggregateError, Element, RuleConfig, aggregate};
+
+/// SplitMix64: a small deterministic generator, so that tests repeat.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in 0..1.
+    pub(crate) fn uniform(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// Roughly normal: the sum of twelve uniforms.
+    pub(crate) fn normal(&mut self) -> f64 {
+        (0..12).map(|_| self.uniform()).sum::<f64>() - 6.0
+    }
+
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+
+    pub(crate) fn rows<T: Element>(&mut self, n: usize, d: usize) -> Vec<Vec<T>> {
+        (0..n).map(|_| (0..d).map(|_| T::from_f64(self.normal())).collect()).collect()
+    }
+
+    pub(crate) fn permutation(&mut self, n: usize) -> Vec<usize> {
+        let mut order: Vec<usize> = (0..n).collect();
+        for at in (1..n).rev() {
+            order.swap(at, self.below(at + 1));
+        }
+        order
+    }
+}
+
+pub(crate) fn run<T: Element>(config: &RuleConfig, rows: &[Vec<T>]) -> Result<Aggregate<T>, AggregateError> {
+    let rows: Vec<&[T]> = rows.iter().map(Vec::as_slice).collect();
+    aggregate(config.rule(), &rows, None, None)
+}
+
+/// Every rule with this *f*, compatibility modes included.
+pub(crate) fn all_rules(byzantine: usize) -> Vec<RuleConfig> {
+    let mut rules: Vec<RuleConfig> = testudo_aggregate::catalogue()
+        .iter()
+        .map(|info| RuleConfig::with_byzantine(info.kind, byzantine).unwrap())
+        .collect();
+    for kind in ["krum", "multi_krum"] {
+        rules.push(rule(&format!("kind = \"{kind}\"\nbyzantine = {byzantine}\nneighbours = \"byzfl\"")));
+    }
+    rules
+}
+
+pub(crate) fn rule(text: &str) -> RuleConfig {
+    toml::from_str(text).unwrap()
+}

@@ -1,0 +1,130 @@
+//! Defects that implementations of these rules are known to have. The number is the row of the design's list.
+
+use testudo_aggregate::{AggregateError, RowsError, RuleConfig, WeightsError, aggregate};
+
+use crate::common::{Random, all_rules, rule, run};
+
+#[test]
+fn defect_1_distances_are_never_negative_and_pick_the_right_row_far_from_the_origin() {
+    let mut random = Random(21);
+    for _ in 0..10 {
+        let base: Vec<f64> = (0..2000).map(|_| random.normal() * 1000.0).collect();
+        let rows: Vec<Vec<f32>> = (0..7).map(|_| base.iter().map(|value| (value + random.normal() * 1e-2) as f32).collect()).collect();
+        let wide: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|value| f64::from(*value)).collect()).collect();
+        let centred: Vec<Vec<f64>> = wide.iter().map(|row| row.iter().zip(&wide[0]).map(|(a, b)| a - b).collect()).collect();
+        let krum = RuleConfig::with_byzantine("krum", 2).unwrap();
+        let (raw, reference) = (run(&krum, &rows).unwrap(), run(&krum, &centred).unwrap());
+        assert_eq!(raw.selected, reference.selected);
+        assert!(raw.scores.unwrap().iter().all(|score| *score > 0.0));
+    }
+}
+
+#[test]
+fn defect_3_claimed_counts_do_not_move_robust_rules_and_bad_counts_are_refused() {
+    let rows: [&[f32]; 5] = [&[1.0], &[1.1], &[0.9], &[1.0], &[100.0]];
+    for kind in ["median", "trimmed_mean", "krum", "multi_krum"] {
+        let config = RuleConfig::with_byzantine(kind, 1).unwrap();
+        let error = aggregate(config.rule(), &rows, Some(&[1.0, 1.0, 1.0, 1.0, 1e15]), None).unwrap_err();
+        assert_eq!(error, AggregateError::WeightsUnused { kind: config.kind() });
+    }
+    let mean = rule("kind = \"mean\"");
+    let refuse = |weights: &[f64]| aggregate(mean.rule(), &rows, Some(weights), None).unwrap_err();
+    assert_eq!(refuse(&[0.0; 5]), WeightsError::AllZero.into());
+    assert_eq!(refuse(&[1.0, -2.0, 1.0, 1.0, 1.0]), WeightsError::Invalid { row: 1, weight: -2.0 }.into());
+    assert!(matches!(refuse(&[f64::NAN, 1.0, 1.0, 1.0, 1.0]), AggregateError::Weights(WeightsError::Invalid { row: 0, .. })));
+    assert_eq!(refuse(&[1.0; 4]), WeightsError::Count { got: 4, rows: 5 }.into());
+}
+
+#[test]
+fn defects_4_and_9_non_finite_rows_are_refused_before_any_choice() {
+    let clean = Random(22).rows::<f32>(9, 5000);
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for (row, coordinate) in [(0, 0), (8, 4999), (4, 4096), (3, 31)] {
+            let mut rows = clean.clone();
+            rows[row][coordinate] = bad;
+            for config in all_rules(2) {
+                let expected = AggregateError::Rows(RowsError::NonFinite { row, coordinate });
+                assert_eq!(run(&config, &rows).unwrap_err(), expected, "{config}");
+            }
+            let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+            let mut weights = [1.0; 9];
+            weights[row] = 0.0;
+            let unweighted = aggregate(rule("kind = \"mean\"").rule(), &views, Some(&weights), None);
+            assert_eq!(unweighted.unwrap_err(), RowsError::NonFinite { row, coordinate }.into());
+        }
+    }
+}
+
+#[test]
+fn defect_6_byzantine_is_a_count_and_zero_cuts_nothing() {
+    let rows: Vec<Vec<f64>> = (0..44).map(|row| vec![if row < 15 { 1e6 } else { f64::from(row) }]).collect();
+    let result = run(&RuleConfig::with_byzantine("trimmed_mean", 15).unwrap(), &rows).unwrap();
+    // 15 + ... + 43 without its 15 smallest: 30 to 43.
+    assert_eq!(result.output, [36.5]);
+    let result = run(&RuleConfig::with_byzantine("trimmed_mean", 0).unwrap(), &[vec![1.0_f32], vec![2.0]]).unwrap();
+    assert_eq!(result.output, [1.5]);
+}
+
+#[test]
+fn defect_7_sums_do_not_overflow_the_transport_type() {
+    let rows = vec![vec![f32::MAX; 3]; 7];
+    for config in all_rules(2) {
+        assert_eq!(run(&config, &rows).unwrap().output, [f32::MAX; 3], "{config}");
+    }
+    let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    let result = aggregate(rule("kind = \"mean\"").rule(), &views, Some(&[1e300; 7]), None).unwrap();
+    assert_eq!(result.output, [f32::MAX; 3]);
+    let wide = vec![vec![f64::MAX; 2]; 3];
+    assert_eq!(run(&rule("kind = \"trimmed_mean\"\nbyzantine = 0"), &wide).unwrap().output, [f64::MAX; 2]);
+}
+
+#[test]
+fn defect_8_too_few_rows_or_too_many_selected_are_refused() {
+    let rows = Random(23).rows::<f32>(6, 3);
+    for text in ["kind = \"krum\"\nbyzantine = 2", "kind = \"multi_krum\"\nbyzantine = 1\nselect = 6"] {
+        assert!(matches!(run(&rule(text), &rows).unwrap_err(), AggregateError::Rule(_)), "{text}");
+    }
+    assert!(run(&rule("kind = \"multi_krum\"\nbyzantine = 1\nselect = 5"), &rows).is_ok());
+}
+
+#[test]
+fn defect_14_f64_rows_stay_f64_and_many_rows_use_direct_differences() {
+    let mut random = Random(24);
+    let rows: Vec<Vec<f64>> = (0..40).map(|_| (0..50).map(|_| 1e9 + random.normal() * 1e-3).collect()).collect();
+    let result = run(&RuleConfig::with_byzantine("krum", 10).unwrap(), &rows).unwrap();
+    let score = |row: usize| {
+        let distance = |other: &Vec<f64>| rows[row].iter().zip(other).map(|(a, b)| (a - b) * (a - b)).sum::<f64>();
+        let mut distances: Vec<f64> = rows.iter().map(distance).collect();
+        distances.sort_by(f64::total_cmp);
+        distances[1..=28].iter().sum::<f64>()
+    };
+    let best = (0..40).min_by(|a, b| score(*a).total_cmp(&score(*b))).unwrap();
+    assert_eq!(result.selected, [best]);
+    assert_eq!(result.output, rows[best]);
+}
+
+#[test]
+fn defect_21_scores_add_squared_distances() {
+    // Squared distances favour row 0 (25 + 25 < 1 + 64), fourth powers too, but plain distances row 1; and with
+    // 16 + 36 against 1 + 49 the squares favour the second choice where fourth powers favour the first.
+    let rows: Vec<Vec<f64>> = [0.0, 4.0, -6.0, 100.0, 101.0, 107.0].iter().map(|value| vec![*value]).collect();
+    let result = run(&rule("kind = \"krum\"\nbyzantine = 1\nneighbours = \"paper\""), &rows).unwrap();
+    let expected = [52.0 + 1e4, 116.0 + 96.0 * 96.0, 136.0 + 106.0 * 106.0, 50.0 + 96.0 * 96.0, 37.0 + 97.0 * 97.0, 85.0 + 103.0 * 103.0];
+    assert_eq!(result.scores.unwrap(), expected);
+}
+
+#[test]
+fn defect_22_survivors_are_added_and_extremes_never_subtracted() {
+    let rows: Vec<Vec<f64>> = [1e8, -2e8, 3.0, 3.0, 3.0].iter().map(|value| vec![*value]).collect();
+    assert_eq!(run(&rule("kind = \"trimmed_mean\"\nbyzantine = 1"), &rows).unwrap().output, [3.0]);
+    let rows: Vec<Vec<f64>> = [1e200, -2e200, 3.0, 2.0, 4.0].iter().map(|value| vec![*value]).collect();
+    assert_eq!(run(&rule("kind = \"trimmed_mean\"\nbyzantine = 1"), &rows).unwrap().output, [3.0]);
+}
+
+#[test]
+fn defect_36_the_mean_of_ones_is_one() {
+    let rows = vec![vec![1.0_f64; 10]; 9];
+    for config in all_rules(3) {
+        assert_eq!(run(&config, &rows).unwrap().output, [1.0; 10], "{config}");
+    }
+}

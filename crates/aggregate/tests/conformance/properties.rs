@@ -1,0 +1,167 @@
+//! Symmetries every rule must have.
+
+use proptest::prelude::*;
+use testudo_aggregate::{RuleConfig, Verdict, aggregate};
+
+use crate::common::{Random, all_rules, run};
+
+const ROBUST: [&str; 4] = ["median", "trimmed_mean", "krum", "multi_krum"];
+
+fn close(got: f64, expected: f64, tolerance: f64) -> bool {
+    (got - expected).abs() <= tolerance * (1.0 + expected.abs())
+}
+
+fn assert_close(got: &[f64], expected: &[f64], tolerance: f64, what: &str) {
+    for (got, expected) in got.iter().zip(expected) {
+        assert!(close(*got, *expected, tolerance), "{what}: {got} {expected}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn the_order_of_rows_does_not_matter(seed: u64, n in 5_usize..14, d in 1_usize..60) {
+        let mut random = Random(seed);
+        let rows = random.rows::<f64>(n, d);
+        let order = random.permutation(n);
+        let shuffled: Vec<Vec<f64>> = order.iter().map(|&row| rows[row].clone()).collect();
+        for config in all_rules((n - 3) / 2) {
+            let (a, b) = (run(&config, &rows).unwrap(), run(&config, &shuffled).unwrap());
+            assert_close(&b.output, &a.output, 1e-13, &config.to_string());
+            for (position, &row) in order.iter().enumerate() {
+                prop_assert_eq!(b.verdicts[position], a.verdicts[row]);
+            }
+        }
+    }
+
+    #[test]
+    fn translation_moves_the_aggregate_with_the_rows(seed: u64, n in 5_usize..12, d in 1_usize..40) {
+        // Multiples of 2^-16 survive the shift by 1e8 exactly.
+        let mut random = Random(seed);
+        let mut rows = random.rows::<f64>(n, d);
+        rows.iter_mut().flatten().for_each(|value| *value = (*value * 65536.0).round() / 65536.0);
+        let moved: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|value| value + 1e8).collect()).collect();
+        for kind in ROBUST {
+            let config = RuleConfig::with_byzantine(kind, (n - 3) / 2).unwrap();
+            let (a, b) = (run(&config, &rows).unwrap(), run(&config, &moved).unwrap());
+            prop_assert_eq!(&a.selected, &b.selected);
+            let expected: Vec<f64> = a.output.iter().map(|value| value + 1e8).collect();
+            assert_close(&b.output, &expected, 1e-15, kind);
+            if let (Some(a), Some(b)) = (a.scores, b.scores) {
+                assert_close(&b, &a, 1e-9, kind);
+            }
+        }
+    }
+
+    #[test]
+    fn positive_scaling_scales_the_aggregate(seed: u64, n in 5_usize..12, d in 1_usize..40, exponent in -60_i32..60) {
+        let mut random = Random(seed);
+        let rows = random.rows::<f64>(n, d);
+        let factor = 2_f64.powi(exponent);
+        let scaled: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|value| value * factor).collect()).collect();
+        for config in all_rules(1) {
+            let (a, b) = (run(&config, &rows).unwrap(), run(&config, &scaled).unwrap());
+            let expected: Vec<f64> = a.output.iter().map(|value| value * factor).collect();
+            prop_assert_eq!(&b.output, &expected, "{}", &config);
+            prop_assert_eq!(&a.verdicts, &b.verdicts);
+        }
+    }
+
+    #[test]
+    fn cut_coordinates_of_distinct_values_are_exactly_twice_byzantine(seed: u64, n in 3_usize..20, d in 1_usize..100) {
+        let mut random = Random(seed);
+        let rows = random.rows::<f64>(n, d);
+        let f = random.below((n - 1) / 2 + 1);
+        let result = run(&RuleConfig::with_byzantine("trimmed_mean", f).unwrap(), &rows).unwrap();
+        let share = |verdict: &Verdict| if let Verdict::Trimmed { share } = verdict { share * d as f64 } else { 0.0 };
+        let cut: f64 = result.verdicts.iter().map(share).sum();
+        prop_assert!((cut - (2 * f * d) as f64).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn without_byzantine_the_trimmed_mean_is_the_mean() {
+    let rows = Random(5).rows::<f64>(9, 500);
+    let mean = run(&RuleConfig::with_byzantine("mean", 0).unwrap(), &rows).unwrap();
+    let trimmed = run(&RuleConfig::with_byzantine("trimmed_mean", 0).unwrap(), &rows).unwrap();
+    assert_close(&trimmed.output, &mean.output, 1e-15, "trimmed_mean");
+    assert_eq!(trimmed.verdicts, [Verdict::Accepted; 9]);
+}
+
+#[test]
+fn one_row_equal_rows_and_zero_rows_have_a_defined_outcome() {
+    for config in all_rules(0).into_iter().filter(|config| config.rule().check(1).is_ok()) {
+        assert_eq!(run(&config, &[vec![1.5_f32, -2.0]]).unwrap().output, [1.5, -2.0], "{config}");
+    }
+    for n in 3..9 {
+        for row in [vec![0.0_f32; 5], vec![0.1, -3.7, 1e-40, f32::MAX, 1e30]] {
+            for config in all_rules(0).into_iter().chain(all_rules((n - 3) / 2)) {
+                let result = run(&config, &vec![row.clone(); n]).unwrap();
+                assert_eq!(result.output, row, "{config}, {n} rows");
+                assert!(!result.verdicts[0].is_rejected(), "ties go to the lowest row: {config}");
+            }
+        }
+    }
+}
+
+#[test]
+fn ties_between_rows_go_to_the_lowest() {
+    let rows = vec![vec![5.0_f64], vec![1.0], vec![1.0], vec![1.0], vec![1.0]];
+    let result = run(&RuleConfig::with_byzantine("krum", 1).unwrap(), &rows).unwrap();
+    assert_eq!(result.selected, [1]);
+    let result = run(&RuleConfig::with_byzantine("multi_krum", 1).unwrap(), &rows).unwrap();
+    assert_eq!(result.selected, [1, 2, 3, 4]);
+}
+
+#[test]
+fn weights_count_as_often_as_they_say() {
+    let rows: [&[f32]; 3] = [&[1.0], &[2.0], &[4.0]];
+    let mean = RuleConfig::with_byzantine("mean", 0).unwrap();
+    let result = aggregate(mean.rule(), &rows, Some(&[2.0, 0.0, 6.0]), None).unwrap();
+    assert_eq!((result.output, result.weights), (vec![3.25], Some(vec![0.25, 0.0, 0.75])));
+}
+
+/// The inequality of (f, κ)-robustness (Allouah et al. 2023) over every subset of n−f rows.
+#[test]
+fn the_proved_bounds_hold_over_all_subsets() {
+    let mut random = Random(7);
+    for round in 0..1500 {
+        let (n, f, d) = (3 + round % 7, random.below(4), 1 + random.below(4));
+        if 2 * f >= n {
+            continue;
+        }
+        let mut rows = random.rows::<f64>(n, d);
+        for row in rows.iter_mut().take(f) {
+            let scale = 10_f64.powf(random.uniform() * 4.0 - 1.0);
+            let shift = random.normal();
+            row.iter_mut().for_each(|value| *value = (*value * 0.1 + shift) * scale);
+        }
+        let rho = f as f64 / (n - 2 * f) as f64;
+        let bounds = [
+            ("kind = \"median\"".to_owned(), 4.0 * (1.0 + rho).powi(2)),
+            (format!("kind = \"trimmed_mean\"\nbyzantine = {f}"), 6.0 * rho * (1.0 + rho)),
+            (format!("kind = \"krum\"\nneighbours = \"byzfl\"\nbyzantine = {f}"), 6.0 * (1.0 + rho)),
+            (format!("kind = \"multi_krum\"\nneighbours = \"byzfl\"\nbyzantine = {f}"), 6.0 * (1.0 + rho)),
+        ];
+        for (text, kappa) in bounds {
+            let output = run(&crate::common::rule(&text), &rows).unwrap().output;
+            for subset in (0_u32..1 << n).filter(|subset| subset.count_ones() as usize == n - f) {
+                let (error, variance) = error_and_variance(&rows, subset, &output);
+                assert!(error <= kappa * variance + 1e-12 * (1.0 + variance), "{text}: {error} > {kappa} * {variance}");
+            }
+        }
+    }
+}
+
+fn error_and_variance(rows: &[Vec<f64>], subset: u32, output: &[f64]) -> (f64, f64) {
+    let members: Vec<&Vec<f64>> = rows.iter().enumerate().filter(|(row, _)| subset >> row & 1 == 1).map(|(_, row)| row).collect();
+    let size = members.len() as f64;
+    let (mut error, mut variance) = (0.0, 0.0);
+    for (c, value) in output.iter().enumerate() {
+        let mean = members.iter().map(|row| row[c]).sum::<f64>() / size;
+        error += (value - mean).powi(2);
+        variance += members.iter().map(|row| (row[c] - mean).powi(2)).sum::<f64>() / size;
+    }
+    (error, variance)
+}

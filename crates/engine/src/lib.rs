@@ -1,0 +1,23 @@
+//! One running round: the protocol's phases, the aggregation algebra and (later) privacy, joined without I/O.
+//!
+//! * [`TaskSpec`]: the one constructor that cross-checks a `task.toml`, and its guarantee report;
+//! * [`Door`]: checks on an update while it streams in;
+//! * [`select`]: drawing a cohort;
+//! * [`Engine`]: a round from its first seat to its release. CPU work leaves as owned [`Job`]s and returns as
+//!   [`Done`]; time, randomness and bytes are arguments. The server, the simulator and the tests are its drivers.
+//! * [`document`]: TOML whose errors name line, key, value and fix.
+
+pub mod document;
+
+mod door;
+mod engine;
+mod guarantees;
+mod job;
+mod selection;
+mod spec;
+
+pub use door::{Door, Passed};
+pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
+pub use job::{Done, Job, RowBytes};
+pub use selection::select;
+pub use spec::{Cohort, Examples, SpecError, TaskSpec};

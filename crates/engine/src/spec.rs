@@ -1,0 +1,330 @@
+//! A task's specification: the one constructor that cross-checks its sections.
+
+use crate::{
+    document::{Document, Problem, Problems},
+    guarantees,
+};
+use serde::Deserialize;
+use std::sync::Arc;
+use testudo_aggregate::{OptimizerConfig, Rule, RuleConfig};
+use testudo_protocol::{TaskName, limits};
+
+/// A checked task. An impossible one cannot be constructed.
+#[derive(Debug, Clone)]
+pub struct TaskSpec {
+    /// Its name.
+    pub name: TaskName,
+    /// Releases after which it is finished.
+    pub rounds: u64,
+    /// Path of the initial model, as written; read by whoever creates the task.
+    pub initial_model: String,
+    /// Who takes part in a round.
+    pub cohort: Cohort,
+    /// Largest L2 norm of an update; a longer one is rejected.
+    pub max_l2: Option<f64>,
+    /// What claimed numbers of examples do.
+    pub examples: Examples,
+    /// The aggregation rule's configuration.
+    pub rule_config: RuleConfig,
+    /// The aggregation rule.
+    pub rule: Arc<dyn Rule>,
+    /// The server optimiser.
+    pub optimizer: OptimizerConfig,
+    /// What this combination promises, one sentence each.
+    pub guarantees: Vec<String>,
+}
+
+/// Who takes part in a round, and for how long it stays open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cohort {
+    /// Updates that close a round early.
+    pub size: usize,
+    /// Clients selected: `size` times the over-selection, rounded up.
+    pub selected: usize,
+    /// Fewest updates for a release.
+    pub minimum: usize,
+    /// How long a round takes updates, milliseconds.
+    pub phase_limit_ms: u64,
+    /// How long clients gather before a cohort is drawn among them, milliseconds.
+    pub gather_ms: u64,
+}
+
+/// What claimed numbers of examples do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Examples {
+    /// Claims above this are capped.
+    pub max: u64,
+    /// Whether the capped claims weigh the rows. Robust rules ignore them.
+    pub weighted: bool,
+}
+
+/// A task the operator has to change before it can exist.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(transparent)]
+pub struct SpecError(#[from] pub Problems);
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTask {
+    name: String,
+    rounds: u64,
+    model: RawModel,
+    cohort: RawCohort,
+    #[serde(default)]
+    visibility: RawVisibility,
+    #[serde(default)]
+    encoding: RawEncoding,
+    #[serde(default)]
+    examples: RawExamples,
+    rule: toml::Table,
+    #[serde(default)]
+    optimizer: toml::Table,
+    privacy: Option<toml::Table>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawModel {
+    initial: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCohort {
+    size: u64,
+    #[serde(default = "one")]
+    over_selection: f64,
+    minimum: Option<u64>,
+    #[serde(default = "ten_minutes")]
+    phase_limit_s: f64,
+    #[serde(default)]
+    gather_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawVisibility {
+    masking: String,
+    group_size: u64,
+    threshold: Option<u64>,
+}
+
+impl Default for RawVisibility {
+    fn default() -> Self {
+        Self { masking: "none".into(), group_size: 1, threshold: None }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawEncoding {
+    max_l2: Option<f64>,
+    clip_l2: Option<f64>,
+    bits: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawExamples {
+    max: Option<u64>,
+    weighted: Option<bool>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn ten_minutes() -> f64 {
+    600.0
+}
+
+/// Most rounds of one task.
+const ROUNDS: u64 = 1_000_000;
+/// Longest phase limit and gathering time, seconds (7 days).
+const PHASE_LIMIT_S: f64 = 604_800.0;
+/// Default cap of claimed examples.
+const MAX_EXAMPLES: u64 = 10_000;
+
+impl TaskSpec {
+    /// Checks the text of a `task.toml`; `file` is what errors call it.
+    ///
+    /// # Errors
+    /// [`SpecError`] lists everything that is wrong, each with line, key, value and fix.
+    pub fn new(file: &str, text: &str) -> Result<Self, SpecError> {
+        if text.len() > limits::TASK_TOML_BYTES {
+            let what = format!("{} bytes, more than the limit of {}", text.len(), limits::TASK_TOML_BYTES);
+            let problem =
+                Problem { line: None, key: String::new(), value: String::new(), what, fix: "shorten the file".into() };
+            return Err(Problems { file: file.to_string(), list: vec![problem] }.into());
+        }
+        let document = Document::parse(file, text)?;
+        let raw: RawTask = document.read()?;
+        let mut check = Check { document: &document, list: Vec::new() };
+        let name = check.name(&raw.name);
+        check.range("rounds", raw.rounds as f64, 1.0, ROUNDS as f64);
+        if raw.model.initial.is_empty() {
+            check.fail("model.initial", "is empty", "give the path of a safetensors file");
+        }
+        check.clear_mode(&raw);
+        let rule_config: Option<RuleConfig> = check.table("rule", &raw.rule);
+        let optimizer = match raw.optimizer.is_empty() {
+            true => Some(OptimizerConfig::default()),
+            false => check.table("optimizer", &raw.optimizer),
+        };
+        let rule: Option<Arc<dyn Rule>> = rule_config.as_ref().map(|config| Arc::from(config.build()));
+        let cohort = check.cohort(&raw.cohort, rule.as_deref());
+        let max_l2 = raw.encoding.max_l2;
+        if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
+            check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
+        }
+        let examples = check.examples(&raw.examples, rule.as_deref());
+        let (Some(name), Some(rule_config), Some(rule), Some(optimizer), Some(cohort), true) =
+            (name, rule_config, rule, optimizer, cohort, check.list.is_empty())
+        else {
+            return Err(document.problems(check.list).into());
+        };
+        let mut spec = Self {
+            name,
+            rounds: raw.rounds,
+            initial_model: raw.model.initial,
+            cohort,
+            max_l2,
+            examples,
+            rule_config,
+            rule,
+            optimizer,
+            guarantees: Vec::new(),
+        };
+        spec.guarantees = guarantees::report(&spec);
+        Ok(spec)
+    }
+}
+
+/// Gathers problems section by section.
+struct Check<'a> {
+    document: &'a Document<'a>,
+    list: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn fail(&mut self, key: &str, what: impl Into<String>, fix: impl Into<String>) {
+        self.list.push(self.document.problem(key, what, fix));
+    }
+
+    fn range(&mut self, key: &str, value: f64, least: f64, most: f64) -> bool {
+        let good = value.is_finite() && value >= least && value <= most;
+        if !good {
+            self.fail(
+                key,
+                format!("{value} is outside {least} to {most}"),
+                format!("write a value from {least} to {most}"),
+            );
+        }
+        good
+    }
+
+    fn name(&mut self, text: &str) -> Option<TaskName> {
+        TaskName::new(text)
+            .map_err(|error| self.fail("name", error.to_string(), "for example name = \"keyboard\""))
+            .ok()
+    }
+
+    /// Reads a `kind = "…"` table. Its own messages read "what; fix" and quote the key.
+    fn table<T: serde::de::DeserializeOwned>(&mut self, section: &str, table: &toml::Table) -> Option<T> {
+        let error = match T::deserialize(table.clone()) {
+            Ok(value) => return Some(value),
+            Err(error) => error.message().to_string(),
+        };
+        let quoted = error.split('`').skip(1).step_by(2);
+        let key = quoted.map(|key| if table.contains_key(key) { key } else { "kind" }).next().unwrap_or("kind");
+        let path = if table.contains_key(key) { format!("{section}.{key}") } else { section.to_string() };
+        let named = error.split('`').nth(1).unwrap_or_default();
+        let similar = table.keys().find(|key| key.as_str() != named && strsim::jaro_winkler(key, named) > 0.8);
+        if let (true, Some(written)) = (error.contains("` is missing"), similar) {
+            let what = format!("unknown key `{written}`");
+            return self.fail_none(&format!("{section}.{written}"), what, format!("did you mean `{named}`?"));
+        }
+        let (what, fix) = error.split_once("; ").unwrap_or((&error, "see `testudo init` for a commented sample"));
+        self.fail_none(&path, what, fix)
+    }
+
+    fn fail_none<T>(&mut self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Option<T> {
+        self.fail(key, what, fix);
+        None
+    }
+
+    fn clear_mode(&mut self, raw: &RawTask) {
+        match raw.visibility.masking.as_str() {
+            "none" => {}
+            "pairwise" => {
+                self.fail("visibility.masking", "pairwise masking is not in this version", "write masking = \"none\"");
+            }
+            _ => self.fail("visibility.masking", "is not a masking", "write masking = \"none\""),
+        }
+        if raw.visibility.group_size != 1 {
+            let what = "clients are grouped only under masking, which is not in this version";
+            self.fail("visibility.group_size", what, "write group_size = 1 or remove the key");
+        }
+        if raw.visibility.threshold.is_some() {
+            self.fail("visibility.threshold", "has no effect without masking", "remove the key");
+        }
+        if raw.encoding.bits.is_some() {
+            self.fail("encoding.bits", "has no effect without masking", "remove the key");
+        }
+        if raw.encoding.clip_l2.is_some() {
+            let fix = "remove the key, or use max_l2 to reject longer updates";
+            self.fail("encoding.clip_l2", "has no effect without masking or privacy", fix);
+        }
+        if raw.privacy.is_some() {
+            self.fail("privacy", "differential privacy is not in this version", "remove the section");
+        }
+    }
+
+    fn cohort(&mut self, raw: &RawCohort, rule: Option<&dyn Rule>) -> Option<Cohort> {
+        let mut good = self.range("cohort.size", raw.size as f64, 1.0, limits::COHORT as f64);
+        good &= self.range("cohort.over_selection", raw.over_selection, 1.0, 10.0);
+        good &= self.range("cohort.phase_limit_s", raw.phase_limit_s, 0.05, PHASE_LIMIT_S);
+        good &= self.range("cohort.gather_s", raw.gather_s, 0.0, PHASE_LIMIT_S);
+        if !good {
+            return None;
+        }
+        let size = raw.size as usize;
+        let selected = (size as f64 * raw.over_selection).ceil() as usize;
+        let least = rule.map_or(1, |rule| rule.min_rows());
+        if size < least {
+            let fix = format!("raise cohort.size to at least {least}, or declare fewer byzantine rows");
+            self.fail("cohort.size", format!("{size} clients, but the rule needs at least {least} rows"), fix);
+            return None;
+        }
+        if selected > limits::COHORT {
+            let what = format!("selects {selected} clients, more than the limit of {}", limits::COHORT);
+            self.fail("cohort.over_selection", what, "lower it or the cohort's size");
+            return None;
+        }
+        let minimum = raw.minimum.map_or(least.max(size.div_ceil(2)), |minimum| minimum as usize);
+        if minimum < least || minimum > size || minimum == 0 {
+            let what = format!("must be from {} (what the rule needs) to the cohort's size, {size}", least.max(1));
+            self.fail("cohort.minimum", what, format!("write a value from {} to {size}", least.max(1)));
+            return None;
+        }
+        let milliseconds = |seconds: f64| (seconds * 1000.0).round() as u64;
+        let (phase_limit_ms, gather_ms) = (milliseconds(raw.phase_limit_s), milliseconds(raw.gather_s));
+        Some(Cohort { size, selected, minimum, phase_limit_ms, gather_ms })
+    }
+
+    fn examples(&mut self, raw: &RawExamples, rule: Option<&dyn Rule>) -> Examples {
+        let weights = rule.is_none_or(|rule| rule.uses_weights());
+        if raw.weighted == Some(true) && !weights {
+            let what = "this rule takes every row alike, so claimed examples cannot weigh them";
+            self.fail("examples.weighted", what, "write weighted = false or remove the key");
+        }
+        let weighted = raw.weighted.unwrap_or(weights);
+        if let Some(max) = raw.max {
+            self.range("examples.max", max as f64, 1.0, limits::CLAIMED_EXAMPLES as f64);
+        }
+        Examples { max: raw.max.unwrap_or(MAX_EXAMPLES), weighted }
+    }
+}
+
+#[cfg(test)]
+mod tests;

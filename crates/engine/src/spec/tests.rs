@@ -1,0 +1,83 @@
+use super::*;
+
+pub(crate) const GOOD: &str = r#"
+name = "keyboard"
+rounds = 10
+[model]
+initial = "model.safetensors"
+[cohort]
+size = 10
+over_selection = 1.3
+phase_limit_s = 60
+[rule]
+kind = "krum"
+byzantine = 2
+"#;
+
+fn problems(text: &str) -> Vec<Problem> {
+    TaskSpec::new("task.toml", text).unwrap_err().0.list
+}
+
+#[test]
+fn a_good_task_has_its_defaults_and_guarantees() {
+    let spec = TaskSpec::new("task.toml", GOOD).unwrap();
+    assert_eq!(spec.cohort, Cohort { size: 10, selected: 13, minimum: 7, phase_limit_ms: 60_000, gather_ms: 0 });
+    assert_eq!(spec.examples, Examples { max: MAX_EXAMPLES, weighted: false });
+    assert!(spec.guarantees.iter().any(|line| line.contains("up to 2 bad clients")), "{:?}", spec.guarantees);
+    assert!(spec.guarantees.iter().any(|line| line.contains("sees every client's update")));
+}
+
+#[test]
+fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_fix() {
+    let cases = [
+        // (replace, with, key, part of the message, part of the fix)
+        ("rounds = 10", "rounds = 0", "rounds", "outside", "from 1"),
+        ("rounds = 10", "rounds = \"ten\"", "rounds", "invalid type", "u64"),
+        ("rounds = 10", "runds = 10", "runds", "unknown field", "rounds"),
+        ("rounds = 10", "", "rounds", "missing field", "add `rounds`"),
+        ("\"keyboard\"", "\"Key Board\"", "name", "not a name", "keyboard"),
+        ("size = 10", "size = 6", "cohort.size", "at least 7 rows", "at least 7"),
+        ("size = 10", "size = 10\nminimum = 4", "cohort.minimum", "must be from 7", "from 7 to 10"),
+        ("over_selection = 1.3", "over_selection = 0.5", "cohort.over_selection", "outside", "from 1 to 10"),
+        ("phase_limit_s = 60", "phase_limit_s = nan", "cohort.phase_limit_s", "outside", "from"),
+        ("phase_limit_s = 60", "phase_limt_s = 60", "cohort.phase_limt_s", "unknown field", "phase_limit_s"),
+        ("kind = \"krum\"", "kind = \"krumm\"", "rule.kind", "unknown", ""),
+        ("byzantine = 2", "byzantin = 2", "rule.byzantin", "unknown key", "byzantine"),
+        ("byzantine = 2", "byzantine = -2", "rule.byzantine", "-2", "whole number"),
+        ("[rule]", "[encoding]\nmax_l2 = -1.0\n[rule]", "encoding.max_l2", "positive", "largest"),
+        ("[rule]", "[encoding]\nbits = 16\n[rule]", "encoding.bits", "no effect", "remove"),
+        ("[rule]", "[visibility]\nmasking = \"pairwise\"\n[rule]", "visibility.masking", "not in this version", "none"),
+        ("[rule]", "[visibility]\ngroup_size = 8\n[rule]", "visibility.group_size", "not in this version", "1"),
+        ("[rule]", "[visibility]\nthreshold = 8\n[rule]", "visibility.threshold", "no effect", "remove"),
+        ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy", "not in this version", "remove"),
+        ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "every row alike", "false"),
+        ("[rule]", "[examples]\nmax = 0\n[rule]", "examples.max", "outside", "from 1"),
+        ("[rule]", "[optimizer]\nkind = \"fedadam\"\nlearning_rate = -1\n[rule]", "optimizer.learning_rate", "-1", ""),
+        ("[rule]", "[optimizer]\nkind = \"sgd\"\n[rule]", "optimizer.kind", "unknown", ""),
+        ("initial = \"model.safetensors\"", "initial = \"\"", "model.initial", "empty", "safetensors"),
+    ];
+    for (replace, with, key, what, fix) in cases {
+        let text = GOOD.replace(replace, with);
+        assert_ne!(text, GOOD, "{replace}");
+        let list = problems(&text);
+        let problem = list.iter().find(|problem| problem.key == key).unwrap_or_else(|| panic!("{key}: {list:?}"));
+        assert!(problem.what.contains(what), "{key}: {problem:?}");
+        assert!(problem.fix.contains(fix), "{key}: {problem:?}");
+        if !what.starts_with("missing") {
+            let line = text.lines().nth(problem.line.unwrap_or_else(|| panic!("{key} has no line")) - 1).unwrap();
+            assert!(line.contains(key.rsplit('.').next().unwrap()), "{key} on line {line:?}");
+        }
+    }
+}
+
+#[test]
+fn everything_wrong_is_reported_at_once() {
+    let text = GOOD.replace("rounds = 10", "rounds = 0").replace("over_selection = 1.3", "over_selection = 99");
+    assert_eq!(problems(&text).len(), 2);
+}
+
+#[test]
+fn an_oversize_text_is_refused_unread() {
+    let text = "#".repeat(limits::TASK_TOML_BYTES + 1);
+    assert!(problems(&text)[0].what.contains("more than the limit"));
+}

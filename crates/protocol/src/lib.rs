@@ -1,0 +1,28 @@
+//! One round of federated learning as a pure state machine, and the words both sides share.
+//!
+//! No sockets, clocks or random numbers: time and randomness are arguments. The crate holds
+//!
+//! * [`TaskName`], [`ClientId`], [`Digest`], [`Nonce`]: checked identifiers;
+//! * [`Model`] and [`Layout`]: named tensors and the flat vector behind them;
+//! * [`Round`]: the server's phases of one round, fed with [`Input`]s and answering with [`Effect`]s;
+//! * [`Reject`], [`Abandon`]: whose fault an error is (`Misbehaviour` joins with masking);
+//! * [`Verdict`]: what became of one client in one round.
+//!
+//! Clear mode only: the phases of pairwise masking (advertise keys, share keys, masked input, consistency,
+//! unmask) will join `round/` one file each, and `secagg/` will hold the primitives.
+
+pub mod limits;
+
+mod error;
+mod id;
+mod model;
+mod params;
+mod round;
+mod verdict;
+
+pub use error::{Abandon, Reason, Reject};
+pub use id::{ClientId, Digest, IdError, Nonce, TaskName};
+pub use model::{Layout, Model, ModelError, Tensor};
+pub use params::{ParamsError, RoundParams};
+pub use round::{Effect, Input, Phase, Round, Seat, Tick};
+pub use verdict::Verdict;

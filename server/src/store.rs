@@ -1,0 +1,432 @@
+//! The ledger: what must survive a crash, in verbs of the use case.
+//!
+//! Each verb is one transaction that also writes its audit event. A backend is one file in `store/` and one arm in
+//! [`open`]; it must pass [`conformance`]. Bytes of updates and models live in the [spool](crate::spool) and in
+//! [blobs](crate::blobs); a ledger row that names them is written only after they are durable.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use std::{fmt, path::PathBuf, sync::Arc};
+use testudo_protocol::{Abandon, ClientId, Digest, Nonce, Reason, TaskName, Tick, Verdict};
+
+pub mod batch;
+pub mod conformance;
+mod sqlite;
+
+pub use batch::Batcher;
+
+/// Opens the ledger that a location names.
+///
+/// # Errors
+/// [`StoreError`] if it cannot be opened, is in use by another process, or has a newer schema.
+pub async fn open(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
+    match location {
+        Location::Memory => Ok(Arc::new(sqlite::Sqlite::in_memory().await?)),
+        Location::File(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
+    }
+}
+
+/// Where a ledger lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// Gone with the process (demo, tests).
+    Memory,
+    /// A SQLite file.
+    File(PathBuf),
+}
+
+/// Why a ledger call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The row is there already, with another content.
+    #[error("{what} already exists")]
+    Exists {
+        /// Which row.
+        what: String,
+    },
+    /// The row is not there.
+    #[error("{what} not found")]
+    NotFound {
+        /// Which row.
+        what: String,
+    },
+    /// The state does not allow the change; nothing was changed.
+    #[error("{what} is {state}")]
+    WrongState {
+        /// Which row.
+        what: String,
+        /// The state it is in.
+        state: String,
+    },
+    /// The backend failed; the result of a write is unknown.
+    #[error("ledger: {0}")]
+    Backend(String),
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TaskState {
+    /// Opens rounds by itself.
+    Running,
+    /// Opens no round; the open one goes on.
+    Paused,
+    /// All rounds are released.
+    Finished,
+    /// Ended by the operator.
+    Stopped,
+    /// Ended by us, with a reason.
+    Failed,
+}
+
+/// Where a round stands in the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RoundState {
+    /// Takes updates.
+    Open,
+    /// The survivors are fixed; the aggregate is being computed.
+    Closing,
+    /// Its model is released.
+    Released,
+    /// Given up; the model stayed as it was.
+    Abandoned,
+}
+
+/// A task to be created.
+#[derive(Debug, Clone)]
+pub struct NewTask {
+    /// Its name, unique.
+    pub name: TaskName,
+    /// The text of task.toml, kept as it came.
+    pub toml: String,
+    /// SHA-256 of the initial model file, already in the blobs.
+    pub model: Digest,
+    /// When.
+    pub at: Tick,
+}
+
+/// A task as the ledger has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskRow {
+    /// Its name.
+    pub name: TaskName,
+    /// The text of task.toml.
+    pub toml: String,
+    /// Where it stands.
+    pub state: TaskState,
+    /// Why it stopped or failed.
+    pub why: String,
+    /// The initial model.
+    pub initial: Digest,
+    /// The newest released model; the initial one before the first release.
+    pub model: Digest,
+    /// The server optimiser's state belonging to `model`, if it has any.
+    pub optimizer: Option<Digest>,
+    /// Number of the newest round; 0 before the first.
+    pub last_round: u64,
+    /// Rounds released.
+    pub released: u64,
+    /// Rounds abandoned.
+    pub abandoned: u64,
+    /// When it was created.
+    pub created_at: Tick,
+}
+
+/// A round to be opened, with a seat for every selected client.
+#[derive(Debug, Clone)]
+pub struct NewRound {
+    /// Its task.
+    pub task: TaskName,
+    /// Its number: the task's `last_round + 1`.
+    pub number: u64,
+    /// The model it starts from.
+    pub base: Digest,
+    /// Seed of the cohort's selection.
+    pub seed: [u8; 32],
+    /// Updates that close it early.
+    pub target: usize,
+    /// Fewest updates for a release.
+    pub minimum: usize,
+    /// When.
+    pub opened_at: Tick,
+    /// When it stops taking updates.
+    pub closes_at: Tick,
+    /// The cohort: each client and the nonce of its seat.
+    pub cohort: Vec<(ClientId, Nonce)>,
+}
+
+/// Where the payload of an update lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// In the ledger itself: small updates would otherwise cost a file and its fsync each.
+    Inline(Bytes),
+    /// In the spool, as consecutive parts.
+    Parts {
+        /// The spool's key prefix.
+        key: String,
+        /// Offset and length of each part, in order, without gaps.
+        parts: Vec<(u64, u64)>,
+    },
+}
+
+/// An update that passed every check at the door.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UploadRow {
+    /// Whose.
+    pub client: ClientId,
+    /// SHA-256 of the payload.
+    pub digest: Digest,
+    /// Where the payload lies.
+    pub body: Body,
+    /// L2 norm.
+    pub norm: f64,
+    /// Examples, capped by the task.
+    pub examples: u64,
+    /// When it was complete.
+    pub at: Tick,
+}
+
+/// One client's part in a round, as the ledger has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SeatRow {
+    /// Who.
+    pub client: ClientId,
+    /// Proof of its place.
+    pub nonce: Nonce,
+    /// What became of it so far: [`Verdict::Pending`] until the round ends or a refusal.
+    pub verdict: Verdict,
+    /// Details of a refusal or rejection, for people.
+    pub detail: String,
+    /// Its update, once recorded. The body is dropped when the round ends.
+    pub upload: Option<UploadRow>,
+    /// The rule's score, where it has one.
+    pub score: Option<f64>,
+    /// The row's weight in the aggregate, where the rule has weights.
+    pub weight: Option<f64>,
+}
+
+/// A round as the ledger has it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoundRow {
+    /// Its task.
+    pub task: TaskName,
+    /// Its number, from 1.
+    pub number: u64,
+    /// Where it stands.
+    pub state: RoundState,
+    /// Why it was abandoned.
+    pub why: String,
+    /// The model it started from.
+    pub base: Digest,
+    /// The model it released.
+    pub model: Option<Digest>,
+    /// Seed of the cohort's selection.
+    pub seed: [u8; 32],
+    /// Updates that close it early.
+    pub target: usize,
+    /// Fewest updates for a release.
+    pub minimum: usize,
+    /// When it opened.
+    pub opened_at: Tick,
+    /// When it stops taking updates.
+    pub closes_at: Tick,
+    /// When it was released or abandoned.
+    pub ended_at: Option<Tick>,
+    /// L2 norm of the aggregate.
+    pub aggregate_norm: Option<f64>,
+    /// Clients selected; also the length of `seats` where they are loaded.
+    pub selected: u64,
+    /// Clients per kind of verdict.
+    pub counts: Counts,
+    /// Every seat, sorted by client; empty in listings.
+    pub seats: Vec<SeatRow>,
+}
+
+/// How many clients of a round got which kind of verdict.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Updates recorded.
+    pub received: u64,
+    /// Accepted, clipped or trimmed.
+    pub accepted: u64,
+    /// Rejected at the door or by the rule.
+    pub rejected: u64,
+    /// Selected without an update.
+    pub dropouts: u64,
+}
+
+/// One client's end of a round.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Judged {
+    /// Who.
+    pub client: ClientId,
+    /// Its final verdict.
+    pub verdict: Verdict,
+    /// Details for people.
+    pub detail: String,
+    /// Digest, norm and examples of its update, for seats whose upload was never recorded one by one.
+    pub upload: Option<(Digest, f64, u64)>,
+    /// The rule's score.
+    pub score: Option<f64>,
+    /// The row's weight.
+    pub weight: Option<f64>,
+}
+
+/// The end of a round that released a model.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// Its task.
+    pub task: TaskName,
+    /// Its number.
+    pub number: u64,
+    /// The released model, already in the blobs.
+    pub model: Digest,
+    /// The server optimiser's state, already in the blobs.
+    pub optimizer: Option<Digest>,
+    /// L2 norm of the aggregate.
+    pub aggregate_norm: f64,
+    /// Every seat's end.
+    pub seats: Vec<Judged>,
+    /// Whether this was the task's last round: the task is then finished in the same transaction.
+    pub finishes: bool,
+    /// When.
+    pub at: Tick,
+}
+
+/// A client as the ledger has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientRow {
+    /// Who.
+    pub client: ClientId,
+    /// First check-in.
+    pub first_seen: Tick,
+    /// Latest check-in.
+    pub last_seen: Tick,
+    /// What became of its seats.
+    pub counts: Counts,
+}
+
+/// A recorded change.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventRow {
+    /// Position, from 1, without gaps.
+    pub sequence: u64,
+    /// When.
+    pub at: Tick,
+    /// Which verb.
+    pub kind: String,
+    /// The task, if any.
+    pub task: String,
+    /// What changed, as JSON.
+    pub body: String,
+}
+
+/// The ledger.
+#[async_trait]
+pub trait Store: fmt::Debug + Send + Sync + 'static {
+    /// What it is, for `doctor`: for example `sqlite (WAL, synchronous FULL)`.
+    fn describe(&self) -> String;
+
+    /// Creates a task in state running.
+    ///
+    /// `Exists` if the name is taken, whatever the content.
+    async fn create_task(&self, task: NewTask) -> Result<(), StoreError>;
+
+    /// Every task, oldest first.
+    async fn tasks(&self) -> Result<Vec<TaskRow>, StoreError>;
+
+    /// One task. `NotFound` if it is not there.
+    async fn task(&self, name: &TaskName) -> Result<TaskRow, StoreError>;
+
+    /// Moves a task between running, paused, stopped and failed.
+    ///
+    /// `WrongState` once it is finished, stopped or failed (asking for the state it is in is fine).
+    async fn set_task_state(&self, name: &TaskName, state: TaskState, why: &str, at: Tick) -> Result<(), StoreError>;
+
+    /// Opens the next round with its seats.
+    ///
+    /// `WrongState` unless the task is running, no round of it is open or closing, the number is the next one and the
+    /// base is the task's newest model.
+    async fn open_round(&self, round: NewRound) -> Result<(), StoreError>;
+
+    /// The open or closing round of a task with its seats and bodies, if there is one.
+    async fn open_round_of(&self, task: &TaskName) -> Result<Option<RoundRow>, StoreError>;
+
+    /// Records updates of an open round in one transaction; one result each, so one bad row does not spoil the others.
+    ///
+    /// The same digest again is fine; another digest is `Exists`; a client without a seat is `NotFound`; a seat with a
+    /// refusal or a round that is not open is `WrongState`.
+    async fn record_uploads(&self, uploads: Vec<(TaskName, u64, UploadRow)>) -> Vec<Result<(), StoreError>>;
+
+    /// Records that a client's update was refused at the door, or that it left (`Verdict::Dropout`).
+    ///
+    /// `WrongState` if its update is recorded or the round is not open; the same verdict again is fine.
+    async fn record_refusal(
+        &self,
+        task: &TaskName,
+        round: u64,
+        client: &ClientId,
+        verdict: Verdict,
+        detail: &str,
+        at: Tick,
+    ) -> Result<(), StoreError>;
+
+    /// Fixes the survivors, once: their client ids, sorted. Closing again with the same survivors is fine, with others
+    /// is `WrongState`. Every survivor must have a seat. Seats without update stay pending until the end.
+    async fn close_round(&self, task: &TaskName, round: u64, survivors: &[ClientId], at: Tick) -> Result<(), StoreError>;
+
+    /// The survivors fixed by [`Store::close_round`]; empty before.
+    async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError>;
+
+    /// Releases a closing round: verdicts, model and the task's new state in one transaction. Bodies are dropped.
+    ///
+    /// `WrongState` unless the round is closing; releasing again with the same model is fine.
+    async fn release(&self, release: Release) -> Result<(), StoreError>;
+
+    /// Abandons an open or closing round; the task's model stays. Bodies are dropped.
+    ///
+    /// Abandoning again is fine; `WrongState` if it was released.
+    async fn abandon(
+        &self,
+        task: &TaskName,
+        round: u64,
+        why: &Abandon,
+        seats: &[Judged],
+        at: Tick,
+    ) -> Result<(), StoreError>;
+
+    /// Rounds below a number (0: from the newest), newest first, at most `limit`, without seats.
+    async fn rounds(&self, task: &TaskName, before: u64, limit: usize) -> Result<Vec<RoundRow>, StoreError>;
+
+    /// One round with its seats, without bodies. 0 means the newest.
+    async fn round(&self, task: &TaskName, number: u64) -> Result<RoundRow, StoreError>;
+
+    /// Notes check-ins (creates unknown clients).
+    async fn seen(&self, clients: &[(ClientId, Tick)]) -> Result<(), StoreError>;
+
+    /// Clients (of one task, or all), sorted by id, at most `limit`.
+    async fn clients(&self, task: Option<&TaskName>, limit: usize) -> Result<Vec<ClientRow>, StoreError>;
+
+    /// A client's verdicts in ended rounds after a number, oldest first, at most `limit`.
+    async fn verdicts_after(
+        &self,
+        task: &TaskName,
+        client: &ClientId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Verdict)>, StoreError>;
+
+    /// Audit events after a sequence number, at most `limit`.
+    async fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError>;
+
+    /// A consistency check of the whole ledger, for `doctor`.
+    async fn check(&self) -> Result<(), StoreError>;
+}
+
+/// The reason code of a verdict as stored.
+pub(crate) fn verdict_reason(verdict: &Verdict) -> Option<&'static str> {
+    verdict.reason().map(Reason::code)
+}

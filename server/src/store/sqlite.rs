@@ -1,0 +1,302 @@
+//! The ledger in SQLite: one process, one writer connection, WAL with `synchronous=FULL`.
+//!
+//! An acknowledged write is on disk: every commit fsyncs the write-ahead log. Writers take `BEGIN IMMEDIATE` on the
+//! only connection that may write, so there is nothing to upgrade and nothing to retry; readers are `query_only`. In
+//! memory, readers and the writer share the one connection, which is never closed while the ledger lives.
+
+use super::{
+    ClientRow, EventRow, Judged, NewRound, NewTask, Release, RoundRow, Store, StoreError, TaskRow, TaskState, UploadRow,
+};
+use async_trait::async_trait;
+use sqlx::{
+    ConnectOptions, Sqlite as Driver, SqlitePool, Transaction,
+    migrate::{MigrateError, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use std::{
+    fs::{File, TryLockError},
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+use testudo_protocol::{Abandon, ClientId, TaskName, Tick, Verdict};
+
+mod audit;
+mod client;
+mod column;
+mod round;
+mod seat;
+mod task;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+static SCHEMA: Migrator = sqlx::migrate!("./migrations");
+
+/// Connections that only read. Reads are short; more would only hold back the checkpoints of the log.
+const READERS: u32 = 4;
+/// How long a connection waits for another one's lock before it gives up.
+const BUSY: Duration = Duration::from_secs(10);
+/// The write-ahead log is cut back to this length at a checkpoint, bytes.
+const LOG_BYTES: &str = "67108864";
+
+/// A ledger in SQLite.
+#[derive(Debug)]
+pub(super) struct Sqlite {
+    writer: SqlitePool,
+    reader: SqlitePool,
+    location: Option<PathBuf>,
+    /// Held for as long as the ledger is open. The operating system lets go of it if the process dies.
+    _lock: Option<File>,
+}
+
+impl Sqlite {
+    /// A ledger that is gone with the process.
+    pub(super) async fn in_memory() -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new()
+            .in_memory(true)
+            .foreign_keys(true)
+            .synchronous(SqliteSynchronous::Off)
+            .disable_statement_logging();
+        let pool = pool(1, options).await.map_err(backend)?;
+        SCHEMA.run(&pool).await.map_err(|error| schema("in memory", error))?;
+        Ok(Self { writer: pool.clone(), reader: pool, location: None, _lock: None })
+    }
+
+    /// The ledger in a file, created with its directory if it is not there.
+    pub(super) async fn open(path: &Path) -> Result<Self, StoreError> {
+        let directory = match path.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+            _ => PathBuf::from("."),
+        };
+        let lock = lock(&directory)?;
+        let shown = path.display().to_string();
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY)
+            .pragma("journal_size_limit", LOG_BYTES)
+            .disable_statement_logging();
+        let writer = pool(1, options.clone()).await.map_err(|error| unusable(&shown, &error))?;
+        SCHEMA.run(&writer).await.map_err(|error| schema(&shown, error))?;
+        let reader =
+            pool(READERS, options.pragma("query_only", "ON")).await.map_err(|error| unusable(&shown, &error))?;
+        // SQLite makes what is in the file durable; the file's own entry in the directory is ours to see to.
+        File::open(&directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| StoreError::Backend(format!("cannot sync directory {}: {error}", directory.display())))?;
+        Ok(Self { writer, reader, location: Some(path.to_owned()), _lock: Some(lock) })
+    }
+
+    async fn write(&self) -> Result<Transaction<'static, Driver>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(backend)
+    }
+
+    /// One snapshot for all statements of a read.
+    async fn read(&self) -> Result<Transaction<'static, Driver>, StoreError> {
+        self.reader.begin().await.map_err(backend)
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    fn describe(&self) -> String {
+        match &self.location {
+            Some(path) => format!("sqlite {} (WAL, synchronous FULL)", path.display()),
+            None => "sqlite in memory (gone with the process)".into(),
+        }
+    }
+
+    async fn create_task(&self, task: NewTask) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        task::create(&mut transaction, &task).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn tasks(&self) -> Result<Vec<TaskRow>, StoreError> {
+        task::all(&mut *self.read().await?).await
+    }
+
+    async fn task(&self, name: &TaskName) -> Result<TaskRow, StoreError> {
+        Ok(task::find(&mut *self.read().await?, name).await?.1)
+    }
+
+    async fn set_task_state(&self, name: &TaskName, state: TaskState, why: &str, at: Tick) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        task::set_state(&mut transaction, name, state, why, at).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn open_round(&self, round: NewRound) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        round::open(&mut transaction, &round).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn open_round_of(&self, task: &TaskName) -> Result<Option<RoundRow>, StoreError> {
+        round::open_of(&mut *self.read().await?, task).await
+    }
+
+    async fn record_uploads(&self, uploads: Vec<(TaskName, u64, UploadRow)>) -> Vec<Result<(), StoreError>> {
+        let recorded = async {
+            let mut transaction = self.write().await?;
+            let results = upload::record(&mut transaction, &uploads).await?;
+            transaction.commit().await.map_err(backend)?;
+            Ok(results)
+        };
+        match recorded.await {
+            Ok(results) => results,
+            Err(error) => uploads.iter().map(|_| Err(repeat(&error))).collect(),
+        }
+    }
+
+    async fn record_refusal(
+        &self,
+        task: &TaskName,
+        round: u64,
+        client: &ClientId,
+        verdict: Verdict,
+        detail: &str,
+        at: Tick,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        upload::refuse(&mut transaction, (task, round), client, verdict, detail, at).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn close_round(&self, task: &TaskName, round: u64, survivors: &[ClientId], at: Tick) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        round::close(&mut transaction, (task, round), survivors, at).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError> {
+        let mut transaction = self.read().await?;
+        let head = round::find(&mut transaction, (task, round)).await?;
+        seat::survivors(&mut transaction, head.id).await
+    }
+
+    async fn release(&self, release: Release) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        round::release(&mut transaction, &release).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn abandon(
+        &self,
+        task: &TaskName,
+        round: u64,
+        why: &Abandon,
+        seats: &[Judged],
+        at: Tick,
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        round::abandon(&mut transaction, (task, round), why, seats, at).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn rounds(&self, task: &TaskName, before: u64, limit: usize) -> Result<Vec<RoundRow>, StoreError> {
+        round::list(&mut *self.read().await?, task, before, limit).await
+    }
+
+    async fn round(&self, task: &TaskName, number: u64) -> Result<RoundRow, StoreError> {
+        round::one(&mut *self.read().await?, task, number).await
+    }
+
+    async fn seen(&self, clients: &[(ClientId, Tick)]) -> Result<(), StoreError> {
+        if clients.is_empty() {
+            return Ok(());
+        }
+        let mut transaction = self.write().await?;
+        client::seen(&mut transaction, clients).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn clients(&self, task: Option<&TaskName>, limit: usize) -> Result<Vec<ClientRow>, StoreError> {
+        client::list(&mut *self.read().await?, task, limit).await
+    }
+
+    async fn verdicts_after(
+        &self,
+        task: &TaskName,
+        client: &ClientId,
+        after: u64,
+        limit: usize,
+    ) -> Result<Vec<(u64, Verdict)>, StoreError> {
+        client::verdicts_after(&mut *self.read().await?, task, client, after, limit).await
+    }
+
+    async fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
+        audit::list(&mut *self.read().await?, after, limit).await
+    }
+
+    async fn check(&self) -> Result<(), StoreError> {
+        audit::check(&mut *self.read().await?).await
+    }
+}
+
+/// Takes the lock that keeps a second server off the directory, creating the directory if needed.
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join("lock");
+    let failed = |error: io::Error| StoreError::Backend(format!("cannot lock {}: {error}", path.display()));
+    crate::spool::create_private(directory)
+        .map_err(|error| StoreError::Backend(format!("cannot create {}: {error}", directory.display())))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Backend(format!(
+            "{} is in use by another server: it holds the lock {}. Stop that server, or give this one a directory of its own",
+            directory.display(),
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// A pool whose connections never age: an in-memory ledger lives in its connection.
+async fn pool(connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, sqlx::Error> {
+    SqlitePoolOptions::new()
+        .min_connections(1)
+        .max_connections(connections)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .acquire_timeout(Duration::from_secs(60))
+        .connect_with(options)
+        .await
+}
+
+fn backend(error: sqlx::Error) -> StoreError {
+    StoreError::Backend(error.to_string())
+}
+
+fn unusable(shown: &str, error: &sqlx::Error) -> StoreError {
+    StoreError::Backend(format!(
+        "{shown} cannot be used as a ledger: {error}. Check that it is the server's own SQLite file, or restore it from a backup"
+    ))
+}
+
+fn schema(shown: &str, error: MigrateError) -> StoreError {
+    let known = SCHEMA.iter().map(|migration| migration.version).max().unwrap_or(0);
+    match error {
+        MigrateError::VersionMissing(found) => StoreError::Backend(format!(
+            "{shown} has schema {found}, newer than schema {known} of this program: use the newer program, or restore a backup from before the upgrade"
+        )),
+        MigrateError::VersionMismatch(found) => StoreError::Backend(format!(
+            "{shown} was written with another schema {found} than this program's: use the program that wrote it"
+        )),
+        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => unusable(shown, &error),
+        other => StoreError::Backend(format!("{shown}: {other}")),
+    }
+}
+
+/// The error of a batch, once per row.
+fn repeat(error: &StoreError) -> StoreError {
+    match error {
+        StoreError::Backend(text) => StoreError::Backend(text.clone()),
+        other => StoreError::Backend(other.to_string()),
+    }
+}

@@ -1,0 +1,100 @@
+//! Tasks.
+
+use super::{
+    super::{NewTask, StoreError, TaskRow, TaskState},
+    audit::{self, Event},
+    backend,
+    column::{digest, get, integer, optional_digest, task_name, task_state, task_state_word, unsigned},
+};
+use serde_json::json;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use testudo_protocol::{Digest, TaskName, Tick};
+
+pub(super) async fn create(connection: &mut SqliteConnection, task: &NewTask) -> Result<(), StoreError> {
+    let at = integer(task.at, "tick")?;
+    let inserted = sqlx::query(
+        "INSERT INTO task (name, toml, state, initial, model, created_at) VALUES (?1, ?2, 'running', ?3, ?3, ?4)
+         ON CONFLICT (name) DO NOTHING",
+    )
+    .bind(task.name.as_str())
+    .bind(task.toml.as_str())
+    .bind(&task.model.0[..])
+    .bind(at)
+    .execute(&mut *connection)
+    .await
+    .map_err(backend)?;
+    if inserted.rows_affected() == 0 {
+        return Err(StoreError::Exists { what: what(&task.name) });
+    }
+    let body = json!({
+        "model": task.model.to_string(),
+        "toml_sha256": Digest::of(task.toml.as_bytes()).to_string(),
+    });
+    audit::append(connection, Event::of(&task.name, "create_task", at, body)).await
+}
+
+pub(super) async fn all(connection: &mut SqliteConnection) -> Result<Vec<TaskRow>, StoreError> {
+    let rows = sqlx::query("SELECT * FROM task ORDER BY id").fetch_all(connection).await.map_err(backend)?;
+    rows.iter().map(read).collect()
+}
+
+/// A task and its key.
+pub(super) async fn find(connection: &mut SqliteConnection, name: &TaskName) -> Result<(i64, TaskRow), StoreError> {
+    let row = sqlx::query("SELECT * FROM task WHERE name = ?")
+        .bind(name.as_str())
+        .fetch_optional(connection)
+        .await
+        .map_err(backend)?;
+    let row = row.ok_or_else(|| StoreError::NotFound { what: what(name) })?;
+    Ok((get(&row, "id")?, read(&row)?))
+}
+
+pub(super) async fn set_state(
+    connection: &mut SqliteConnection,
+    name: &TaskName,
+    state: TaskState,
+    why: &str,
+    at: Tick,
+) -> Result<(), StoreError> {
+    let at = integer(at, "tick")?;
+    let (id, task) = find(connection, name).await?;
+    if task.state == state {
+        return Ok(());
+    }
+    if !matches!(task.state, TaskState::Running | TaskState::Paused) {
+        return Err(StoreError::WrongState { what: what(name), state: task_state_word(task.state).into() });
+    }
+    if state == TaskState::Finished {
+        let state = format!("{}: only the release of its last round finishes it", task_state_word(task.state));
+        return Err(StoreError::WrongState { what: what(name), state });
+    }
+    sqlx::query("UPDATE task SET state = ?, why = ? WHERE id = ?")
+        .bind(task_state_word(state))
+        .bind(why)
+        .bind(id)
+        .execute(&mut *connection)
+        .await
+        .map_err(backend)?;
+    let body = json!({ "from": task_state_word(task.state), "to": task_state_word(state), "why": why });
+    audit::append(connection, Event::of(name, "set_task_state", at, body)).await
+}
+
+pub(super) fn what(name: &TaskName) -> String {
+    format!("task {name}")
+}
+
+fn read(row: &SqliteRow) -> Result<TaskRow, StoreError> {
+    Ok(TaskRow {
+        name: task_name(row, "name")?,
+        toml: get(row, "toml")?,
+        state: task_state(row)?,
+        why: get(row, "why")?,
+        initial: digest(row, "initial")?,
+        model: digest(row, "model")?,
+        optimizer: optional_digest(row, "optimizer")?,
+        last_round: unsigned(row, "last_round")?,
+        released: unsigned(row, "released")?,
+        abandoned: unsigned(row, "abandoned")?,
+        created_at: unsigned(row, "created_at")?,
+    })
+}
