@@ -1,1 +1,56 @@
-//! placeholder
+//! The SDK that edge devices embed: take part in a federated task, train where the data is, send updates.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use testudo_client::{Client, Identity, Update};
+//!
+//! let client = Client::builder("http://127.0.0.1:8443").identity(Identity::named("device-7")?).connect().await?;
+//! let mut session = client.join("keyboard-next-word").await?;
+//! while let Some(round) = session.next_round().await? {
+//!     let delta = vec![0.0; round.model().parameters().len()]; // train here
+//!     let receipt = round.submit(Update::delta(delta).examples(512)).await?;
+//!     println!("round {}: {}", receipt.round, receipt.verdict);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! * [`Client`] is one identity on one connection; [`Client::run`] does everything with a [`Trainer`];
+//! * [`Session`] is one client's part in one task; it can be [saved](Session::save) and resumed in another process;
+//! * [`Round`] is a place in one round: [`submit`](Round::submit) consumes it, dropping it leaves the round;
+//! * [`Policy`] is what the device insists on before anything leaves it;
+//! * [`Retry`] says how lost connections and restarted servers are waited for;
+//! * [`Error`] says whose fault it was and what to do next.
+//!
+//! Everything runs on the caller's tokio runtime. The verdict on round *k* comes with a later check-in, so it is
+//! found in [`Session::verdicts`] after a later [`Session::next_round`].
+
+mod builder;
+mod client;
+mod error;
+mod identity;
+mod policy;
+mod receipt;
+mod retry;
+mod round;
+mod saved;
+mod session;
+mod trainer;
+mod transport;
+mod update;
+
+pub use builder::ClientBuilder;
+pub use client::Client;
+pub use error::{Error, TrainError};
+pub use identity::Identity;
+pub use policy::Policy;
+pub use receipt::Receipt;
+pub use retry::Retry;
+pub use round::{Round, Sealed};
+pub use saved::SavedSession;
+pub use session::{Ended, Session};
+pub use trainer::{Summary, Trainer};
+pub use update::Update;
+
+pub use testudo_protocol::{ClientId, Digest, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict};
+pub use tonic::transport::Channel;

@@ -8,11 +8,8 @@ const F32: &str = "F32";
 
 /// A layout as the wire's tensor table.
 pub fn layout_to_wire(layout: &Layout) -> Vec<v1::Tensor> {
-    let tensor = |tensor: &Tensor| v1::Tensor {
-        name: tensor.name.clone(),
-        dtype: F32.to_owned(),
-        shape: tensor.shape.clone(),
-    };
+    let tensor =
+        |tensor: &Tensor| v1::Tensor { name: tensor.name.clone(), dtype: F32.to_owned(), shape: tensor.shape.clone() };
     layout.tensors().iter().map(tensor).collect()
 }
 

@@ -78,6 +78,8 @@ pub struct Storage {
     pub spool: Medium,
     /// Ledger and models.
     pub ledger: Medium,
+    /// Newest released models that are kept besides the initial one; 0 keeps all.
+    pub keep_models: u64,
 }
 
 /// File or memory.
@@ -165,7 +167,7 @@ impl Default for Access {
 
 impl Default for Storage {
     fn default() -> Self {
-        Self { data_dir: "./testudo-data".into(), spool: Medium::File, ledger: Medium::File }
+        Self { data_dir: "./testudo-data".into(), spool: Medium::File, ledger: Medium::File, keep_models: 100 }
     }
 }
 
@@ -239,6 +241,7 @@ impl Config {
         config.listen.web = None;
         config.storage.spool = Medium::Memory;
         config.storage.ledger = Medium::Memory;
+        config.storage.keep_models = 2;
         config.pace.shortest_s = 0.05;
         config
     }
@@ -274,7 +277,11 @@ impl Config {
         let mut fail = |key: &str, what: String, fix: &str| list.push(document.problem(key, what, fix));
         if self.exposes_plaintext() && !self.listen.plaintext {
             let what = format!("{} is not loopback, and there is no [tls]", self.listen.address);
-            fail("listen.address", what, "add [tls] with certificate and key, or write plaintext = true in [listen] for a trusted network");
+            fail(
+                "listen.address",
+                what,
+                "add [tls] with certificate and key, or write plaintext = true in [listen] for a trusted network",
+            );
         }
         if self.listen.plaintext && self.tls.is_some() {
             fail("listen.plaintext", "has no effect with [tls]".into(), "remove it");
@@ -287,14 +294,26 @@ impl Config {
         for digest in &self.access.operators {
             if digest.parse::<testudo_protocol::Digest>().is_err() {
                 let what = format!("{digest:?} is not a SHA-256 digest");
-                fail("access.operators", what, "write 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them without colons");
+                fail(
+                    "access.operators",
+                    what,
+                    "write 64 hexadecimal digits, as `openssl x509 -fingerprint -sha256` prints them without colons",
+                );
             }
         }
         if !self.access.operators.is_empty() && self.transport() != "mtls" {
-            fail("access.operators", "has no effect unless clients show certificates".into(), "add client_ca to [tls] or remove the key");
+            fail(
+                "access.operators",
+                "has no effect unless clients show certificates".into(),
+                "add client_ca to [tls] or remove the key",
+            );
         }
         if self.storage.ledger == Medium::Memory && self.storage.spool == Medium::File {
-            fail("storage.spool", "file, but the ledger is in memory".into(), "write spool = \"memory\" or ledger = \"file\"");
+            fail(
+                "storage.spool",
+                "file, but the ledger is in memory".into(),
+                "write spool = \"memory\" or ledger = \"file\"",
+            );
         }
         let limits = &self.limits;
         let mut range = |key: &str, value: f64, least: f64, most: f64| {
@@ -310,7 +329,12 @@ impl Config {
         range("limits.streams_per_connection", f64::from(limits.streams_per_connection), 1.0, 10_000.0);
         // h2 panics on windows over 2^31 - 1 and stalls on windows smaller than a frame.
         range("limits.stream_window_bytes", f64::from(limits.stream_window_bytes), 65_535.0, (1u32 << 30).into());
-        range("limits.connection_window_bytes", f64::from(limits.connection_window_bytes), 65_535.0, (1u32 << 30).into());
+        range(
+            "limits.connection_window_bytes",
+            f64::from(limits.connection_window_bytes),
+            65_535.0,
+            (1u32 << 30).into(),
+        );
         range("limits.upload_memory_bytes", limits.upload_memory_bytes as f64, (16 << 20) as f64, (1u64 << 42) as f64);
         range("limits.upload_idle_s", limits.upload_idle_s, 0.05, 3600.0);
         range("limits.upload_bytes_per_s", limits.upload_bytes_per_s as f64, 0.0, 1e9);
@@ -356,7 +380,12 @@ mod tests {
             ("[listen]\nadress = \"1.2.3.4:1\"", "listen.adress", "unknown field", "did you mean `address`"),
             ("[listen]\naddress = \"nonsense\"", "listen.address", "invalid", ""),
             ("[listen]\naddress = \"0.0.0.0:8443\"", "listen.address", "not loopback", "[tls]"),
-            ("[tls]\ncertificate = \"a\"\nkey = \"b\"\n[listen]\nplaintext = true", "listen.plaintext", "no effect", "remove"),
+            (
+                "[tls]\ncertificate = \"a\"\nkey = \"b\"\n[listen]\nplaintext = true",
+                "listen.plaintext",
+                "no effect",
+                "remove",
+            ),
             ("[tls]\ncertificate = \"a\"", "tls.key", "missing", "add `key`"),
             ("[tls]\ncertificate = \"a\"\nkey = \"b\"\nreload_s = 0", "tls.reload_s", "outside", "30"),
             ("[access]\noperators = [\"zz\"]", "access.operators", "SHA-256", "64 hexadecimal"),

@@ -287,12 +287,14 @@ pub(crate) fn durable(directory: &Path) -> Result<LocalFileSystem, String> {
 pub(crate) fn is_full(error: &(dyn std::error::Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>()
-            && matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
-        {
-            return true;
-        }
         cause = error.source();
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) {
+                return true;
+            }
+            // The source of a wrapping I/O error is that of the error inside, not the error inside.
+            cause = error.get_ref().map(|inner| inner as &(dyn std::error::Error + 'static));
+        }
     }
     false
 }

@@ -37,6 +37,17 @@ pub trait Scalar:
     fn exp(self) -> Self;
 }
 
+/// 1/k! for k = 0, …, 13.
+const EXP_TAYLOR: [f64; 14] = {
+    let mut coefficients = [1.0; 14];
+    let mut k = 1;
+    while k < coefficients.len() {
+        coefficients[k] = coefficients[k - 1] / k as f64;
+        k += 1;
+    }
+    coefficients
+};
+
 impl Scalar for f32 {
     const ZERO: Self = 0.0;
     const ONE: Self = 1.0;
@@ -104,9 +115,9 @@ impl Scalar for f64 {
         let power = (self * std::f64::consts::LOG2_E + ROUND) - ROUND;
         let r = (self - power * LN2_HIGH) - power * LN2_LOW;
         // Taylor series: |r| <= ln(2)/2, so the term after r^13/13! is below 1e-17.
-        let mut sum = 1.0;
-        for divisor in (1..=13_u32).rev() {
-            sum = 1.0 + sum * r / f64::from(divisor);
+        let mut sum = 0.0;
+        for coefficient in EXP_TAYLOR.iter().rev() {
+            sum = sum * r + coefficient;
         }
         sum * f64::from_bits(((power as i64 + 1023) as u64) << 52)
     }

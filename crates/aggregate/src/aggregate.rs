@@ -238,10 +238,8 @@ fn observe_subtree<T: Element>(rows: &Rows<'_, T>, blocks: Range<usize>) -> Resu
         return Ok(UnitStatistics::new(rows.count(), Some(pair_statistics(rows.slices(), coordinates)?)));
     }
     let middle = blocks.start + (1 << (blocks.len() - 1).ilog2());
-    let (left, right) = rayon::join(
-        || observe_subtree(rows, blocks.start..middle),
-        || observe_subtree(rows, middle..blocks.end),
-    );
+    let (left, right) =
+        rayon::join(|| observe_subtree(rows, blocks.start..middle), || observe_subtree(rows, middle..blocks.end));
     Ok(left?.join(&right?))
 }
 

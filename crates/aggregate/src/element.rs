@@ -14,16 +14,7 @@ mod sealed {
 
 /// A coordinate's type: `f32` or `f64`. Arithmetic is done in f64 whatever the type.
 pub trait Element:
-    sealed::Sealed
-    + Copy
-    + Debug
-    + Default
-    + PartialOrd
-    + Add<Output = Self>
-    + Mul<Output = Self>
-    + Send
-    + Sync
-    + 'static
+    sealed::Sealed + Copy + Debug + Default + PartialOrd + Add<Output = Self> + Mul<Output = Self> + Send + Sync + 'static
 {
     /// Positive zero.
     const ZERO: Self;

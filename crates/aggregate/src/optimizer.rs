@@ -109,7 +109,9 @@ impl OptimizerConfig {
     #[must_use]
     pub fn initial_state(&self, index: usize) -> f64 {
         match self {
-            Self::FedAdagrad { tau, .. } | Self::FedAdam { tau, .. } | Self::FedYogi { tau, .. } if index == 1 => tau * tau,
+            Self::FedAdagrad { tau, .. } | Self::FedAdam { tau, .. } | Self::FedYogi { tau, .. } if index == 1 => {
+                tau * tau
+            }
             _ => 0.0,
         }
     }

@@ -163,7 +163,13 @@ impl Parameters {
     }
 
     fn invalid(&self, key: &'static str, value: Value, expected: &'static str) -> ParameterError {
-        ParameterError::Invalid { section: self.section, kind: self.kind.clone(), key, value: value.to_string(), expected }
+        ParameterError::Invalid {
+            section: self.section,
+            kind: self.kind.clone(),
+            key,
+            value: value.to_string(),
+            expected,
+        }
     }
 }
 
@@ -206,7 +212,10 @@ impl<'de> Visitor<'de> for TableVisitor {
             match (key.as_str(), value) {
                 ("kind", Value::Text(text)) => kind = Some(text),
                 ("kind", other) => {
-                    return Err(A::Error::custom(format_args!("{}: `kind` is {other}; it must be a string", self.section)));
+                    return Err(A::Error::custom(format_args!(
+                        "{}: `kind` is {other}; it must be a string",
+                        self.section
+                    )));
                 }
                 (_, value) => entries.push((key, value)),
             }

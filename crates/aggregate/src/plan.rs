@@ -78,18 +78,18 @@ impl Plan {
 }
 
 /// JSON has no infinity; a round record must still be readable back.
-mod infinite_as_null {
+pub(crate) mod infinite_as_null {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
     #[expect(clippy::ref_option, reason = "the signature is serde's")]
-    pub(super) fn serialize<S: Serializer>(scores: &Option<Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(scores: &Option<Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
         let finite = |scores: &Vec<f64>| -> Vec<Option<f64>> {
             scores.iter().map(|score| score.is_finite().then_some(*score)).collect()
         };
         scores.as_ref().map(finite).serialize(serializer)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
         let scores = Option::<Vec<Option<f64>>>::deserialize(deserializer)?;
         Ok(scores.map(|scores| scores.into_iter().map(|score| score.unwrap_or(f64::INFINITY)).collect()))
     }

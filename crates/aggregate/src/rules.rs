@@ -131,9 +131,9 @@ impl RuleConfig {
     ///
     /// When there is no such kind.
     pub fn with_byzantine(kind: &str, byzantine: usize) -> Result<Self, ParameterError> {
-        let takes_it = catalogue().iter().any(|info| {
-            info.kind == kind && info.parameters.iter().any(|parameter| parameter.key == "byzantine")
-        });
+        let takes_it = catalogue()
+            .iter()
+            .any(|info| info.kind == kind && info.parameters.iter().any(|parameter| parameter.key == "byzantine"));
         let value = Value::Integer(i64::try_from(byzantine).unwrap_or(i64::MAX));
         let entries = if takes_it { vec![("byzantine".to_owned(), value)] } else { Vec::new() };
         Self::parse(Parameters::new("rule", kind, entries))

@@ -36,6 +36,7 @@ impl Needs {
 pub struct UnitStatistics {
     rows: usize,
     /// Squared distances among the points (rows, then the origin), packed: pair (i, j), i < j, at j(j−1)/2 + i.
+    #[serde(with = "crate::plan::infinite_as_null")]
     distances: Option<Vec<f64>>,
 }
 
@@ -61,8 +62,7 @@ impl UnitStatistics {
     }
 
     fn same_shape(&self, other: &Self) -> bool {
-        self.rows == other.rows
-            && self.distances.as_ref().map(Vec::len) == other.distances.as_ref().map(Vec::len)
+        self.rows == other.rows && self.distances.as_ref().map(Vec::len) == other.distances.as_ref().map(Vec::len)
     }
 }
 
@@ -291,6 +291,14 @@ mod tests {
         for (unit, leaf) in leaves(1000).into_iter().enumerate() {
             tree.insert(unit, leaf).unwrap();
             assert!(tree.nodes.len() <= 11);
+        }
+    }
+
+    #[test]
+    fn a_unit_survives_json_with_an_infinite_distance() {
+        for distances in [None, Some(vec![0.1 + 0.2, f64::INFINITY])] {
+            let unit = UnitStatistics::new(2, distances);
+            assert_eq!(serde_json::from_str::<UnitStatistics>(&serde_json::to_string(&unit).unwrap()).unwrap(), unit);
         }
     }
 

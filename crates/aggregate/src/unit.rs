@@ -133,7 +133,9 @@ mod tests {
 
     #[test]
     fn default_units_hold_at_most_64_mib_of_rows() {
-        for (rows, unit_len) in [(1, 1 << 20), (16, 1 << 20), (17, 1 << 19), (200, 1 << 16), (5000, BLOCK), (1 << 30, BLOCK)] {
+        for (rows, unit_len) in
+            [(1, 1 << 20), (16, 1 << 20), (17, 1 << 19), (200, 1 << 16), (5000, BLOCK), (1 << 30, BLOCK)]
+        {
             assert_eq!(Units::for_rows(1 << 22, rows).unwrap().unit_len(), unit_len, "{rows} rows");
         }
     }

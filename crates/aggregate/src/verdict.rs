@@ -84,7 +84,8 @@ mod tests {
     #[test]
     fn verdicts_read_as_words() {
         let rejected = Verdict::Rejected { reason: RowReason::NotSelected };
-        let texts = [Verdict::Accepted, Verdict::Clipped { factor: 0.312 }, Verdict::Trimmed { share: 0.617 }, rejected];
+        let texts =
+            [Verdict::Accepted, Verdict::Clipped { factor: 0.312 }, Verdict::Trimmed { share: 0.617 }, rejected];
         assert_eq!(
             texts.map(|verdict| verdict.to_string()),
             ["accepted", "clipped to 0.31", "trimmed 62 %", "rejected: not_selected"]

@@ -1,14 +1,15 @@
 //! Checks on an update while it streams in, before any rule sees it.
 
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 use testudo_protocol::{Digest, Layout, Reason, Reject};
 
 /// Follows one payload of little-endian f32 from its first byte to its last.
 ///
 /// Norm and verdict do not depend on how the bytes are cut into chunks.
 #[derive(Debug, Clone)]
-pub struct Door<'a> {
-    layout: &'a Layout,
+pub struct Door {
+    layout: Arc<Layout>,
     max_l2: Option<f64>,
     hash: Sha256,
     /// Bytes of a coordinate cut by a chunk's end.
@@ -28,9 +29,9 @@ pub struct Passed {
     pub norm: f64,
 }
 
-impl<'a> Door<'a> {
+impl Door {
     /// A door for updates of this layout, with the task's cap on the L2 norm.
-    pub fn new(layout: &'a Layout, max_l2: Option<f64>) -> Self {
+    pub fn new(layout: Arc<Layout>, max_l2: Option<f64>) -> Self {
         let (hash, carry) = (Sha256::new(), Vec::with_capacity(4));
         Self { layout, max_l2, hash, carry, coordinates: 0, squares: [0.0; 8], non_finite: None }
     }
@@ -150,12 +151,12 @@ mod tests {
     use proptest::prelude::*;
     use testudo_protocol::Tensor;
 
-    fn layout(coordinates: u64) -> Layout {
-        Layout::new(vec![
+    fn layout(coordinates: u64) -> Arc<Layout> {
+        let layout = Layout::new(vec![
             Tensor { name: "w".into(), shape: vec![coordinates - 1] },
             Tensor { name: "b".into(), shape: vec![1] },
-        ])
-        .unwrap()
+        ]);
+        Arc::new(layout.unwrap())
     }
 
     fn bytes(values: &[f32]) -> Vec<u8> {
@@ -165,7 +166,7 @@ mod tests {
     fn pass(values: &[f32], cap: Option<f64>, cut: usize) -> Result<Passed, Reject> {
         let layout = layout(values.len() as u64);
         let payload = bytes(values);
-        let mut door = Door::new(&layout, cap);
+        let mut door = Door::new(layout, cap);
         for chunk in payload.chunks(cut) {
             door.feed(chunk)?;
         }
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn wrong_lengths_and_digests_are_refused() {
         let layout = layout(4);
-        let mut door = Door::new(&layout, None);
+        let mut door = Door::new(layout, None);
         door.feed(&[0; 15]).unwrap();
         assert_eq!(door.clone().feed(&[0; 2]).unwrap_err().reason, Reason::Oversize);
         assert_eq!(door.clone().finish(Digest::of(&[0; 15])).unwrap_err().reason, Reason::Truncated);

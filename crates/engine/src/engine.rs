@@ -374,13 +374,14 @@ impl Engine {
     fn finished(&mut self, finished: Finished) -> Vec<Action> {
         let Stage::Finishing { survivors, plan, trimmed } = &self.stage else { return Vec::new() };
         let verdicts = plan.final_verdicts(trimmed, self.base.layout().dimension());
+        let weights = plan.weights();
         let mut seats = self.judge();
         for (row, client) in survivors.iter().enumerate() {
             let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(client)) else { continue };
             let seat = &mut seats[at];
             seat.verdict = client_verdict(verdicts[row]);
             seat.score = plan.scores.as_ref().map(|scores| scores[row]);
-            seat.weight = plan.weights().map(|weights| weights[row]);
+            seat.weight = weights.as_ref().map(|weights| weights[row]);
         }
         let Finished { model, file, digest, state, norm } = finished;
         self.stage = Stage::Ended;

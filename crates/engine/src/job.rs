@@ -116,7 +116,7 @@ impl Work {
 /// The rows a plan reads: all, or those of positive weight.
 fn used(plan: &Plan) -> Vec<usize> {
     match &plan.combine {
-        Combine::WeightedSum(weights) => (0..weights.len()).filter(|&row| weights[row] != 0.0).collect(),
+        Combine::WeightedSum { weights, .. } => (0..weights.len()).filter(|&row| weights[row] != 0.0).collect(),
         _ => (0..plan.rows()).collect(),
     }
 }
@@ -124,7 +124,9 @@ fn used(plan: &Plan) -> Vec<usize> {
 /// The same plan over the used rows only. Rows of weight 0 add nothing, so the bits are the same.
 fn narrow(plan: &Plan, used: &[usize]) -> Plan {
     let combine = match &plan.combine {
-        Combine::WeightedSum(weights) => Combine::WeightedSum(used.iter().map(|&row| weights[row]).collect()),
+        Combine::WeightedSum { weights, divisor } => {
+            Combine::WeightedSum { weights: used.iter().map(|&row| weights[row]).collect(), divisor: *divisor }
+        }
         other => other.clone(),
     };
     let verdicts = used.iter().map(|&row| plan.verdicts[row]).collect();

@@ -32,6 +32,11 @@ impl Writer {
         self.written + self.gathered_bytes
     }
 
+    /// The parts written so far.
+    pub fn held(&self) -> Held {
+        Held { parts: self.parts.clone() }
+    }
+
     /// Takes the next chunk; writes a part once enough is gathered.
     ///
     /// # Errors

@@ -5,94 +5,103 @@
 
 use crate::scalar::Scalar;
 
-/// A matrix given by strides: element (i, t) is `values[i * row + t * step]`.
+/// The left factor (m x inner) of a product.
 #[derive(Clone, Copy)]
-pub(crate) struct Strided<'a, S> {
-    pub(crate) values: &'a [S],
-    pub(crate) row: usize,
-    pub(crate) step: usize,
-}
-
-impl<'a, S> Strided<'a, S> {
-    /// `values` is row-major with `columns` columns.
-    pub(crate) fn rows(values: &'a [S], columns: usize) -> Self {
-        Self { values, row: columns, step: 1 }
-    }
-
-    /// The transpose of row-major `values` with `columns` columns.
-    pub(crate) fn transposed(values: &'a [S], columns: usize) -> Self {
-        Self { values, row: 1, step: columns }
-    }
+pub(crate) enum Left<'a, S> {
+    /// Row-major m x inner.
+    Rows(&'a [S]),
+    /// Its transpose: row-major inner x m.
+    Transposed(&'a [S]),
 }
 
 const TILE_ROWS: usize = 4;
 const TILE_COLUMNS: usize = 8;
 
-/// `out` (m x n, row-major) += `a` (m x `inner`) times `b` (`inner` x n, row-major).
-pub(crate) fn multiply_add<S: Scalar>(out: &mut [S], a: Strided<'_, S>, b: &[S], inner: usize, n: usize) {
+/// `out` (m x `n`, row-major) += `left` (m x `inner`) times `right` (`inner` x `n`, row-major).
+pub(crate) fn multiply_add<S: Scalar>(out: &mut [S], left: Left<'_, S>, right: &[S], inner: usize, n: usize) {
     debug_assert_eq!(out.len() % n, 0);
-    debug_assert_eq!(b.len(), inner * n);
+    debug_assert_eq!(right.len(), inner * n);
     let m = out.len() / n;
     let mut row = 0;
     while row + TILE_ROWS <= m {
-        row_of_tiles::<S, TILE_ROWS>(out, a, b, inner, n, row);
+        row_of_tiles::<S, TILE_ROWS>(out, left, right, inner, n, row);
         row += TILE_ROWS;
     }
     while row < m {
-        row_of_tiles::<S, 1>(out, a, b, inner, n, row);
+        row_of_tiles::<S, 1>(out, left, right, inner, n, row);
         row += 1;
     }
 }
 
 fn row_of_tiles<S: Scalar, const R: usize>(
     out: &mut [S],
-    a: Strided<'_, S>,
-    b: &[S],
+    left: Left<'_, S>,
+    right: &[S],
     inner: usize,
     n: usize,
     row: usize,
 ) {
+    let m = out.len() / n;
+    let out = &mut out[row * n..(row + R) * n];
+    match left {
+        Left::Rows(values) => {
+            // One slice of known length per row: the loop over `t` then needs no bounds check.
+            let rows: [&[S]; R] = std::array::from_fn(|r| &values[(row + r) * inner..(row + r + 1) * inner]);
+            tiles::<S, R>(out, |t| std::array::from_fn(|r| rows[r][t]), right, inner, n);
+        }
+        Left::Transposed(values) => {
+            let column = |t: usize| std::array::from_fn(|r| values[t * m + row..t * m + row + R][r]);
+            tiles::<S, R>(out, column, right, inner, n);
+        }
+    }
+}
+
+#[inline(always)]
+fn tiles<S: Scalar, const R: usize>(
+    out: &mut [S],
+    left: impl Fn(usize) -> [S; R] + Copy,
+    right: &[S],
+    inner: usize,
+    n: usize,
+) {
     let mut column = 0;
     while column + TILE_COLUMNS <= n {
-        tile::<S, R, TILE_COLUMNS>(out, a, b, inner, n, (row, column));
+        tile::<S, R, TILE_COLUMNS>(out, left, right, inner, n, column);
         column += TILE_COLUMNS;
     }
     while column + 2 <= n {
-        tile::<S, R, 2>(out, a, b, inner, n, (row, column));
+        tile::<S, R, 2>(out, left, right, inner, n, column);
         column += 2;
     }
     if column < n {
-        tile::<S, R, 1>(out, a, b, inner, n, (row, column));
+        tile::<S, R, 1>(out, left, right, inner, n, column);
     }
 }
 
 #[inline(always)]
 fn tile<S: Scalar, const R: usize, const C: usize>(
     out: &mut [S],
-    a: Strided<'_, S>,
-    b: &[S],
+    left: impl Fn(usize) -> [S; R],
+    right: &[S],
     inner: usize,
     n: usize,
-    (row, column): (usize, usize),
+    column: usize,
 ) {
     let mut sums = [[S::ZERO; C]; R];
     for (r, sums) in sums.iter_mut().enumerate() {
-        let from = (row + r) * n + column;
-        sums.copy_from_slice(&out[from..from + C]);
+        sums.copy_from_slice(&out[r * n + column..r * n + column + C]);
     }
-    for t in 0..inner {
-        let from = t * n + column;
-        let Some((right, _)) = b[from..].split_first_chunk::<C>() else { return };
-        for (r, sums) in sums.iter_mut().enumerate() {
-            let left = a.values[(row + r) * a.row + t * a.step];
+    for (t, right) in right.chunks_exact(n).take(inner).enumerate() {
+        let Some((right, _)) = right[column..].split_first_chunk::<C>() else { return };
+        let left = left(t);
+        for (sums, left) in sums.iter_mut().zip(left) {
             for (sum, right) in sums.iter_mut().zip(right) {
                 *sum += left * *right;
             }
         }
     }
     for (r, sums) in sums.iter().enumerate() {
-        let from = (row + r) * n + column;
-        out[from..from + C].copy_from_slice(sums);
+        out[r * n + column..r * n + column + C].copy_from_slice(sums);
     }
 }
 
@@ -133,8 +142,8 @@ mod tests {
                 transpose(&a, inner, &mut turned);
             }
             let mut from_transposed = out.clone();
-            multiply_add(&mut from_transposed, Strided::transposed(&turned, m), &b, inner, n);
-            multiply_add(&mut out, Strided::rows(&a, inner), &b, inner, n);
+            multiply_add(&mut from_transposed, Left::Transposed(&turned), &b, inner, n);
+            multiply_add(&mut out, Left::Rows(&a), &b, inner, n);
             assert_eq!(out, expected, "{m} {inner} {n}");
             assert_eq!(from_transposed, expected, "transposed {m} {inner} {n}");
         }

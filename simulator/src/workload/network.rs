@@ -3,7 +3,7 @@
 use crate::data::Dataset;
 use crate::scalar::{Scalar, ln};
 
-use super::dense::{Strided, multiply_add, transpose};
+use super::dense::{Left, multiply_add, transpose};
 use super::{Evaluation, Scratch};
 
 /// Examples evaluated at once: keeps activations in cache.
@@ -73,7 +73,7 @@ impl Network {
         for (layer, (inputs, outputs, offset)) in self.layers().enumerate().rev() {
             let (weights, bias) = gradient[offset..offset + (inputs + 1) * outputs].split_at_mut(inputs * outputs);
             let input = &scratch.activations[layer];
-            multiply_add(weights, Strided::transposed(input, inputs), &scratch.delta, rows.len(), outputs);
+            multiply_add(weights, Left::Transposed(input), &scratch.delta, rows.len(), outputs);
             for row in scratch.delta.chunks_exact(outputs) {
                 bias.iter_mut().zip(row).for_each(|(sum, value)| *sum += *value);
             }
@@ -81,7 +81,7 @@ impl Network {
                 transpose(&parameters[offset..offset + inputs * outputs], outputs, &mut scratch.transposed);
                 scratch.previous.clear();
                 scratch.previous.resize(rows.len() * inputs, S::ZERO);
-                let delta = Strided::rows(&scratch.delta, outputs);
+                let delta = Left::Rows(&scratch.delta);
                 multiply_add(&mut scratch.previous, delta, &scratch.transposed, outputs, inputs);
                 for (value, active) in scratch.previous.iter_mut().zip(input) {
                     *value = if *active > S::ZERO { *value } else { S::ZERO };
@@ -135,7 +135,7 @@ impl Network {
             for _ in 0..count {
                 output.extend_from_slice(bias);
             }
-            multiply_add(output, Strided::rows(input, inputs), weights, inputs, outputs);
+            multiply_add(output, Left::Rows(input), weights, inputs, outputs);
             if layer + 2 < self.widths.len() {
                 for value in output.iter_mut() {
                     // A comparison that NaN fails: a poisoned model must not be repaired by the activation.
@@ -152,13 +152,14 @@ fn softmax_gradient<S: Scalar>(logits: &mut [S], classes: usize, labels: impl Ex
     let share = S::ONE / S::from_f64(count as f64);
     let mut loss = 0.0;
     for (row, label) in logits.chunks_exact_mut(classes).zip(labels) {
-        loss += cross_entropy(row, label);
         let largest = maximum(row);
+        let of_label = row[label] - largest;
         let mut total = S::ZERO;
         for value in row.iter_mut() {
             *value = (*value - largest).exp();
             total += *value;
         }
+        loss += ln(total.to_f64()) - of_label.to_f64();
         for value in row.iter_mut() {
             *value = *value / total * share;
         }

@@ -105,7 +105,8 @@ mod tests {
             let ranks: Vec<usize> = (0..values).collect();
             let network = selection_network(values, &ranks);
             for seed in 0..50_u32 {
-                let mut column: Vec<u32> = (0..values as u32).map(|i| (i + seed).wrapping_mul(2_654_435_761) >> 7).collect();
+                let mut column: Vec<u32> =
+                    (0..values as u32).map(|i| (i + seed).wrapping_mul(2_654_435_761) >> 7).collect();
                 let mut sorted = column.clone();
                 sorted.sort_unstable();
                 run(&network, &mut column);

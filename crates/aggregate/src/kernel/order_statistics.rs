@@ -18,7 +18,19 @@ const LANES: usize = 32;
 /// Most rows for the network; its n log² n steps lose to selection beyond.
 const NETWORK_ROWS: usize = 256;
 
-type Lanes<T> = [T; LANES];
+/// Lanes whose sums are kept in registers while going through the rows.
+const PART: usize = 16;
+
+/// Most tiles of a row copied at once.
+const LONGEST_STRIP: usize = 8;
+
+/// The copied tiles of all rows stay in the second-level cache.
+const STRIP_BYTES: usize = 128 << 10;
+
+/// One coordinate's value in each lane, aligned so that no vector straddles two cache lines.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Lanes<T>([T; LANES]);
 
 /// How to find and what to do with the bounding values, for one number of rows.
 #[derive(Clone, Debug)]
@@ -94,76 +106,102 @@ impl<T: Element> Kernel for Apply<'_, T> {
     #[inline(always)]
     fn run(self) -> Self::Output {
         let Self { order, rows, range, out } = self;
-        let mut values: Vec<Lanes<T>> = vec![[T::ZERO; LANES]; rows.len()];
+        let mut strip = Strip::new(rows.len());
+        let mut values: Vec<Lanes<T>> = vec![Lanes([T::ZERO; LANES]); rows.len()];
         let mut column = Vec::with_capacity(if matches!(order.finder, Finder::Selection) { rows.len() } else { 0 });
-        let mut outside = vec![0; if order.average == Average::Kept { rows.len() } else { 0 }];
-        for (tile, out) in out.chunks_mut(LANES).enumerate() {
-            let start = range.start + tile * LANES;
-            let tile = start..start + out.len();
-            if !load_all(rows, tile.clone(), &mut values) {
-                return Err(locate(rows, tile));
+        let mut outside = vec![[0_u32; PART]; if order.average == Average::Kept { rows.len() } else { 0 }];
+        for (index, out) in out.chunks_mut(strip.tiles * LANES).enumerate() {
+            let start = range.start + index * strip.tiles * LANES;
+            if !strip.load(rows, start..start + out.len()) {
+                return Err(locate(rows, start..start + out.len()));
             }
-            let (low, high) = match &order.finder {
-                Finder::Network(network) => {
-                    exchange_all(network, &mut values);
-                    (values[order.low], values[order.high])
+            for (tile, out) in out.chunks_mut(LANES).enumerate() {
+                for (row, lanes) in values.iter_mut().enumerate() {
+                    *lanes = strip.values[row * strip.tiles + tile];
                 }
-                Finder::Selection => select_all(&values, order.low, order.high, &mut column, tile.len()),
-            };
-            let averages = match order.average {
-                Average::Bounds => middle(&low, &high),
-                Average::Kept => kept_mean(order, rows, tile, &low, &high, &mut outside),
-            };
-            for (value, average) in out.iter_mut().zip(averages) {
-                *value = T::from_f64(average);
+                let (low, high) = match &order.finder {
+                    Finder::Network(network) => {
+                        exchange_all(network, &mut values);
+                        (values[order.low], values[order.high])
+                    }
+                    Finder::Selection => select_all(&values, order.low, order.high, &mut column),
+                };
+                let averages = match order.average {
+                    Average::Bounds => middle(&low, &high),
+                    Average::Kept => kept_mean(order, &strip, tile, &low, &high, &mut outside),
+                };
+                for (value, average) in out.iter_mut().zip(averages) {
+                    *value = T::from_f64(average);
+                }
             }
         }
-        Ok(outside)
+        Ok(outside.iter().map(|lanes| lanes.iter().map(|&count| u64::from(count)).sum()).collect())
     }
 }
 
-/// Loads a tile of every row; says whether all values are finite.
-#[inline(always)]
-fn load_all<T: Element>(rows: &[&[T]], tile: Range<usize>, values: &mut [Lanes<T>]) -> bool {
-    // Zero times a finite value is zero; times anything else, NaN, which stays.
-    let mut poison = [T::ZERO; LANES];
-    for (row, lanes) in rows.iter().zip(values) {
-        *lanes = load(row, tile.clone());
-        for lane in 0..LANES {
-            poison[lane] = poison[lane] + lanes[lane] * T::ZERO;
+/// A copy of some tiles of every row. Rows are often allocated at the same offset within a page, so that their tiles
+/// compete for the same few cache lines: reading them once, in long runs, and working on the copy avoids that.
+struct Strip<T> {
+    /// Tiles per row.
+    tiles: usize,
+    /// Tile t of row i at i · tiles + t; lanes past the last coordinate are zero.
+    values: Vec<Lanes<T>>,
+}
+
+impl<T: Element> Strip<T> {
+    #[inline(always)]
+    fn new(rows: usize) -> Self {
+        let tiles = (STRIP_BYTES / (rows * size_of::<Lanes<T>>())).clamp(1, LONGEST_STRIP);
+        Self { tiles, values: vec![Lanes([T::ZERO; LANES]); rows * tiles] }
+    }
+
+    /// Copies the coordinates `range` of every row; says whether all of them are finite.
+    #[inline(always)]
+    fn load(&mut self, rows: &[&[T]], range: Range<usize>) -> bool {
+        // Zero times a finite value is zero; times anything else, NaN, which stays.
+        let mut poison = [T::ZERO; LANES];
+        for (row, tiles) in rows.iter().zip(self.values.chunks_exact_mut(self.tiles)) {
+            let mut chunks = row[range.clone()].chunks(LANES);
+            for lanes in tiles {
+                *lanes = Lanes::from_slice(chunks.next().unwrap_or_default());
+                for lane in 0..LANES {
+                    poison[lane] = poison[lane] + lanes.0[lane] * T::ZERO;
+                }
+            }
         }
+        let mut finite = true;
+        for value in poison {
+            finite &= value.is_finite();
+        }
+        finite
     }
-    let mut finite = true;
-    for value in poison {
-        finite &= value.is_finite();
-    }
-    finite
 }
 
-/// One row's tile; lanes past a short tile are zero.
-#[inline(always)]
-fn load<T: Element>(row: &[T], tile: Range<usize>) -> Lanes<T> {
-    let slice = &row[tile];
-    if let Ok(lanes) = slice.try_into() {
-        return lanes;
+impl<T: Element> Lanes<T> {
+    /// At most [`LANES`] values; the lanes past them are zero.
+    #[inline(always)]
+    fn from_slice(slice: &[T]) -> Self {
+        if let Ok(lanes) = slice.try_into() {
+            return Self(lanes);
+        }
+        let mut lanes = [T::ZERO; LANES];
+        lanes[..slice.len()].copy_from_slice(slice);
+        Self(lanes)
     }
-    let mut lanes = [T::ZERO; LANES];
-    lanes[..slice.len()].copy_from_slice(slice);
-    lanes
 }
 
 #[inline(always)]
 fn exchange_all<T: Element>(network: &[Exchange], values: &mut [Lanes<T>]) {
     for exchange in network {
-        let (a, b) = (values[exchange.low], values[exchange.high]);
+        let (Lanes(a), Lanes(b)) = (values[exchange.low], values[exchange.high]);
         if exchange.keep != Keep::High {
-            let low = &mut values[exchange.low];
+            let Lanes(low) = &mut values[exchange.low];
             for lane in 0..LANES {
                 low[lane] = if b[lane] < a[lane] { b[lane] } else { a[lane] };
             }
         }
         if exchange.keep != Keep::Low {
-            let high = &mut values[exchange.high];
+            let Lanes(high) = &mut values[exchange.high];
             for lane in 0..LANES {
                 high[lane] = if b[lane] < a[lane] { a[lane] } else { b[lane] };
             }
@@ -172,26 +210,20 @@ fn exchange_all<T: Element>(network: &[Exchange], values: &mut [Lanes<T>]) {
 }
 
 #[inline(always)]
-fn select_all<T: Element>(
-    values: &[Lanes<T>],
-    low: usize,
-    high: usize,
-    column: &mut Vec<T>,
-    width: usize,
-) -> (Lanes<T>, Lanes<T>) {
+fn select_all<T: Element>(values: &[Lanes<T>], low: usize, high: usize, column: &mut Vec<T>) -> (Lanes<T>, Lanes<T>) {
     let (mut lows, mut highs) = ([T::ZERO; LANES], [T::ZERO; LANES]);
-    for lane in 0..width {
+    for lane in 0..LANES {
         column.clear();
-        column.extend(values.iter().map(|lanes| lanes[lane]));
+        column.extend(values.iter().map(|lanes| lanes.0[lane]));
         let (_, lowest, above) = column.select_nth_unstable_by(low, T::order);
         lows[lane] = *lowest;
         highs[lane] = if high == low { *lowest } else { *above.select_nth_unstable_by(high - low - 1, T::order).1 };
     }
-    (lows, highs)
+    (Lanes(lows), Lanes(highs))
 }
 
 #[inline(always)]
-fn middle<T: Element>(low: &Lanes<T>, high: &Lanes<T>) -> [f64; LANES] {
+fn middle<T: Element>(Lanes(low): &Lanes<T>, Lanes(high): &Lanes<T>) -> [f64; LANES] {
     let mut averages = [0.0; LANES];
     for lane in 0..LANES {
         let (low, high) = (low[lane].to_f64(), high[lane].to_f64());
@@ -201,66 +233,68 @@ fn middle<T: Element>(low: &Lanes<T>, high: &Lanes<T>) -> [f64; LANES] {
     averages
 }
 
-/// Rows are gone through once per this many lanes, so that the sums stay in registers.
-const PART: usize = 8;
-
 #[inline(always)]
-#[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
 fn kept_mean<T: Element>(
     order: &OrderStatistics,
-    rows: &[&[T]],
-    tile: Range<usize>,
-    low: &Lanes<T>,
-    high: &Lanes<T>,
-    outside: &mut [u64],
+    strip: &Strip<T>,
+    tile: usize,
+    Lanes(low): &Lanes<T>,
+    Lanes(high): &Lanes<T>,
+    outside: &mut [[u32; PART]],
 ) -> [f64; LANES] {
-    let width = tile.len();
     let mut averages = [0.0; LANES];
     let (lows, _) = low.as_chunks::<PART>();
     let (highs, _) = high.as_chunks::<PART>();
     let (parts, _) = averages.as_chunks_mut::<PART>();
     for (part, ((low, high), averages)) in lows.iter().zip(highs).zip(parts).enumerate() {
-        let start = tile.start + part * PART;
-        if part * PART >= width {
-            break;
-        }
-        let end = tile.end.min(start + PART);
-        let mut sums = [0.0_f64; PART];
-        let mut inside = [0_u32; PART];
-        let mut not_above_low = [0_u32; PART];
-        for (row, outside) in rows.iter().zip(outside.iter_mut()) {
-            let slice = &row[start..end];
-            let values: [T; PART] = match slice.try_into() {
-                Ok(values) => values,
-                Err(_) => {
-                    let mut values = [T::ZERO; PART];
-                    values[..slice.len()].copy_from_slice(slice);
-                    values
-                }
-            };
-            let mut cut = 0_u32;
-            for lane in 0..PART {
-                let value = values[lane];
-                let within = value > low[lane] && value < high[lane];
-                sums[lane] += if within { value.to_f64() } else { 0.0 };
-                inside[lane] += u32::from(within);
-                not_above_low[lane] += u32::from(value <= low[lane]);
-                cut += u32::from(value < low[lane]) + u32::from(value > high[lane]);
-            }
-            *outside += u64::from(cut);
-        }
+        let values = strip.values.chunks_exact(strip.tiles).map(|tiles| &tiles[tile].0.as_chunks::<PART>().0[part]);
+        *averages = kept_mean_of_part(order, values, low, high, outside);
+    }
+    averages
+}
+
+#[inline(always)]
+fn kept_mean_of_part<'a, T: Element>(
+    order: &OrderStatistics,
+    rows: impl Iterator<Item = &'a [T; PART]> + Clone,
+    low: &[T; PART],
+    high: &[T; PART],
+    outside: &mut [[u32; PART]],
+) -> [f64; PART] {
+    let mut sums = [0.0_f64; PART];
+    let mut above_low = [0_u32; PART];
+    let mut below_high = [0_u32; PART];
+    for (values, outside) in rows.clone().zip(outside) {
         for lane in 0..PART {
-            let (low, high) = (low[lane].to_f64(), high[lane].to_f64());
-            if low == high {
-                averages[lane] = low;
-                continue;
+            let value = values[lane];
+            let (above, below) = (value > low[lane], value < high[lane]);
+            let kept = if above & below { value } else { T::ZERO };
+            sums[lane] += kept.to_f64();
+            above_low[lane] += u32::from(above);
+            below_high[lane] += u32::from(below);
+            outside[lane] += u32::from((value < low[lane]) | (value > high[lane]));
+        }
+    }
+    let (count, cut) = (as_f64(order.rows), as_f64(order.low));
+    let kept = count - 2.0 * cut;
+    let mut averages = [0.0; PART];
+    let mut finite = true;
+    for lane in 0..PART {
+        let (low, high) = (low[lane].to_f64(), high[lane].to_f64());
+        // Of the values not above the low bound the cut ones are gone, the rest are the bound itself; so at the top.
+        let kept_low = count - f64::from(above_low[lane]) - cut;
+        let kept_high = count - f64::from(below_high[lane]) - cut;
+        let sum = kept_low.mul_add(low, kept_high.mul_add(high, sums[lane]));
+        // With equal bounds every kept value is the bound, and the numbers of kept lows and highs overlap.
+        averages[lane] = if low == high { low } else { sum / kept };
+        finite &= averages[lane].is_finite();
+    }
+    if !finite {
+        for lane in 0..PART {
+            if !averages[lane].is_finite() {
+                let column = rows.clone().map(|values| values[lane].to_f64());
+                averages[lane] = scaled_mean(column, low[lane].to_f64(), high[lane].to_f64(), kept, cut);
             }
-            let kept_low = f64::from(not_above_low[lane]) - order.low as f64;
-            let not_below_high = order.rows as f64 - f64::from(inside[lane]) - f64::from(not_above_low[lane]);
-            let kept_high = not_below_high - order.low as f64;
-            let kept = order.rows as f64 - 2.0 * order.low as f64;
-            let sum = kept_low.mul_add(low, kept_high.mul_add(high, sums[lane]));
-            averages[lane] = if sum.is_finite() { sum / kept } else { scaled_mean(rows, start + lane, low, high, kept) };
         }
     }
     averages
@@ -268,27 +302,22 @@ fn kept_mean<T: Element>(
 
 /// The kept mean where the sum is beyond f64: every value is divided first.
 #[cold]
-fn scaled_mean<T: Element>(rows: &[&[T]], coordinate: usize, low: f64, high: f64, kept: f64) -> f64 {
-    let mut mean = 0.0;
-    let (mut inside, mut not_above_low) = (0.0, 0.0);
-    for row in rows {
-        let value = row[coordinate].to_f64();
-        if value > low && value < high {
-            mean += value / kept;
-            inside += 1.0;
-        }
+fn scaled_mean(column: impl Iterator<Item = f64>, low: f64, high: f64, kept: f64, cut: f64) -> f64 {
+    let (mut mean, mut kept_low, mut kept_high) = (0.0, -cut, -cut);
+    for value in column {
         if value <= low {
-            not_above_low += 1.0;
+            kept_low += 1.0;
+        } else if value >= high {
+            kept_high += 1.0;
+        } else {
+            mean += value / kept;
         }
     }
-    let rows = count(rows.len());
-    let cut = (rows - kept) / 2.0;
-    let (kept_low, kept_high) = (not_above_low - cut, rows - inside - not_above_low - cut);
     mean + low / kept * kept_low + high / kept * kept_high
 }
 
 #[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
-fn count(rows: usize) -> f64 {
+fn as_f64(rows: usize) -> f64 {
     rows as f64
 }
 

@@ -16,16 +16,21 @@ use crate::statistics::{packed_index, packed_len};
 const SUMS: usize = 8;
 
 /// Coordinates widened to f64 at a time, as groups of [`SUMS`].
-const GROUPS: usize = 32;
+const GROUPS: usize = 16;
 const TILE: usize = GROUPS * SUMS;
 
-/// Rows widened together. Two panels of widened rows and their sums stay in the second-level cache.
-const PANEL: usize = 32;
+/// Rows widened together. Two panels of widened rows stay close to the first-level cache, their sums in the second.
+const PANEL: usize = 16;
 
 /// Pairs summed together: one row against this many others.
 const OTHERS: usize = 4;
 
 type Sums = [f64; SUMS];
+
+/// A tile of one row in f64, aligned so that no vector straddles two cache lines.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Wide([Sums; GROUPS]);
 
 /// The packed squared distances of the coordinates `block` of the rows, at most one block.
 ///
@@ -53,8 +58,8 @@ struct PairStatistics<'a, T> {
 
 /// Space for two panels of widened rows and their sums, reused for every pair of panels.
 struct Scratch {
-    left: Vec<[Sums; GROUPS]>,
-    right: Vec<[Sums; GROUPS]>,
+    left: Vec<Wide>,
+    right: Vec<Wide>,
     pairs: Vec<Sums>,
     norms: Vec<Sums>,
 }
@@ -67,7 +72,7 @@ impl<T: Element> Kernel for PairStatistics<'_, T> {
         let count = self.rows.len();
         let mut packed = vec![0.0; packed_len(count)];
         let panel = PANEL.min(count);
-        let zero = [[0.0; SUMS]; GROUPS];
+        let zero = Wide([[0.0; SUMS]; GROUPS]);
         let mut scratch = Scratch {
             left: vec![zero; panel],
             right: vec![zero; if count > PANEL { panel } else { 0 }],
@@ -147,8 +152,8 @@ fn panel_pair<T: Element>(
 
 /// Copies a tile to f64. A short tile is filled up with zeros, which add nothing to any sum.
 #[inline(always)]
-fn widen<T: Element>(rows: &[&[T]], tile: Range<usize>, wide: &mut [[Sums; GROUPS]]) {
-    for (row, wide) in rows.iter().zip(wide) {
+fn widen<T: Element>(rows: &[&[T]], tile: Range<usize>, wide: &mut [Wide]) {
+    for (row, Wide(wide)) in rows.iter().zip(wide) {
         let wide = wide.as_flattened_mut();
         let (filled, rest) = wide.split_at_mut(tile.len());
         for (wide, value) in filled.iter_mut().zip(&row[tile.clone()]) {
@@ -159,7 +164,7 @@ fn widen<T: Element>(rows: &[&[T]], tile: Range<usize>, wide: &mut [[Sums; GROUP
 }
 
 #[inline(always)]
-fn add_norm(sums: &mut Sums, row: &[Sums; GROUPS]) {
+fn add_norm(sums: &mut Sums, Wide(row): &Wide) {
     let mut total = *sums;
     for group in row {
         for lane in 0..SUMS {
@@ -171,7 +176,7 @@ fn add_norm(sums: &mut Sums, row: &[Sums; GROUPS]) {
 
 /// Adds one row's differences from each of the others.
 #[inline(always)]
-fn add_pairs(sums: &mut [Sums], row: &[Sums; GROUPS], others: &[[Sums; GROUPS]]) {
+fn add_pairs(sums: &mut [Sums], row: &Wide, others: &[Wide]) {
     let (four, rest) = others.as_chunks::<OTHERS>();
     let (four_sums, rest_sums) = sums.as_chunks_mut::<OTHERS>();
     for (sums, others) in four_sums.iter_mut().zip(four) {
@@ -183,12 +188,12 @@ fn add_pairs(sums: &mut [Sums], row: &[Sums; GROUPS], others: &[[Sums; GROUPS]])
 }
 
 #[inline(always)]
-fn add_tile<const N: usize>(sums: &mut [Sums; N], row: &[Sums; GROUPS], others: &[[Sums; GROUPS]; N]) {
+fn add_tile<const N: usize>(sums: &mut [Sums; N], Wide(row): &Wide, others: &[Wide; N]) {
     let mut totals = *sums;
     for group in 0..GROUPS {
         for other in 0..N {
             for lane in 0..SUMS {
-                let difference = row[group][lane] - others[other][group][lane];
+                let difference = row[group][lane] - others[other].0[group][lane];
                 totals[other][lane] = difference.mul_add(difference, totals[other][lane]);
             }
         }

@@ -76,7 +76,8 @@ fn stepping_unit_by_unit_gives_the_bits_of_the_whole_vector() {
             for _round in 0..3 {
                 for start in (0..1000).step_by(step) {
                     let range = start..1000.min(start + step);
-                    let mut slices: Vec<&mut [f32]> = state.iter_mut().map(|vector| &mut vector[range.clone()]).collect();
+                    let mut slices: Vec<&mut [f32]> =
+                        state.iter_mut().map(|vector| &mut vector[range.clone()]).collect();
                     config.apply_unit(&mut params[range.clone()], &delta[range.clone()], &mut slices).unwrap();
                 }
             }
@@ -130,7 +131,10 @@ fn configurations_are_strict_and_survive_serialisation() {
         assert_eq!(from_toml(&toml::to_string(&config).unwrap()), Ok(config));
     }
     let refusals = [
-        ("kind = \"sgd\"", "unknown optimizer kind `sgd`; expected one of fedavg, fedavgm, fedadagrad, fedadam, fedyogi"),
+        (
+            "kind = \"sgd\"",
+            "unknown optimizer kind `sgd`; expected one of fedavg, fedavgm, fedadagrad, fedadam, fedyogi",
+        ),
         ("kind = \"fedavg\"\nmomentum = 0.9", "optimizer fedavg: unknown key `momentum`; it takes learning_rate"),
         ("kind = \"fedadam\"", "`learning_rate` is missing; set it to a finite number above 0"),
         ("kind = \"fedavg\"\nlearning_rate = 0", "`learning_rate` is 0; it must be a finite number above 0"),

@@ -37,14 +37,20 @@ fn unknown_keys_and_kinds_and_wrong_values_are_refused_by_name() {
     let refusals = [
         ("kind = \"krumm\"", "unknown rule kind `krumm`; expected one of mean, median, trimmed_mean, krum, multi_krum"),
         ("kind = \"mean\"\nbyzantine = 1", "rule mean: unknown key `byzantine`; it takes no keys but kind"),
-        ("kind = \"krum\"\nbyzantine = 1\nselect = 2", "rule krum: unknown key `select`; it takes byzantine, neighbours"),
+        (
+            "kind = \"krum\"\nbyzantine = 1\nselect = 2",
+            "rule krum: unknown key `select`; it takes byzantine, neighbours",
+        ),
         ("kind = \"median\"\nbyzantin = 1", "unknown key `byzantin`; it takes byzantine"),
         ("kind = \"krum\"", "rule krum: `byzantine` is missing; set it to the number of bad rows"),
         ("kind = \"krum\"\nbyzantine = -1", "`byzantine` is -1; it must be the number of bad rows"),
         ("kind = \"krum\"\nbyzantine = 1.5", "`byzantine` is 1.5"),
         ("kind = \"krum\"\nbyzantine = \"two\"", "`byzantine` is \"two\""),
         ("kind = \"krum\"\nbyzantine = [1]", "`byzantine` is a list or a table"),
-        ("kind = \"krum\"\nbyzantine = 1\nneighbours = \"all\"", "`neighbours` is \"all\"; it must be \"paper\" or \"byzfl\""),
+        (
+            "kind = \"krum\"\nbyzantine = 1\nneighbours = \"all\"",
+            "`neighbours` is \"all\"; it must be \"paper\" or \"byzfl\"",
+        ),
         ("kind = \"krum\"\nbyzantine = 1\nneighbours = true", "`neighbours` is true"),
         ("byzantine = 1", "rule: `kind` is missing"),
         ("kind = 3", "`kind` is 3; it must be a string"),

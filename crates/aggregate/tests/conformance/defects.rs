@@ -9,9 +9,11 @@ fn defect_1_distances_are_never_negative_and_pick_the_right_row_far_from_the_ori
     let mut random = Random(21);
     for _ in 0..10 {
         let base: Vec<f64> = (0..2000).map(|_| random.normal() * 1000.0).collect();
-        let rows: Vec<Vec<f32>> = (0..7).map(|_| base.iter().map(|value| (value + random.normal() * 1e-2) as f32).collect()).collect();
+        let rows: Vec<Vec<f32>> =
+            (0..7).map(|_| base.iter().map(|value| (value + random.normal() * 1e-2) as f32).collect()).collect();
         let wide: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|value| f64::from(*value)).collect()).collect();
-        let centred: Vec<Vec<f64>> = wide.iter().map(|row| row.iter().zip(&wide[0]).map(|(a, b)| a - b).collect()).collect();
+        let centred: Vec<Vec<f64>> =
+            wide.iter().map(|row| row.iter().zip(&wide[0]).map(|(a, b)| a - b).collect()).collect();
         let krum = RuleConfig::with_byzantine("krum", 2).unwrap();
         let (raw, reference) = (run(&krum, &rows).unwrap(), run(&krum, &centred).unwrap());
         assert_eq!(raw.selected, reference.selected);
@@ -31,7 +33,10 @@ fn defect_3_claimed_counts_do_not_move_robust_rules_and_bad_counts_are_refused()
     let refuse = |weights: &[f64]| aggregate(mean.rule(), &rows, Some(weights), None).unwrap_err();
     assert_eq!(refuse(&[0.0; 5]), WeightsError::AllZero.into());
     assert_eq!(refuse(&[1.0, -2.0, 1.0, 1.0, 1.0]), WeightsError::Invalid { row: 1, weight: -2.0 }.into());
-    assert!(matches!(refuse(&[f64::NAN, 1.0, 1.0, 1.0, 1.0]), AggregateError::Weights(WeightsError::Invalid { row: 0, .. })));
+    assert!(matches!(
+        refuse(&[f64::NAN, 1.0, 1.0, 1.0, 1.0]),
+        AggregateError::Weights(WeightsError::Invalid { row: 0, .. })
+    ));
     assert_eq!(refuse(&[1.0; 4]), WeightsError::Count { got: 4, rows: 5 }.into());
 }
 
@@ -109,7 +114,14 @@ fn defect_21_scores_add_squared_distances() {
     // 16 + 36 against 1 + 49 the squares favour the second choice where fourth powers favour the first.
     let rows: Vec<Vec<f64>> = [0.0, 4.0, -6.0, 100.0, 101.0, 107.0].iter().map(|value| vec![*value]).collect();
     let result = run(&rule("kind = \"krum\"\nbyzantine = 1\nneighbours = \"paper\""), &rows).unwrap();
-    let expected = [52.0 + 1e4, 116.0 + 96.0 * 96.0, 136.0 + 106.0 * 106.0, 50.0 + 96.0 * 96.0, 37.0 + 97.0 * 97.0, 85.0 + 103.0 * 103.0];
+    let expected = [
+        52.0 + 1e4,
+        116.0 + 96.0 * 96.0,
+        136.0 + 106.0 * 106.0,
+        50.0 + 96.0 * 96.0,
+        37.0 + 97.0 * 97.0,
+        85.0 + 103.0 * 103.0,
+    ];
     assert_eq!(result.scores.unwrap(), expected);
 }
 

@@ -1,7 +1,8 @@
 //! The same bits for any thread count, unit size and order of units.
 
 use testudo_aggregate::{
-    BLOCK, Element, RowStatistics, Rows, RuleConfig, StatisticsTree, Units, Weights, aggregate, combine_unit, observe_unit,
+    BLOCK, Element, RowStatistics, Rows, RuleConfig, StatisticsTree, Units, Weights, aggregate, combine_unit,
+    observe_unit,
 };
 
 use crate::common::{Random, all_rules};
@@ -22,7 +23,10 @@ fn check<T: Element>(rows: &[&[T]]) {
         for threads in [1, 2, 8] {
             for unit_len in [BLOCK, 2 * BLOCK, 8 * BLOCK, 64 * BLOCK] {
                 let got = pool(threads).install(|| aggregate(config.rule(), rows, None, Some(unit_len))).unwrap();
-                assert!(bits(&got.output) == bits(&expected.output), "{config}, {threads} threads, units of {unit_len}");
+                assert!(
+                    bits(&got.output) == bits(&expected.output),
+                    "{config}, {threads} threads, units of {unit_len}"
+                );
                 assert_eq!((got.verdicts, &got.selected), (expected.verdicts.clone(), &expected.selected));
                 assert_eq!(got.scores.map(|scores| bits(&scores)), expected.scores.as_deref().map(bits));
             }

@@ -155,7 +155,8 @@ fn the_proved_bounds_hold_over_all_subsets() {
 }
 
 fn error_and_variance(rows: &[Vec<f64>], subset: u32, output: &[f64]) -> (f64, f64) {
-    let members: Vec<&Vec<f64>> = rows.iter().enumerate().filter(|(row, _)| subset >> row & 1 == 1).map(|(_, row)| row).collect();
+    let members: Vec<&Vec<f64>> =
+        rows.iter().enumerate().filter(|(row, _)| subset >> row & 1 == 1).map(|(_, row)| row).collect();
     let size = members.len() as f64;
     let (mut error, mut variance) = (0.0, 0.0);
     for (c, value) in output.iter().enumerate() {

@@ -100,12 +100,16 @@ fn a_small_spread_around_large_weights_is_measured_exactly() {
     let dimension = 1_000_000;
     let base: Vec<f64> = (0..dimension).map(|_| random.normal() * 0.05).collect();
     let rows: Vec<Vec<f32>> = (0..5)
-        .map(|row| base.iter().map(|value| (value + random.normal() * 1e-4 * (1.0 + f64::from(row) * 0.01)) as f32).collect())
+        .map(|row| {
+            base.iter().map(|value| (value + random.normal() * 1e-4 * (1.0 + f64::from(row) * 0.01)) as f32).collect()
+        })
         .collect();
     let result = run(&RuleConfig::with_byzantine("krum", 1).unwrap(), &rows).unwrap();
-    let exact = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
+    let exact =
+        |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>();
     for (row, score) in result.scores.unwrap().iter().enumerate() {
-        let mut distances: Vec<f64> = (0..5).filter(|&other| other != row).map(|other| exact(&rows[row], &rows[other])).collect();
+        let mut distances: Vec<f64> =
+            (0..5).filter(|&other| other != row).map(|other| exact(&rows[row], &rows[other])).collect();
         distances.sort_by(f64::total_cmp);
         let expected = distances[0] + distances[1];
         assert!((score - expected).abs() <= 1e-11 * expected, "{score} {expected}");

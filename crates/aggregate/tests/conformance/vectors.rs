@@ -56,7 +56,9 @@ fn check_selection(id: &str, expect: &Value, result: &Aggregate<f64>) {
     if let Some(expected) = expect["scores"].as_array() {
         for (got, expected) in result.scores.as_ref().unwrap().iter().zip(expected) {
             match expected.as_f64() {
-                Some(expected) => assert!((got - expected).abs() <= 1e-9 * expected.abs(), "{id} {name}: {got} {expected}"),
+                Some(expected) => {
+                    assert!((got - expected).abs() <= 1e-9 * expected.abs(), "{id} {name}: {got} {expected}")
+                }
                 None => assert_eq!(*got, f64::INFINITY, "{id} {name}"),
             }
         }
@@ -91,7 +93,9 @@ fn strict_ranges_equal_the_validity_table() {
     let document = document();
     for entry in document["validity"].as_array().unwrap() {
         let (n, f) = (entry["n"].as_u64().unwrap() as usize, entry["f"].as_u64().unwrap() as usize);
-        for (name, kind) in [("median", "median"), ("trimmed_mean", "trimmed_mean"), ("krum", "krum"), ("multikrum", "multi_krum")] {
+        for (name, kind) in
+            [("median", "median"), ("trimmed_mean", "trimmed_mean"), ("krum", "krum"), ("multikrum", "multi_krum")]
+        {
             let config = RuleConfig::with_byzantine(kind, f).unwrap();
             assert_eq!(config.rule().check(n).is_ok(), entry[name].as_bool().unwrap(), "{kind}, n = {n}, f = {f}");
         }
@@ -108,8 +112,12 @@ fn non_finite_rows_are_refused_by_name_and_the_rest_aggregates_with_a_fitted_byz
         Some("-inf") => f64::NEG_INFINITY,
         _ => cell.as_f64().unwrap(),
     };
-    let input: Vec<Vec<f64>> =
-        entry["input"].as_array().unwrap().iter().map(|row| row.as_array().unwrap().iter().map(value).collect()).collect();
+    let input: Vec<Vec<f64>> = entry["input"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| row.as_array().unwrap().iter().map(value).collect())
+        .collect();
     let mut rows: Vec<&[f64]> = input.iter().map(Vec::as_slice).collect();
     let f = entry["f"].as_u64().unwrap();
     let kinds = ["mean", "median", "trimmed_mean", "krum", "multi_krum"];
@@ -132,7 +140,9 @@ fn non_finite_rows_are_refused_by_name_and_the_rest_aggregates_with_a_fitted_byz
     dropped.sort_unstable();
     assert_eq!(Value::from(dropped), entry["dropped"]);
     check_output("nonfinite", &serde_json::json!({"rule": "mean", "out": entry["mean"]}), 1.0, &clean);
-    for (kind, field, byzantine) in [("trimmed_mean", "trimmed_mean", 2), ("median", "median", 2), ("krum", "krum_f1", 1)] {
+    for (kind, field, byzantine) in
+        [("trimmed_mean", "trimmed_mean", 2), ("median", "median", 2), ("krum", "krum_f1", 1)]
+    {
         let fitted = RuleConfig::with_byzantine(kind, f as usize).unwrap().fit(rows.len()).unwrap();
         assert_eq!(fitted.rule().byzantine(), byzantine, "{kind}");
         let result = aggregate(fitted.rule(), &rows, None, None).unwrap();

@@ -95,7 +95,7 @@ const INVARIANTS: [&str; 6] = [
          OR round.dropouts <> coalesce(seats.dropouts, 0)",
     "SELECT 'round ' || number || ' of task ' || name || ' has ended and still holds bodies'
        FROM upload JOIN round ON round.id = upload.round JOIN task ON task.id = round.task
-      WHERE state IN ('released', 'abandoned') AND (inline IS NOT NULL OR spool_key IS NOT NULL) LIMIT 1",
+      WHERE round.state IN ('released', 'abandoned') AND (inline IS NOT NULL OR spool_key IS NOT NULL) LIMIT 1",
 ];
 
 /// SQLite's own check of every page, then ours of every row.

@@ -67,7 +67,10 @@ fn portable_and_dispatched_paths_have_the_same_bits() {
         let (mut fast, mut portable) = (vec![0.0; 500], vec![0.0; 500]);
         order.apply(&rows, 0..500, &mut fast).unwrap();
         Apply { order: &order, rows: &rows, range: 0..500, out: &mut portable }.run().unwrap();
-        assert_eq!(fast.iter().map(|x| x.to_bits()).collect::<Vec<_>>(), portable.iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        assert_eq!(
+            fast.iter().map(|x| x.to_bits()).collect::<Vec<_>>(),
+            portable.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
     }
 }
 
@@ -98,7 +101,8 @@ fn sums_and_averages_beyond_f64_do_not_overflow() {
 fn negative_zero_leaves_as_zero() {
     let rows: [&[f32]; 3] = [&[-0.0], &[0.0], &[-0.0]];
     let mut out = [1.0];
-    for order in [OrderStatistics::median(3), OrderStatistics::trimmed_mean(3, 0), OrderStatistics::trimmed_mean(3, 1)] {
+    for order in [OrderStatistics::median(3), OrderStatistics::trimmed_mean(3, 0), OrderStatistics::trimmed_mean(3, 1)]
+    {
         order.apply(&rows, 0..1, &mut out).unwrap();
         assert_eq!(out[0].to_bits(), 0);
     }

@@ -1,0 +1,234 @@
+//! A place in one round.
+
+use crate::{
+    Client, Error, Receipt, Update,
+    saved::{SavedSeat, SeatState},
+    transport::upload::Upload,
+    update::Parcel,
+};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use testudo_proto::{Assignment, Place, UploadHeader};
+use testudo_protocol::{Digest, Layout, Model};
+use tokio::time::Instant;
+
+/// What a session and its open round both know.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    /// The newest place.
+    pub(crate) seat: Option<SavedSeat>,
+    /// Rounds with a receipt.
+    pub(crate) rounds: u64,
+}
+
+/// Locks what session and round share. A panic elsewhere leaves nothing half-written in it.
+pub(crate) fn lock(shared: &Mutex<Shared>) -> MutexGuard<'_, Shared> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A place in one round: train on [`model`](Round::model), then [`submit`](Round::submit).
+///
+/// Dropping it without submitting leaves the round: if a tokio runtime is there, the server is told in the
+/// background (one call, no retry); if not, the server finds out at the round's deadline.
+#[derive(Debug)]
+pub struct Round {
+    assignment: Assignment,
+    model: Arc<Model>,
+    deadline: Instant,
+    /// The digest of an update that an earlier process began to send in this round.
+    earlier: Option<Digest>,
+    seat: Seat,
+}
+
+/// An update that is packed and hashed and can only be sent as it is.
+#[derive(Debug)]
+pub struct Sealed {
+    upload: Upload,
+    seat: Seat,
+}
+
+/// Leaves the round when dropped, unless decided.
+pub(crate) struct Seat {
+    client: Client,
+    place: Place,
+    shared: Arc<Mutex<Shared>>,
+    decided: bool,
+}
+
+impl Round {
+    pub(crate) fn new(
+        client: Client,
+        assignment: Assignment,
+        model: Arc<Model>,
+        deadline: Instant,
+        earlier: Option<Digest>,
+        shared: Arc<Mutex<Shared>>,
+    ) -> Self {
+        let place = place(&client, &assignment);
+        let seat = Seat { client, place, shared, decided: false };
+        Self { assignment, model, deadline, earlier, seat }
+    }
+
+    /// The round's number.
+    pub fn number(&self) -> u64 {
+        self.assignment.round
+    }
+
+    /// The model to train from.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// The model, to keep or to hand to another thread.
+    pub fn shared_model(&self) -> Arc<Model> {
+        Arc::clone(&self.model)
+    }
+
+    /// The update's tensors, which are the model's.
+    pub fn layout(&self) -> &Layout {
+        &self.assignment.layout
+    }
+
+    /// Until the round stops taking updates; zero when it has.
+    pub fn time_left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// Larger claims of examples are capped to this.
+    pub fn max_examples(&self) -> u64 {
+        self.assignment.max_examples
+    }
+
+    /// The name of the rule that will combine the updates.
+    pub fn rule(&self) -> &str {
+        &self.assignment.rule
+    }
+
+    /// After a resumed session: the digest of the update that was on its way. Only that update can be sent.
+    pub fn earlier(&self) -> Option<Digest> {
+        self.earlier
+    }
+
+    /// Sends the update and waits until the server has recorded it. Connections lost on the way are resumed as long
+    /// as the round takes updates.
+    ///
+    /// # Errors
+    /// [`Error::Update`] if the update does not fit (nothing was sent, and the round is left), [`Error::Rejected`]
+    /// if the server refuses it, [`Error::GaveUp`] if the round's time is over, [`Error::ServerMisbehaved`].
+    pub async fn submit(self, update: Update) -> Result<Receipt, Error> {
+        self.seal(update)?.send().await
+    }
+
+    /// The first half of [`submit`](Round::submit): checks, packs and hashes the update, without sending. A session
+    /// saved between the halves knows which update is on its way, so that a later process cannot send another.
+    ///
+    /// # Errors
+    /// [`Error::Update`] as there, or if an earlier process began to send another update in this round. The round is
+    /// then left.
+    pub fn seal(self, update: Update) -> Result<Sealed, Error> {
+        let Parcel { tensors, payload, digest, examples } = update.pack(self.layout())?;
+        if let Some(earlier) = self.earlier.filter(|&earlier| earlier != digest) {
+            return Err(Error::Update(format!(
+                "round {} already began with the update {earlier:?}, and this one is {digest:?}; a client sends one \
+                 update per round",
+                self.assignment.round
+            )));
+        }
+        if let Some(seat) = &mut lock(&self.seat.shared).seat {
+            seat.digest = Some(digest);
+        }
+        let header = UploadHeader {
+            place: self.seat.place.clone(),
+            model_digest: self.assignment.model_digest,
+            digest,
+            total_bytes: payload.len() as u64,
+            offset: 0,
+            num_examples: examples,
+            tensors,
+        };
+        let upload = Upload { header, payload, chunk_bytes: self.assignment.chunk_bytes, deadline: self.deadline };
+        Ok(Sealed { upload, seat: self.seat })
+    }
+
+    /// Leaves the round without an update.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] if the server does not know this place any more, [`Error::GaveUp`] if it cannot be
+    /// reached before the round's end. The round is left either way.
+    pub async fn withdraw(mut self) -> Result<(), Error> {
+        self.seat.settle(SeatState::Left);
+        let inner = &self.seat.client.inner;
+        inner.transport.withdraw(&self.seat.place, &inner.retry, self.deadline).await
+    }
+}
+
+impl Sealed {
+    /// SHA-256 of the payload.
+    pub fn digest(&self) -> Digest {
+        self.upload.header.digest
+    }
+
+    /// Sends the update and waits until the server has recorded it. Dropping the future leaves the round.
+    ///
+    /// # Errors
+    /// As [`Round::submit`], except [`Error::Update`].
+    pub async fn send(mut self) -> Result<Receipt, Error> {
+        let inner = Arc::clone(&self.seat.client.inner);
+        let result = self.upload.send(&inner.transport, &inner.retry).await;
+        self.seat.settle(SeatState::Decided);
+        let receipt = result?;
+        lock(&self.seat.shared).rounds += 1;
+        Ok(receipt.into())
+    }
+}
+
+impl Seat {
+    /// Nothing is left to do when this is dropped.
+    fn settle(&mut self, state: SeatState) {
+        self.decided = true;
+        if let Some(seat) = &mut lock(&self.shared).seat {
+            seat.state = state;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if self.decided {
+            return;
+        }
+        self.settle(SeatState::Left);
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let (client, place) = (self.client.clone(), self.place.clone());
+        runtime.spawn(async move {
+            if let Err(failure) = client.inner.transport.withdraw_once(&place).await {
+                tracing::debug!(round = place.round, "the server could not be told of a left round: {failure:?}");
+            }
+        });
+    }
+}
+
+/// This client's place by an assignment.
+pub(crate) fn place(client: &Client, assignment: &Assignment) -> Place {
+    Place {
+        task: assignment.task.clone(),
+        round: assignment.round,
+        client: client.name().clone(),
+        nonce: assignment.nonce,
+    }
+}
+
+impl fmt::Debug for Seat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Seat").field("place", &self.place).field("decided", &self.decided).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Upload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upload({:?}, {} bytes)", self.header.digest, self.payload.len())
+    }
+}

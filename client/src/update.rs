@@ -1,0 +1,229 @@
+//! What a client sends in a round.
+
+use crate::Error;
+use bytes::Bytes;
+use testudo_proto::{framing, layout_to_wire, v1};
+use testudo_protocol::{Digest, Layout};
+
+/// What a client sends in a round: the trained parameters minus the round's, and how many examples they saw.
+///
+/// Checked against the round before anything leaves the device, unless [`unchecked`](Update::unchecked).
+#[derive(Debug, Clone)]
+pub struct Update {
+    body: Body,
+    examples: i64,
+    checked: bool,
+    digest: Option<Digest>,
+}
+
+#[derive(Debug, Clone)]
+enum Body {
+    Delta(Vec<f32>),
+    Tensors(Vec<NamedTensor>),
+    Raw { tensors: Vec<v1::Tensor>, bytes: Bytes },
+}
+
+#[derive(Debug, Clone)]
+struct NamedTensor {
+    name: String,
+    shape: Vec<u64>,
+    data: Vec<f32>,
+}
+
+/// An update ready for the wire.
+#[derive(Debug)]
+pub(crate) struct Parcel {
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) payload: Bytes,
+    pub(crate) digest: Digest,
+    pub(crate) examples: i64,
+}
+
+impl Update {
+    /// The flat delta: one value per coordinate, in the order of [`Round::layout`](crate::Round::layout), trained
+    /// minus received parameters.
+    pub fn delta(delta: Vec<f32>) -> Self {
+        Self::new(Body::Delta(delta))
+    }
+
+    /// The delta as named tensors (name, shape, row-major data), in any order; each of the model's once.
+    pub fn tensors<N: Into<String>>(tensors: impl IntoIterator<Item = (N, Vec<u64>, Vec<f32>)>) -> Self {
+        let named = |(name, shape, data): (N, _, _)| NamedTensor { name: name.into(), shape, data };
+        Self::new(Body::Tensors(tensors.into_iter().map(named).collect()))
+    }
+
+    /// Any tensor table (name, dtype, shape) with any bytes, sent as they are: for testing servers.
+    pub fn raw(tensors: Vec<(String, String, Vec<u64>)>, bytes: impl Into<Bytes>) -> Self {
+        let tensors = tensors.into_iter().map(|(name, dtype, shape)| v1::Tensor { name, dtype, shape }).collect();
+        let mut update = Self::new(Body::Raw { tensors, bytes: bytes.into() });
+        update.checked = false;
+        update
+    }
+
+    /// How many examples the update was trained on; 1 unless told. The task may cap it.
+    #[must_use]
+    pub fn examples(mut self, examples: u64) -> Self {
+        self.examples = i64::try_from(examples).unwrap_or(i64::MAX);
+        self
+    }
+
+    /// Claims any number of examples, negative ones too, and sends without local checks: for testing servers.
+    #[must_use]
+    pub fn examples_claim(mut self, examples: i64) -> Self {
+        self.examples = examples;
+        self.checked = false;
+        self
+    }
+
+    /// Claims a digest that the bytes may not have: for testing servers.
+    #[must_use]
+    pub fn digest_claim(mut self, digest: Digest) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
+    /// Sends without local checks, named tensors in the order given: for testing servers.
+    #[must_use]
+    pub fn unchecked(mut self) -> Self {
+        self.checked = false;
+        self
+    }
+
+    fn new(body: Body) -> Self {
+        Self { body, examples: 1, checked: true, digest: None }
+    }
+
+    /// Checks the update against the round's layout and packs it.
+    pub(crate) fn pack(self, layout: &Layout) -> Result<Parcel, Error> {
+        if self.checked && self.examples < 1 {
+            return Err(Error::Update("it claims no examples; leave the round with withdraw() instead".into()));
+        }
+        let (tensors, payload) = match self.body {
+            Body::Delta(delta) => {
+                if self.checked {
+                    check_delta(&delta, layout)?;
+                }
+                (layout_to_wire(layout), framing::payload(&delta))
+            }
+            Body::Tensors(tensors) if self.checked => {
+                let delta = arrange(tensors, layout)?;
+                check_delta(&delta, layout)?;
+                (layout_to_wire(layout), framing::payload(&delta))
+            }
+            Body::Tensors(tensors) => as_given(tensors),
+            Body::Raw { tensors, bytes } => (tensors, bytes),
+        };
+        let digest = self.digest.unwrap_or_else(|| Digest::of(&payload));
+        Ok(Parcel { tensors, payload, digest, examples: self.examples })
+    }
+}
+
+fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
+    if delta.len() != layout.dimension() {
+        return Err(Error::Update(format!(
+            "it has {} coordinates, but the model has {}",
+            delta.len(),
+            layout.dimension()
+        )));
+    }
+    let Some(at) = delta.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let place = match layout.locate(at) {
+        Some((tensor, index)) => format!("tensor {:?} at position {index}", tensor.name),
+        None => format!("coordinate {at}"),
+    };
+    Err(Error::Update(format!("{place} is {}; lower the learning rate or leave the round with withdraw()", delta[at])))
+}
+
+/// Named tensors in the order of the layout.
+fn arrange(mut tensors: Vec<NamedTensor>, layout: &Layout) -> Result<Vec<f32>, Error> {
+    let mut delta = Vec::with_capacity(layout.dimension());
+    for wanted in layout.tensors() {
+        let Some(at) = tensors.iter().position(|tensor| tensor.name == wanted.name) else {
+            return Err(Error::Update(format!("tensor {:?} of the model is missing", wanted.name)));
+        };
+        let tensor = tensors.swap_remove(at);
+        if tensor.shape != wanted.shape {
+            return Err(Error::Update(format!(
+                "tensor {:?} has shape {:?}, but the model's has {:?}",
+                wanted.name, tensor.shape, wanted.shape
+            )));
+        }
+        if Some(tensor.data.len() as u64) != wanted.coordinates() {
+            return Err(Error::Update(format!(
+                "tensor {:?} holds {} values, but its shape {:?} another number",
+                wanted.name,
+                tensor.data.len(),
+                wanted.shape
+            )));
+        }
+        delta.extend(tensor.data);
+    }
+    match tensors.first() {
+        Some(surplus) => Err(Error::Update(format!("tensor {:?} is not the model's, or comes twice", surplus.name))),
+        None => Ok(delta),
+    }
+}
+
+fn as_given(tensors: Vec<NamedTensor>) -> (Vec<v1::Tensor>, Bytes) {
+    let data: Vec<f32> = tensors.iter().flat_map(|tensor| tensor.data.iter().copied()).collect();
+    let table = tensors
+        .into_iter()
+        .map(|tensor| v1::Tensor { name: tensor.name, dtype: "F32".to_owned(), shape: tensor.shape })
+        .collect();
+    (table, framing::payload(&data))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testudo_protocol::Tensor;
+
+    fn layout() -> Layout {
+        Layout::new(vec![Tensor { name: "w".into(), shape: vec![1, 2] }, Tensor { name: "b".into(), shape: vec![1] }])
+            .unwrap()
+    }
+
+    fn payload(update: Update) -> Vec<f32> {
+        framing::coordinates(&update.pack(&layout()).unwrap().payload).collect()
+    }
+
+    #[test]
+    fn named_tensors_are_put_into_the_models_order() {
+        let update = Update::tensors([("b", vec![1], vec![3.0]), ("w", vec![1, 2], vec![1.0, 2.0])]);
+        let flat = Update::delta(vec![1.0, 2.0, 3.0]);
+        assert_eq!(update.clone().pack(&layout()).unwrap().digest, flat.pack(&layout()).unwrap().digest);
+        assert_eq!(payload(update.clone()), [1.0, 2.0, 3.0]);
+        assert_eq!(payload(update.unchecked()), [3.0, 1.0, 2.0]);
+    }
+
+    #[test]
+    fn an_update_that_does_not_fit_never_leaves() {
+        let cases = [
+            (Update::delta(vec![0.0; 2]), "2 coordinates"),
+            (Update::delta(vec![0.0, f32::NAN, 0.0]), "\"w\" at position 1 is NaN"),
+            (Update::delta(vec![0.0, 0.0, f32::INFINITY]), "\"b\" at position 0 is inf"),
+            (Update::delta(vec![0.0; 3]).examples(0), "no examples"),
+            (Update::tensors([("w", vec![1, 2], vec![0.0; 2])]), "\"b\" of the model is missing"),
+            (Update::tensors([("w", vec![2], vec![0.0; 2]), ("b", vec![1], vec![0.0])]), "shape [2]"),
+            (Update::tensors([("w", vec![1, 2], vec![0.0; 9]), ("b", vec![1], vec![0.0])]), "9 values"),
+            (
+                Update::tensors([("w", vec![1, 2], vec![0.0; 2]), ("b", vec![1], vec![0.0]), ("c", vec![], vec![])]),
+                "\"c\" is not the model's",
+            ),
+        ];
+        for (update, part) in cases {
+            let error = update.pack(&layout()).unwrap_err();
+            assert!(matches!(error, Error::Update(_)) && error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn hostile_updates_go_out_as_they_are() {
+        assert!(payload(Update::delta(vec![f32::NAN]).unchecked())[0].is_nan());
+        assert_eq!(Update::delta(vec![0.0; 3]).examples_claim(-1).pack(&layout()).unwrap().examples, -1);
+        let digest = Digest([9; 32]);
+        assert_eq!(Update::delta(vec![0.0; 3]).digest_claim(digest).pack(&layout()).unwrap().digest, digest);
+        let raw = Update::raw(vec![("x".into(), "F64".into(), vec![7])], vec![1, 2, 3]).pack(&layout()).unwrap();
+        assert_eq!((raw.tensors[0].dtype.as_str(), raw.payload.as_ref()), ("F64", &[1, 2, 3][..]));
+    }
+}

@@ -1,0 +1,10 @@
+//! The gRPC services, one group of calls per file.
+
+mod admin;
+mod download;
+mod federation;
+mod status;
+mod upload;
+
+pub(crate) use admin::{AdminService, warnings};
+pub(crate) use federation::FederationService;

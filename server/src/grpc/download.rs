@@ -1,0 +1,40 @@
+//! Models on their way to clients and operators, in chunks from any offset.
+
+use super::{federation::task_name, status};
+use crate::registry::Registry;
+use bytes::Bytes;
+use futures::Stream;
+use std::pin::Pin;
+use testudo_proto::{
+    digest_from_wire, framing,
+    v1::{Chunk, DownloadModelRequest},
+};
+use testudo_protocol::{Reason, Reject};
+use tonic::Status;
+
+/// Chunks of one file.
+pub(super) type ChunkStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> + Send>>;
+
+/// The task's current model from an offset on.
+pub(super) async fn model(registry: &Registry, request: DownloadModelRequest) -> Result<ChunkStream, Status> {
+    let task = task_name(&request.task).map_err(status::rejected)?;
+    let digest = digest_from_wire(&request.model_digest, "model_digest").map_err(status::rejected)?;
+    let model = registry.get(&task).map_err(status::rejected)?.model().await.map_err(status::rejected)?;
+    if model.digest != digest {
+        let detail = format!("model {} is no longer the task's current one; check in again", digest.short());
+        return Err(status::rejected(Reject::new(Reason::WrongModel, detail)));
+    }
+    if request.offset > model.file.len() as u64 {
+        let detail = format!("offset {} in a model of {} bytes", request.offset, model.file.len());
+        return Err(status::rejected(Reject::new(Reason::WrongOffset, detail)));
+    }
+    let rest = model.file.slice(request.offset as usize..);
+    registry.services.metrics.download_bytes.inc_by(rest.len() as u64);
+    Ok(chunks(rest, registry.services.config.limits.chunk_bytes))
+}
+
+/// A file in chunks, without copying it.
+pub(super) fn chunks(file: Bytes, chunk_bytes: usize) -> ChunkStream {
+    let chunks = framing::chunks(file, chunk_bytes).map(|data| Ok(Chunk { data }));
+    Box::pin(futures::stream::iter(chunks))
+}

@@ -1,0 +1,79 @@
+//! `testudo.v1.Federation`: check-in, transfers, withdrawal.
+
+use super::{download, status, upload};
+use crate::{access::check_client, registry::Registry};
+use std::time::Duration;
+use testudo_proto::{
+    Place, round_verdict_to_wire,
+    v1::{
+        CheckInRequest, CheckInResponse, DownloadModelRequest, UploadReceipt, UploadRequest, UploadStatusRequest,
+        UploadStatusResponse, WithdrawRequest, WithdrawResponse, federation_server::Federation,
+    },
+};
+use testudo_protocol::{ClientId, Reason, Reject, TaskName, limits};
+use tonic::{Request, Response, Status, Streaming};
+
+/// Verdicts on earlier updates in one answer.
+const VERDICTS: usize = 16;
+
+/// What clients call.
+#[derive(Debug, Clone)]
+pub(crate) struct FederationService {
+    pub(crate) registry: Registry,
+}
+
+#[tonic::async_trait]
+impl Federation for FederationService {
+    async fn check_in(&self, request: Request<CheckInRequest>) -> Result<Response<CheckInResponse>, Status> {
+        let message = request.get_ref();
+        let task = task_name(&message.task).map_err(status::rejected)?;
+        let client = client_id(&message.client).map_err(status::rejected)?;
+        check_client(&request, &client).map_err(status::rejected)?;
+        let handle = self.registry.get(&task).map_err(status::rejected)?;
+        let wait = Duration::from_millis(u64::from(message.wait_ms).min(limits::CHECK_IN_WAIT_MS));
+        let answer = handle.check_in(client.clone(), wait).await.map_err(status::rejected)?;
+        let store = &self.registry.services.store;
+        let verdicts =
+            store.verdicts_after(&task, &client, message.verdicts_after, VERDICTS).await.map_err(status::store)?;
+        let verdicts = verdicts.iter().map(|(round, verdict)| round_verdict_to_wire(*round, verdict)).collect();
+        Ok(Response::new(answer.to_wire(verdicts)))
+    }
+
+    type DownloadModelStream = download::ChunkStream;
+
+    async fn download_model(
+        &self,
+        request: Request<DownloadModelRequest>,
+    ) -> Result<Response<Self::DownloadModelStream>, Status> {
+        download::model(&self.registry, request.into_inner()).await.map(Response::new)
+    }
+
+    async fn upload_status(
+        &self,
+        request: Request<UploadStatusRequest>,
+    ) -> Result<Response<UploadStatusResponse>, Status> {
+        let place = Place::from_wire(request.get_ref().place.clone()).map_err(status::rejected)?;
+        check_client(&request, &place.client).map_err(status::rejected)?;
+        upload::progress(&self.registry, place, &request.get_ref().digest).await.map(Response::new)
+    }
+
+    async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadReceipt>, Status> {
+        upload::receive(&self.registry, request).await.map(Response::new)
+    }
+
+    async fn withdraw(&self, request: Request<WithdrawRequest>) -> Result<Response<WithdrawResponse>, Status> {
+        let place = Place::from_wire(request.get_ref().place.clone()).map_err(status::rejected)?;
+        check_client(&request, &place.client).map_err(status::rejected)?;
+        let handle = self.registry.get(&place.task).map_err(status::rejected)?;
+        handle.withdraw(place).await.map_err(status::rejected)?;
+        Ok(Response::new(WithdrawResponse {}))
+    }
+}
+
+pub(super) fn task_name(text: &str) -> Result<TaskName, Reject> {
+    TaskName::new(text).map_err(|error| Reject::new(Reason::Malformed, error.to_string()))
+}
+
+fn client_id(text: &str) -> Result<ClientId, Reject> {
+    ClientId::new(text).map_err(|error| Reject::new(Reason::Malformed, error.to_string()))
+}

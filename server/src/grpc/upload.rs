@@ -1,0 +1,284 @@
+//! One update's way from the socket to the ledger.
+//!
+//! Authenticated seat, byte budget, every limit against the round's own parameters, then chunk by chunk through the
+//! [`Door`] into the spool; at the end one ledger transaction and the receipt. A lost connection keeps what has
+//! arrived; a broken rule refuses this update alone.
+
+use super::status;
+use crate::{
+    access::check_client,
+    clock,
+    registry::Registry,
+    spool::{Held, Spool, Writer},
+    store::UploadRow,
+    task::{Admission, Grant, Handle, SlotGuard, Transfer},
+};
+use std::time::{Duration, Instant};
+use testudo_engine::Door;
+use testudo_proto::{
+    Place, UploadHeader, UploadPart, digest_from_wire,
+    v1::{UploadReceipt, UploadRequest, UploadStatusResponse},
+};
+use testudo_protocol::{Digest, Reason, Reject, limits};
+use tonic::{Request, Status, Streaming};
+
+/// Payloads up to this lie in the ledger: a file and its fsync each would cost more.
+const INLINE_BYTES: u64 = 64 << 10;
+/// Streams a client may start for one update.
+const RESTARTS: u32 = 64;
+/// What an upload holds in memory at most: one part being written and one chunk.
+const IN_FLIGHT_BYTES: u64 = 6 << 20;
+/// From when on the slowest rate counts.
+const RATE_FROM: Duration = Duration::from_secs(10);
+
+/// How an upload ends early.
+enum Stop {
+    /// The update broke a rule: its client is out of this round.
+    Refuse(Reject),
+    /// The transfer stopped; the client may go on with it.
+    Pause(Status),
+}
+
+/// What the server holds of an upload.
+pub(super) async fn progress(registry: &Registry, place: Place, digest: &[u8]) -> Result<UploadStatusResponse, Status> {
+    let digest = digest_from_wire(digest, "digest").map_err(status::rejected)?;
+    let handle = registry.get(&place.task).map_err(status::rejected)?;
+    let grant = match handle.admit(place, digest).await.map_err(status::rejected)? {
+        Admission::Recorded(receipt) => {
+            return Ok(UploadStatusResponse { offset: 0, receipt: Some(receipt.to_wire()) });
+        }
+        Admission::Granted(grant) => grant,
+    };
+    let mut guard = grant.slot.take().await;
+    let transfer = resume(&mut guard, &registry.services.spool, &grant, digest).await.map_err(stopped)?;
+    Ok(UploadStatusResponse { offset: transfer.held.position(), receipt: None })
+}
+
+/// Receives one update.
+pub(super) async fn receive(
+    registry: &Registry,
+    request: Request<Streaming<UploadRequest>>,
+) -> Result<UploadReceipt, Status> {
+    let (metadata, extensions, mut stream) = request.into_parts();
+    drop(metadata);
+    let first = next(registry, &mut stream).await?;
+    let Some(UploadPart::Header(header)) = first else {
+        let detail = "an upload begins with its header";
+        return Err(status::rejected(Reject::new(Reason::Malformed, detail)));
+    };
+    let mut caller = Request::new(());
+    *caller.extensions_mut() = extensions;
+    check_client(&caller, &header.place.client).map_err(status::rejected)?;
+    let handle = registry.get(&header.place.task).map_err(status::rejected)?;
+    let grant = match handle.admit(header.place.clone(), header.digest).await.map_err(status::rejected)? {
+        Admission::Recorded(receipt) => return Ok(receipt.to_wire()),
+        Admission::Granted(grant) => grant,
+    };
+    match transfer(registry, &handle, &header, &grant, &mut stream).await {
+        Ok(receipt) => Ok(receipt),
+        Err(Stop::Pause(status)) => Err(status),
+        Err(Stop::Refuse(reject)) => {
+            handle.refuse(header.place, reject.clone()).await;
+            Err(status::rejected(reject))
+        }
+    }
+}
+
+async fn transfer(
+    registry: &Registry,
+    handle: &Handle,
+    header: &UploadHeader,
+    grant: &Grant,
+    stream: &mut Streaming<UploadRequest>,
+) -> Result<UploadReceipt, Stop> {
+    let examples = check_header(header, grant).map_err(Stop::Refuse)?;
+    let services = &registry.services;
+    let _budget = services.budget.take(header.total_bytes.min(IN_FLIGHT_BYTES)).await;
+    let mut guard = grant.slot.take().await;
+    let transfer = resume(&mut guard, &services.spool, grant, header.digest).await?;
+    if header.offset != transfer.held.position() {
+        let detail =
+            format!("the stream starts at {}, the server holds {} bytes", header.offset, transfer.held.position());
+        return Err(Stop::Pause(status::rejected(Reject::new(Reason::WrongOffset, detail))));
+    }
+    if header.offset > 0 {
+        services.metrics.resumed_uploads.inc();
+    }
+    transfer.restarts += 1;
+    if transfer.restarts > RESTARTS {
+        let detail = format!("more than {RESTARTS} streams for one update");
+        return Err(Stop::Refuse(Reject::new(Reason::Overloaded, detail)));
+    }
+    let mut writer = services
+        .spool
+        .writer(payload_key(&grant.slot.key, header.digest), transfer.held.clone())
+        .map_err(|error| Stop::Pause(status::spool(error)))?;
+    let taken_over = guard.taken_over.clone();
+    let received = tokio::select! {
+        received = fill(registry, transfer_of(&mut guard)?, &mut writer, stream) => received,
+        () = taken_over.cancelled() => Err(Stop::Pause(Status::aborted("a newer stream of this client took over"))),
+    };
+    if let Err(stop) = received {
+        return Err(suspend(&mut guard, writer, &services.spool, &grant.slot.key, stop).await);
+    }
+    let Some(Transfer { door, .. }) = guard.transfer.take() else { return Err(gone()) };
+    let passed = match door.finish(header.digest) {
+        Ok(passed) => passed,
+        Err(reject) => {
+            discard(&services.spool, &grant.slot.key).await;
+            return Err(Stop::Refuse(reject));
+        }
+    };
+    let body = writer.finish(INLINE_BYTES).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+    let (client, digest, norm) = (header.place.client.clone(), passed.digest, passed.norm);
+    let upload = UploadRow { client, digest, body, norm, examples, at: clock::now() };
+    // The guard stays until the ledger has the row: a newer stream must not write over these bytes.
+    let receipt = handle.offer(header.place.clone(), upload).await;
+    receipt.map(|receipt| receipt.to_wire()).map_err(|reject| Stop::Pause(status::rejected(reject)))
+}
+
+/// Everything the header alone can break. Returns the examples, capped.
+fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
+    if header.model_digest != grant.base {
+        let detail =
+            format!("trained from {}, the round starts from {}", header.model_digest.short(), grant.base.short());
+        return Err(Reject::new(Reason::WrongModel, detail));
+    }
+    header.check_layout(&grant.layout)?;
+    let expected = grant.layout.bytes();
+    if header.total_bytes != expected {
+        let reason = if header.total_bytes > expected { Reason::Oversize } else { Reason::Truncated };
+        return Err(Reject::new(reason, format!("announces {} bytes, the model has {expected}", header.total_bytes)));
+    }
+    match u64::try_from(header.num_examples) {
+        Ok(examples @ 1..=limits::CLAIMED_EXAMPLES) => Ok(examples.min(grant.max_examples)),
+        _ => {
+            let detail =
+                format!("claims {} examples; 1 to {} are possible", header.num_examples, limits::CLAIMED_EXAMPLES);
+            Err(Reject::new(Reason::Examples, detail))
+        }
+    }
+}
+
+/// The transfer as it stands: of this process, of an earlier one (its parts are read again), or a new one.
+async fn resume<'a>(
+    guard: &'a mut SlotGuard,
+    spool: &Spool,
+    grant: &Grant,
+    digest: Digest,
+) -> Result<&'a mut Transfer, Stop> {
+    let fault = |error| Stop::Pause(status::spool(error));
+    let known = guard.transfer.as_ref().map(|transfer| transfer.digest);
+    if known != Some(digest) {
+        let door = Door::new(grant.layout.clone(), grant.max_l2);
+        let mut fresh = Transfer { digest, held: Held::nothing(), door, restarts: 0 };
+        if known.is_none() && spool.is_durable() {
+            let key = payload_key(&grant.slot.key, digest);
+            let held = spool.held(&key).await.map_err(fault)?;
+            let body = held.body(&key);
+            let mut position = 0;
+            while position < held.position().min(grant.layout.bytes()) {
+                let end = (position + limits::CHUNK_BYTES as u64).min(held.position());
+                for piece in spool.read(&body, position..end).await.map_err(fault)? {
+                    fresh.door.feed(&piece).map_err(Stop::Refuse)?;
+                }
+                position = end;
+            }
+            fresh.held = held;
+        } else {
+            spool.delete(&grant.slot.key).await.map_err(fault)?;
+        }
+        *guard.transfer = Some(fresh);
+    }
+    transfer_of(guard)
+}
+
+fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
+    guard.transfer.as_mut().ok_or_else(gone)
+}
+
+/// Parts of two payloads of one client never mix.
+fn payload_key(seat: &str, digest: Digest) -> String {
+    format!("{seat}/{digest}")
+}
+
+fn gone() -> Stop {
+    Stop::Pause(Status::aborted("the transfer ended elsewhere"))
+}
+
+/// Takes chunks until the payload is complete.
+async fn fill(
+    registry: &Registry,
+    transfer: &mut Transfer,
+    writer: &mut Writer,
+    stream: &mut Streaming<UploadRequest>,
+) -> Result<(), Stop> {
+    let services = &registry.services;
+    let (started, mut arrived) = (Instant::now(), 0u64);
+    loop {
+        let part = next(registry, stream).await.map_err(Stop::Pause)?;
+        let chunk = match part {
+            Some(UploadPart::Chunk(chunk)) => chunk,
+            Some(UploadPart::Header(_)) => {
+                return Err(Stop::Refuse(Reject::new(Reason::Malformed, "a second header in one upload")));
+            }
+            None => return Ok(()),
+        };
+        arrived += chunk.len() as u64;
+        services.metrics.upload_bytes.inc_by(chunk.len() as u64);
+        transfer.door.feed(&chunk).map_err(Stop::Refuse)?;
+        writer.append(chunk).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+        let elapsed = started.elapsed();
+        if elapsed > RATE_FROM
+            && (arrived as f64) < services.config.limits.upload_bytes_per_s as f64 * elapsed.as_secs_f64()
+        {
+            let detail = format!("{arrived} bytes in {:.0} s", elapsed.as_secs_f64());
+            return Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))));
+        }
+    }
+}
+
+/// The next message, within the idle limit. An error is a lost connection or a sender that fell silent.
+async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Status> {
+    let idle = registry.services.config.limits.upload_idle();
+    match tokio::time::timeout(idle, stream.message()).await {
+        Err(_) => {
+            let detail = format!("nothing for {:.1} s", idle.as_secs_f64());
+            Err(status::rejected(Reject::new(Reason::TooSlow, detail)))
+        }
+        Ok(message) => message?.map(UploadPart::from_wire).transpose().map_err(status::rejected),
+    }
+}
+
+/// Keeps what has arrived for the next stream, unless the update is refused.
+async fn suspend(guard: &mut SlotGuard, mut writer: Writer, spool: &Spool, key: &str, stop: Stop) -> Stop {
+    if let Stop::Refuse(reject) = stop {
+        *guard.transfer = None;
+        discard(spool, key).await;
+        return Stop::Refuse(reject);
+    }
+    let flushed = writer.flush().await;
+    match (flushed, guard.transfer.as_mut()) {
+        (Ok(()), Some(transfer)) if transfer.door.position() == writer.position() => {
+            transfer.held = writer.held();
+        }
+        _ => {
+            // A chunk was cut off half-way into the spool: the parts are read again next time.
+            *guard.transfer = None;
+        }
+    }
+    stop
+}
+
+async fn discard(spool: &Spool, key: &str) {
+    if let Err(error) = spool.delete(key).await {
+        tracing::warn!(%error, "a refused update's bytes stay until the round ends");
+    }
+}
+
+fn stopped(stop: Stop) -> Status {
+    match stop {
+        Stop::Pause(status) => status,
+        Stop::Refuse(reject) => status::rejected(reject),
+    }
+}

@@ -1,0 +1,88 @@
+//! The tasks of this server, by name.
+
+use crate::{
+    clock,
+    store::{NewTask, StoreError},
+    task::{Driver, Handle, Services},
+};
+use bytes::Bytes;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use testudo_engine::TaskSpec;
+use testudo_protocol::{Digest, Model, Reason, Reject, TaskName};
+
+/// Every task and its driver.
+#[derive(Debug, Clone)]
+pub(crate) struct Registry {
+    pub(crate) services: Services,
+    tasks: Arc<RwLock<BTreeMap<TaskName, Handle>>>,
+}
+
+impl Registry {
+    /// Takes up every task of the ledger.
+    pub(crate) async fn load(services: Services) -> Result<Self, String> {
+        let rows = services.store.tasks().await.map_err(|error| error.to_string())?;
+        let registry = Self { services, tasks: Arc::default() };
+        for row in rows {
+            let name = row.name.clone();
+            match Driver::load(registry.services.clone(), row).await {
+                Ok(driver) => registry.insert(name, Handle::spawn(driver)),
+                // One task that cannot be read does not take the others down.
+                Err(error) => tracing::error!(task = %name, error, "cannot take the task up"),
+            }
+        }
+        Ok(registry)
+    }
+
+    pub(crate) fn get(&self, name: &TaskName) -> Result<Handle, Reject> {
+        let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+        tasks.get(name).cloned().ok_or_else(|| Reject::new(Reason::NotFound, format!("no task {name}")))
+    }
+
+    /// Creates a task and starts its driver.
+    pub(crate) async fn create(&self, toml: String, file: Bytes) -> Result<TaskName, Reject> {
+        let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
+        let model = Model::from_safetensors(&file).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
+        drop(model);
+        let name = spec.name;
+        let taken = || Reject::new(Reason::Exists, format!("a task {name} is there already; choose another name"));
+        {
+            let tasks = self.tasks.read().unwrap_or_else(PoisonError::into_inner);
+            if tasks.contains_key(&name) {
+                return Err(taken());
+            }
+            if tasks.len() >= self.services.config.limits.tasks {
+                let detail = format!("{} tasks are the limit; see tasks in [limits]", tasks.len());
+                return Err(Reject::new(Reason::Overloaded, detail));
+            }
+        }
+        let fault = |error: String| Reject::retry(Reason::Overloaded, error, Duration::from_secs(1));
+        let digest: Digest = self.services.blobs.put(file).await.map_err(|error| fault(error.to_string()))?;
+        let task = NewTask { name: name.clone(), toml, model: digest, at: clock::now() };
+        self.services.store.create_task(task).await.map_err(|error| match error {
+            StoreError::Exists { .. } => taken(),
+            other => fault(other.to_string()),
+        })?;
+        let row = self.services.store.task(&name).await.map_err(|error| fault(error.to_string()))?;
+        let driver = Driver::load(self.services.clone(), row).await.map_err(fault)?;
+        self.insert(name.clone(), Handle::spawn(driver));
+        tracing::info!(task = %name, "task created");
+        Ok(name)
+    }
+
+    /// Stops every driver; open rounds stay open in the ledger.
+    pub(crate) async fn shutdown(&self) {
+        let handles: Vec<Handle> =
+            self.tasks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for handle in handles {
+            handle.shutdown().await;
+        }
+    }
+
+    fn insert(&self, name: TaskName, handle: Handle) {
+        self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
+    }
+}

@@ -1,0 +1,166 @@
+//! A task: one actor that drives its rounds, and the handle everybody else talks to it through.
+
+use crate::{
+    blobs::Blobs,
+    config::Config,
+    memory::Budget,
+    pool::Pool,
+    spool::Spool,
+    store::{Store, TaskState, UploadRow, batch::Batcher},
+    telemetry::Metrics,
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use testudo_engine::{Done, TaskSpec};
+use testudo_proto::{Answer, Place, Receipt};
+use testudo_protocol::{ClientId, Digest, Layout, Reason, Reject, TaskName};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+mod driver;
+mod recovery;
+mod slot;
+mod waiting;
+
+pub(crate) use driver::{Driver, round_prefix};
+pub(crate) use slot::{Slot, SlotGuard, Transfer};
+
+/// What every task uses.
+#[derive(Debug, Clone)]
+pub(crate) struct Services {
+    pub(crate) config: Arc<Config>,
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) batcher: Batcher,
+    pub(crate) spool: Spool,
+    pub(crate) blobs: Blobs,
+    pub(crate) pool: Pool,
+    pub(crate) budget: Budget,
+    pub(crate) metrics: Metrics,
+    /// Every ended round.
+    pub(crate) ended: broadcast::Sender<(TaskName, u64)>,
+}
+
+/// Leave to send an update.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) base: Digest,
+    pub(crate) max_l2: Option<f64>,
+    pub(crate) max_examples: u64,
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// What a seat may do.
+#[derive(Debug)]
+pub(crate) enum Admission {
+    /// Send the update.
+    Granted(Grant),
+    /// This very update is recorded already.
+    Recorded(Receipt),
+}
+
+/// What an operator asks of a task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Control {
+    Pause,
+    Resume,
+    Stop,
+}
+
+/// The model that clients may load now.
+#[derive(Debug, Clone)]
+pub(crate) struct CurrentModel {
+    pub(crate) digest: Digest,
+    pub(crate) file: Bytes,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    CheckIn { client: ClientId, wait: Duration, answer: oneshot::Sender<Answer> },
+    Admit { place: Place, digest: Digest, answer: oneshot::Sender<Result<Admission, Reject>> },
+    Offer { place: Place, upload: UploadRow, answer: oneshot::Sender<Result<Receipt, Reject>> },
+    Refuse { place: Place, reject: Reject },
+    Withdraw { place: Place, answer: oneshot::Sender<Result<(), Reject>> },
+    Recorded { round: u64, client: ClientId, result: Result<(), String> },
+    Done { round: u64, done: Done },
+    Model { answer: oneshot::Sender<CurrentModel> },
+    Glance { answer: oneshot::Sender<(u64, u64)> },
+    Control { control: Control, answer: oneshot::Sender<Result<(), Reject>> },
+    Shutdown { answer: oneshot::Sender<()> },
+}
+
+/// Talks to one task's driver.
+#[derive(Debug, Clone)]
+pub(crate) struct Handle {
+    pub(crate) spec: Arc<TaskSpec>,
+    commands: mpsc::Sender<Command>,
+}
+
+/// Commands waiting for a driver; senders wait beyond that.
+const QUEUE: usize = 1024;
+
+impl Handle {
+    /// Starts a driver.
+    pub(crate) fn spawn(driver: Driver) -> Self {
+        let (commands, inbox) = mpsc::channel(QUEUE);
+        let spec = driver.spec();
+        tokio::spawn(driver.run(inbox, commands.downgrade()));
+        Self { spec, commands }
+    }
+
+    pub(crate) async fn check_in(&self, client: ClientId, wait: Duration) -> Result<Answer, Reject> {
+        self.ask(|answer| Command::CheckIn { client, wait, answer }).await
+    }
+
+    pub(crate) async fn admit(&self, place: Place, digest: Digest) -> Result<Admission, Reject> {
+        self.ask(|answer| Command::Admit { place, digest, answer }).await?
+    }
+
+    pub(crate) async fn offer(&self, place: Place, upload: UploadRow) -> Result<Receipt, Reject> {
+        self.ask(|answer| Command::Offer { place, upload, answer }).await?
+    }
+
+    pub(crate) async fn refuse(&self, place: Place, reject: Reject) {
+        // A driver that is gone has no round left to tell.
+        let _ = self.commands.send(Command::Refuse { place, reject }).await;
+    }
+
+    pub(crate) async fn withdraw(&self, place: Place) -> Result<(), Reject> {
+        self.ask(|answer| Command::Withdraw { place, answer }).await?
+    }
+
+    pub(crate) async fn model(&self) -> Result<CurrentModel, Reject> {
+        self.ask(|answer| Command::Model { answer }).await
+    }
+
+    /// Clients checked in, and coordinates of the model.
+    pub(crate) async fn glance(&self) -> Result<(u64, u64), Reject> {
+        self.ask(|answer| Command::Glance { answer }).await
+    }
+
+    pub(crate) async fn control(&self, control: Control) -> Result<(), Reject> {
+        self.ask(|answer| Command::Control { control, answer }).await?
+    }
+
+    pub(crate) async fn shutdown(&self) {
+        let _ = self.ask(|answer| Command::Shutdown { answer }).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Reject> {
+        let (answer, reply) = oneshot::channel();
+        let stopping =
+            || Reject::retry(Reason::Overloaded, "the server is stopping; reconnect later", Duration::from_secs(1));
+        self.commands.send(command(answer)).await.map_err(|_| stopping())?;
+        reply.await.map_err(|_| stopping())
+    }
+}
+
+/// The word of a task's state on the wire.
+pub(crate) fn state_word(state: TaskState) -> &'static str {
+    match state {
+        TaskState::Running => "running",
+        TaskState::Paused => "paused",
+        TaskState::Finished => "finished",
+        TaskState::Stopped => "stopped",
+        TaskState::Failed => "failed",
+    }
+}

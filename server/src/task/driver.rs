@@ -1,0 +1,707 @@
+//! The actor behind a task: it owns the open round's engine and is the only one that changes it.
+
+use super::{Admission, Command, Control, CurrentModel, Grant, Services, Slot, waiting::WaitingRoom};
+use crate::{
+    clock,
+    store::{Body, Judged, NewRound, Release as ReleaseRow, TaskRow, TaskState, UploadRow},
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+use testudo_engine::{Action, Engine, EngineInput, Job, Judgement, Release, TaskSpec, UploadMeta};
+use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, Receipt};
+use testudo_protocol::{
+    Abandon, ClientId, Digest, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick, Verdict,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// Pause before the next round after one was given up, so that a task that cannot work does not spin.
+const ABANDON_PAUSE_MS: Tick = 1000;
+/// Check-ins held per client that a round needs; more are told to come back much later.
+const HELD_PER_SEAT: usize = 4;
+
+/// One task's state.
+#[derive(Debug)]
+pub(crate) struct Driver {
+    pub(super) spec: Arc<TaskSpec>,
+    pub(super) services: Services,
+    pub(super) row: TaskRow,
+    pub(super) model: Arc<Model>,
+    pub(super) file: bytes::Bytes,
+    /// The server optimiser's state vectors.
+    pub(super) state: Arc<Vec<Vec<f32>>>,
+    pub(super) room: WaitingRoom,
+    pub(super) current: Option<Current>,
+    pub(super) not_before: Tick,
+    /// How long the latest round took, for pace steering.
+    pub(super) typical_ms: Tick,
+    pub(super) myself: Option<mpsc::WeakSender<Command>>,
+}
+
+/// The open or closing round.
+#[derive(Debug)]
+pub(super) struct Current {
+    pub(super) number: u64,
+    pub(super) opened_at: Tick,
+    pub(super) engine: Engine,
+    pub(super) nonces: BTreeMap<ClientId, Nonce>,
+    pub(super) slots: HashMap<ClientId, Arc<Slot>>,
+    pub(super) uploads: HashMap<ClientId, UploadRow>,
+    /// Bodies as the jobs see them, fixed when the round closes.
+    pub(super) bodies: Arc<HashMap<ClientId, Body>>,
+    pub(super) receipts: HashMap<ClientId, Vec<oneshot::Sender<Result<Receipt, Reject>>>>,
+}
+
+impl Driver {
+    pub(crate) fn spec(&self) -> Arc<TaskSpec> {
+        self.spec.clone()
+    }
+
+    /// Runs until shut down or every handle is gone.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, myself: mpsc::WeakSender<Command>) {
+        self.myself = Some(myself);
+        self.take_up().await;
+        loop {
+            self.maybe_open().await;
+            let command = match self.next_due() {
+                Some(due) => tokio::select! {
+                    command = inbox.recv() => command,
+                    () = tokio::time::sleep_until(clock::instant(due)) => {
+                        self.tick().await;
+                        continue;
+                    }
+                },
+                None => inbox.recv().await,
+            };
+            match command {
+                Some(Command::Shutdown { answer }) => {
+                    self.room
+                        .answer_all(|| Answer::NotNow { retry_after: Duration::from_secs(1), why: NotNowWhy::Paused });
+                    let _ = answer.send(());
+                    return;
+                }
+                Some(command) => self.handle(command).await,
+                None => return,
+            }
+        }
+    }
+
+    async fn handle(&mut self, command: Command) {
+        match command {
+            Command::CheckIn { client, wait, answer } => self.check_in(client, wait, answer).await,
+            Command::Admit { place, digest, answer } => {
+                let _ = answer.send(self.admit(&place, digest));
+            }
+            Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
+            Command::Refuse { place, reject } => self.refuse(&place, reject).await,
+            Command::Withdraw { place, answer } => {
+                let result = self.withdraw(&place).await;
+                let _ = answer.send(result);
+            }
+            Command::Recorded { round, client, result } => self.recorded(round, client, result).await,
+            Command::Done { round, done } => {
+                if let Some(current) = self.current.as_mut().filter(|current| current.number == round) {
+                    let actions = current.engine.done(done);
+                    self.act(actions).await;
+                }
+            }
+            Command::Model { answer } => {
+                let _ = answer.send(CurrentModel { digest: self.row.model, file: self.file.clone() });
+            }
+            Command::Glance { answer } => {
+                self.room.forget_gone();
+                let _ = answer.send((self.room.len() as u64, self.model.layout().dimension() as u64));
+            }
+            Command::Control { control, answer } => {
+                let result = self.control(control).await;
+                let _ = answer.send(result);
+            }
+            Command::Shutdown { .. } => {}
+        }
+    }
+
+    // ---- check-in ----
+
+    async fn check_in(&mut self, client: ClientId, wait: Duration, answer: oneshot::Sender<Answer>) {
+        let now = clock::now();
+        if let Some(why) = ended(self.row.state) {
+            let _ = answer.send(Answer::Ended { why });
+            return;
+        }
+        let mut why = if self.row.state == TaskState::Paused { NotNowWhy::Paused } else { NotNowWhy::Filling };
+        if let Some(current) = &self.current {
+            match current.engine.seat(&client) {
+                Some(Seat::Selected) if current.engine.phase() == Phase::Input => {
+                    let assignment = self.assignment(current, &client);
+                    let _ = answer.send(assignment);
+                    return;
+                }
+                Some(_) => why = NotNowWhy::Served,
+                None => why = NotNowWhy::Running,
+            }
+        }
+        let crowded = self.room.len() >= HELD_PER_SEAT * self.spec.cohort.selected + 64;
+        if wait.is_zero() || crowded {
+            let _ = answer.send(Answer::NotNow { retry_after: self.retry_after(why), why });
+            return;
+        }
+        self.room.enter(client, answer, now + wait.as_millis() as Tick, why, now);
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+    }
+
+    /// How long a client that is not needed now stays away: about when it may be needed, with jitter.
+    fn retry_after(&self, why: NotNowWhy) -> Duration {
+        let pace = &self.services.config.pace;
+        let round = self.typical_ms as f64 / 1000.0;
+        let rounds_ahead = self.room.len() as f64 / self.spec.cohort.selected as f64;
+        let expected = match why {
+            NotNowWhy::Filling => pace.shortest_s,
+            NotNowWhy::Paused => pace.longest_s,
+            _ => round * rounds_ahead.max(0.5),
+        };
+        let jitter = 0.5 + random::<2>().iter().fold(0.0, |sum, &byte| (sum + f64::from(byte)) / 256.0);
+        Duration::from_secs_f64((expected.clamp(pace.shortest_s, pace.longest_s) * jitter).min(pace.longest_s))
+    }
+
+    fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
+        let left = current.engine.params().deadline().saturating_sub(clock::now());
+        Answer::Assignment(Box::new(Assignment {
+            task: self.row.name.clone(),
+            round: current.number,
+            nonce: current.nonces[client],
+            model_digest: self.row.model,
+            model_bytes: self.file.len() as u64,
+            layout: self.model.layout().clone(),
+            time_left: Duration::from_millis(left),
+            chunk_bytes: self.services.config.limits.chunk_bytes,
+            max_examples: self.spec.examples.max,
+            rule: self.spec.rule_config.to_string(),
+            masking: Masking::None,
+            group_size: 1,
+        }))
+    }
+
+    // ---- opening ----
+
+    fn next_due(&self) -> Option<Tick> {
+        let deadline = self.current.as_ref().and_then(|current| current.engine.deadline());
+        let gathering = (self.current.is_none() && self.row.state == TaskState::Running && self.room.len() > 0)
+            .then(|| (self.room.since().unwrap_or(0) + self.spec.cohort.gather_ms).max(self.not_before))
+            .filter(|&due| due > clock::now());
+        [deadline, self.room.next_expiry(), gathering].into_iter().flatten().min()
+    }
+
+    async fn tick(&mut self) {
+        let now = clock::now();
+        let waits: Vec<Duration> = (0..self.room.len()).map(|_| self.retry_after(NotNowWhy::Running)).collect();
+        let paused = self.retry_after(NotNowWhy::Paused);
+        let mut waits = waits.into_iter();
+        self.room.expire(now, |why| match why {
+            NotNowWhy::Paused => paused,
+            _ => waits.next().unwrap_or(paused),
+        });
+        if let Some(current) = &mut self.current
+            && current.engine.deadline().is_some_and(|deadline| deadline <= now)
+        {
+            match current.engine.handle(now, EngineInput::Tick) {
+                Ok(actions) => self.act(actions).await,
+                Err(reject) => tracing::error!(%reject, "a tick was refused; this is a bug"),
+            }
+        }
+    }
+
+    async fn maybe_open(&mut self) {
+        let now = clock::now();
+        if self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
+            return;
+        }
+        if self.room.len() < self.spec.cohort.selected {
+            return;
+        }
+        self.room.forget_gone();
+        let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
+        if self.room.len() < self.spec.cohort.selected || !gathered {
+            return;
+        }
+        let seed = random::<32>();
+        let drawn = self.room.draw(seed, self.spec.cohort.selected);
+        let nonces: BTreeMap<ClientId, Nonce> =
+            drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
+        if let Err(detail) = self.open(seed, nonces, now).await {
+            tracing::error!(task = %self.row.name, detail, "cannot open a round; trying again");
+            self.not_before = now + ABANDON_PAUSE_MS;
+            for (_, answer) in drawn {
+                let retry_after = self.retry_after(NotNowWhy::Filling);
+                let _ = answer.send(Answer::NotNow { retry_after, why: NotNowWhy::Filling });
+            }
+            return;
+        }
+        let Some(current) = &self.current else { return };
+        for (client, answer) in drawn {
+            // Whoever hung up meanwhile gets the same seat at its next check-in.
+            let _ = answer.send(self.assignment(current, &client));
+        }
+    }
+
+    async fn open(&mut self, seed: [u8; 32], nonces: BTreeMap<ClientId, Nonce>, now: Tick) -> Result<(), String> {
+        let cohort = &self.spec.cohort;
+        let number = self.row.last_round + 1;
+        let closes_at = now + cohort.phase_limit_ms;
+        let params = RoundParams::new(nonces.keys().cloned().collect(), cohort.size, cohort.minimum, closes_at)
+            .map_err(|error| error.to_string())?;
+        let store = &self.services.store;
+        let seen: Vec<_> = nonces.keys().map(|client| (client.clone(), now)).collect();
+        store.seen(&seen).await.map_err(|error| error.to_string())?;
+        let round = NewRound {
+            task: self.row.name.clone(),
+            number,
+            base: self.row.model,
+            seed,
+            target: cohort.size,
+            minimum: cohort.minimum,
+            opened_at: now,
+            closes_at,
+            cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
+        };
+        store.open_round(round).await.map_err(|error| error.to_string())?;
+        self.row.last_round = number;
+        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.state.clone(), params);
+        self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
+        self.services.metrics.round_opened(self.row.name.as_str(), number);
+        tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
+        Ok(())
+    }
+
+    // ---- updates ----
+
+    fn seat_of(&self, place: &Place) -> Result<&Current, Reject> {
+        let Some(current) = &self.current else {
+            let reason =
+                if place.round <= self.row.last_round && place.round > 0 { Reason::Late } else { Reason::WrongRound };
+            return Err(Reject::new(reason, "no round is open; check in for the next one"));
+        };
+        if place.round != current.number {
+            let reason =
+                if place.round < current.number && place.round > 0 { Reason::Late } else { Reason::WrongRound };
+            return Err(Reject::new(reason, format!("round {} is open, not {}", current.number, place.round)));
+        }
+        match current.nonces.get(&place.client) {
+            Some(nonce) if *nonce == place.nonce => Ok(current),
+            _ => {
+                Err(Reject::new(Reason::NotInCohort, "no seat in this round for this client and nonce; check in first"))
+            }
+        }
+    }
+
+    fn admit(&self, place: &Place, digest: Digest) -> Result<Admission, Reject> {
+        let current = self.seat_of(place)?;
+        match current.engine.seat(&place.client) {
+            Some(Seat::Received(held)) if held == digest => {
+                return current.receipt(&self.row.name, &place.client).map(Admission::Recorded);
+            }
+            Some(Seat::Received(_)) => {
+                let detail = "another update of this client is already recorded in this round; one per round counts";
+                return Err(Reject::new(Reason::Duplicate, detail));
+            }
+            Some(Seat::Recording(held)) if held != digest => {
+                return Err(Reject::new(Reason::Duplicate, "another update of this client is being recorded"));
+            }
+            Some(Seat::Refused(reason)) => {
+                let detail = format!("an update of this client was refused in this round ({})", reason.code());
+                return Err(Reject::new(Reason::Duplicate, detail));
+            }
+            Some(Seat::Dropout) => return Err(Reject::new(Reason::Withdrawn, "this client left the round")),
+            Some(Seat::Selected | Seat::Recording(_)) | None => {}
+        }
+        if current.engine.phase() != Phase::Input || clock::now() >= current.engine.params().deadline() {
+            return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
+        }
+        let Some(slot) = current.slots.get(&place.client) else {
+            return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
+        };
+        Ok(Admission::Granted(Grant {
+            layout: Arc::new(self.model.layout().clone()),
+            base: self.row.model,
+            max_l2: self.spec.max_l2,
+            max_examples: self.spec.examples.max,
+            slot: slot.clone(),
+        }))
+    }
+
+    async fn offer(&mut self, place: Place, upload: UploadRow, answer: oneshot::Sender<Result<Receipt, Reject>>) {
+        if let Err(reject) = self.seat_of(&place) {
+            let _ = answer.send(Err(reject));
+            return;
+        }
+        let Some(current) = &mut self.current else { return };
+        // A twin stream of the same update may be waiting for the ledger already.
+        if current.engine.seat(&place.client) == Some(Seat::Recording(upload.digest)) {
+            current.receipts.entry(place.client).or_default().push(answer);
+            return;
+        }
+        let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
+        match current.engine.handle(clock::now(), EngineInput::Offer { client: place.client.clone(), upload: meta }) {
+            Err(reject) => {
+                let _ = answer.send(Err(reject));
+            }
+            Ok(actions) => {
+                current.receipts.entry(place.client.clone()).or_default().push(answer);
+                current.uploads.entry(place.client).or_insert(upload);
+                self.act(actions).await;
+            }
+        }
+    }
+
+    async fn refuse(&mut self, place: &Place, reject: Reject) {
+        if self.seat_of(place).is_err() {
+            return;
+        }
+        let (reason, detail) = (reject.reason, reject.detail.clone());
+        let Some(current) = &mut self.current else { return };
+        let Ok(actions) =
+            current.engine.handle(clock::now(), EngineInput::Refuse { client: place.client.clone(), reject })
+        else {
+            return;
+        };
+        tracing::info!(task = %self.row.name, round = place.round, client = %place.client, reason = reason.code(), "update rejected");
+        let verdict = Verdict::Rejected { reason };
+        self.note_refusal(place, verdict, &detail).await;
+        self.act(actions).await;
+    }
+
+    async fn withdraw(&mut self, place: &Place) -> Result<(), Reject> {
+        self.seat_of(place)?;
+        let Some(current) = &mut self.current else { return Ok(()) };
+        let input = EngineInput::Withdraw { client: place.client.clone() };
+        let actions = current.engine.handle(clock::now(), input)?;
+        self.note_refusal(place, Verdict::Dropout, "withdrew").await;
+        self.act(actions).await;
+        Ok(())
+    }
+
+    /// Recorded for the restart; the verdict itself is written again when the round ends.
+    async fn note_refusal(&self, place: &Place, verdict: Verdict, detail: &str) {
+        if !self.services.spool.is_durable() {
+            return;
+        }
+        let store = &self.services.store;
+        let noted = store.record_refusal(&place.task, place.round, &place.client, verdict, detail, clock::now()).await;
+        if let Err(error) = noted {
+            tracing::warn!(%error, "a refusal is not in the ledger yet");
+        }
+    }
+
+    async fn recorded(&mut self, round: u64, client: ClientId, result: Result<(), String>) {
+        let Some(current) = self.current.as_mut().filter(|current| current.number == round) else { return };
+        let input = match &result {
+            Ok(()) => EngineInput::Recorded { client: client.clone() },
+            Err(_) => EngineInput::Unrecorded { client: client.clone() },
+        };
+        let actions = match current.engine.handle(clock::now(), input) {
+            Ok(actions) => actions,
+            Err(reject) => {
+                tracing::warn!(%reject, "a recorded update no longer counts");
+                Vec::new()
+            }
+        };
+        if let Err(detail) = result {
+            current.uploads.remove(&client);
+            let after = Duration::from_secs(1);
+            for answer in current.receipts.remove(&client).unwrap_or_default() {
+                let _ = answer.send(Err(Reject::retry(Reason::Overloaded, detail.clone(), after)));
+            }
+        }
+        self.act(actions).await;
+    }
+
+    // ---- actions ----
+
+    pub(super) async fn act(&mut self, actions: Vec<Action>) {
+        let mut queue: std::collections::VecDeque<Action> = actions.into();
+        while let Some(action) = queue.pop_front() {
+            let more = match action {
+                Action::Record { client, .. } => self.record(client),
+                Action::Acknowledge { client } => self.acknowledge(&client),
+                Action::Seal { survivors } => self.seal(survivors).await,
+                Action::Run(job) => self.start(job),
+                Action::Release(release) => {
+                    self.release(*release).await;
+                    return;
+                }
+                Action::Abandon { why, seats } => {
+                    self.abandon(why, seats).await;
+                    return;
+                }
+            };
+            queue.extend(more);
+        }
+    }
+
+    fn record(&mut self, client: ClientId) -> Vec<Action> {
+        let Some(current) = &mut self.current else { return Vec::new() };
+        let Some(upload) = current.uploads.get(&client).cloned() else { return Vec::new() };
+        if !self.services.spool.is_durable() {
+            // The bytes would not survive, so the row need not either: it is written when the round ends.
+            return current.engine.handle(clock::now(), EngineInput::Recorded { client }).unwrap_or_default();
+        }
+        let (batcher, task, round) = (self.services.batcher.clone(), self.row.name.clone(), current.number);
+        let Some(myself) = self.myself.clone() else { return Vec::new() };
+        tokio::spawn(async move {
+            let result = batcher.record(task, round, upload).await.map_err(|error| error.to_string());
+            if let Some(driver) = myself.upgrade() {
+                let _ = driver.send(Command::Recorded { round, client, result }).await;
+            }
+        });
+        Vec::new()
+    }
+
+    fn acknowledge(&mut self, client: &ClientId) -> Vec<Action> {
+        let Some(current) = &mut self.current else { return Vec::new() };
+        let receipt = current.receipt(&self.row.name, client);
+        for answer in current.receipts.remove(client).unwrap_or_default() {
+            let _ = answer.send(receipt.clone());
+        }
+        Vec::new()
+    }
+
+    async fn seal(&mut self, survivors: Vec<ClientId>) -> Vec<Action> {
+        let Some(current) = &mut self.current else { return Vec::new() };
+        let bodies = current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone()));
+        current.bodies = Arc::new(bodies.collect());
+        let (store, round) = (self.services.store.clone(), current.number);
+        let name = self.row.name.clone();
+        let sealed = with_retries(|| store.close_round(&name, round, &survivors, clock::now())).await;
+        let input = match sealed {
+            Ok(()) => EngineInput::Sealed,
+            Err(detail) => EngineInput::Abandon(Abandon::Fault { detail }),
+        };
+        let Some(current) = &mut self.current else { return Vec::new() };
+        current.engine.handle(clock::now(), input).unwrap_or_default()
+    }
+
+    pub(super) fn start(&mut self, job: Job) -> Vec<Action> {
+        let Some(current) = &self.current else { return Vec::new() };
+        let (pool, spool, bodies) = (self.services.pool.clone(), self.services.spool.clone(), current.bodies.clone());
+        let (round, Some(myself)) = (current.number, self.myself.clone()) else { return Vec::new() };
+        tokio::spawn(async move {
+            let done = pool.run(job, spool, bodies).await;
+            if let Some(driver) = myself.upgrade() {
+                let _ = driver.send(Command::Done { round, done }).await;
+            }
+        });
+        Vec::new()
+    }
+
+    async fn release(&mut self, release: Release) {
+        let Some(current) = &self.current else { return };
+        let number = current.number;
+        if let Err(detail) = self.write_release(number, &release).await {
+            tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
+            self.abandon(Abandon::Fault { detail }, release.seats).await;
+            return;
+        }
+        let finishes = self.row.released + 1 >= self.spec.rounds;
+        self.row.released += 1;
+        self.row.model = release.digest;
+        self.model = Arc::new(release.model);
+        self.file = release.file;
+        self.state = Arc::new(release.state);
+        if finishes {
+            self.row.state = TaskState::Finished;
+        }
+        self.end(number, "released", &release.seats).await;
+        self.forget_old_models(number).await;
+    }
+
+    async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
+        let Services { blobs, store, .. } = &self.services;
+        with_retries(|| blobs.put(release.file.clone())).await?;
+        let optimizer = match release.state.is_empty() {
+            true => None,
+            false => Some(with_retries(|| blobs.put(super::recovery::encode_state(&release.state))).await?),
+        };
+        let row = ReleaseRow {
+            task: self.row.name.clone(),
+            number,
+            model: release.digest,
+            optimizer,
+            aggregate_norm: release.aggregate_norm,
+            seats: release.seats.iter().map(judged).collect(),
+            finishes: self.row.released + 1 >= self.spec.rounds,
+            at: clock::now(),
+        };
+        with_retries(|| store.release(row.clone())).await?;
+        let old = std::mem::replace(&mut self.row.optimizer, optimizer);
+        if let Some(old) = old.filter(|old| Some(*old) != optimizer)
+            && let Err(error) = blobs.delete(&old).await
+        {
+            tracing::warn!(%error, "an old optimiser state stays behind");
+        }
+        Ok(())
+    }
+
+    pub(super) async fn abandon(&mut self, why: Abandon, seats: Vec<Judgement>) {
+        let Some(current) = &self.current else { return };
+        let number = current.number;
+        tracing::warn!(task = %self.row.name, round = number, %why, "round abandoned");
+        let (store, name) = (self.services.store.clone(), self.row.name.clone());
+        let rows: Vec<Judged> = seats.iter().map(judged).collect();
+        let written = with_retries(|| store.abandon(&name, number, &why, &rows, clock::now())).await;
+        if let Err(detail) = written {
+            // The ledger is out of reach: the task cannot go on, and a restart takes the round up again.
+            tracing::error!(task = %self.row.name, round = number, detail, "cannot write to the ledger");
+            self.row.state = TaskState::Failed;
+            self.row.why = detail;
+        }
+        self.row.abandoned += 1;
+        self.not_before = clock::now() + ABANDON_PAUSE_MS;
+        self.end(number, "abandoned", &seats).await;
+    }
+
+    async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement]) {
+        let Some(mut current) = self.current.take() else { return };
+        for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
+            let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
+        }
+        for seat in seats {
+            self.services.metrics.verdict(&seat.verdict);
+        }
+        let took = clock::now().saturating_sub(current.opened_at);
+        self.typical_ms = took;
+        self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
+        tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
+        // Nobody may be watching.
+        let _ = self.services.ended.send((self.row.name.clone(), number));
+        if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
+            tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
+        }
+        if let Some(why) = ended(self.row.state) {
+            self.room.answer_all(|| Answer::Ended { why });
+        }
+    }
+
+    async fn forget_old_models(&self, number: u64) {
+        let keep = self.services.config.storage.keep_models;
+        let Some(old) = number.checked_sub(keep).filter(|&old| keep > 0 && old > 0) else { return };
+        let Ok(round) = self.services.store.round(&self.row.name, old).await else { return };
+        let Some(digest) = round.model.filter(|digest| ![self.row.initial, self.row.model].contains(digest)) else {
+            return;
+        };
+        if let Err(error) = self.services.blobs.delete(&digest).await {
+            tracing::warn!(%error, "an old model stays behind");
+        }
+    }
+
+    // ---- control ----
+
+    async fn control(&mut self, control: Control) -> Result<(), Reject> {
+        let (state, why) = match control {
+            Control::Pause => (TaskState::Paused, "paused by the operator"),
+            Control::Resume => (TaskState::Running, ""),
+            Control::Stop => (TaskState::Stopped, "stopped by the operator"),
+        };
+        if self.row.state == state {
+            return Ok(());
+        }
+        if ended(self.row.state).is_some() {
+            let detail = format!("the task is {}", super::state_word(self.row.state));
+            return Err(Reject::new(Reason::WrongState, detail));
+        }
+        if control == Control::Stop
+            && let Some(current) = &mut self.current
+        {
+            let actions = current.engine.handle(clock::now(), EngineInput::Stop)?;
+            self.act(actions).await;
+        }
+        let store = self.services.store.clone();
+        store
+            .set_task_state(&self.row.name, state, why, clock::now())
+            .await
+            .map_err(|error| Reject::retry(Reason::Overloaded, error.to_string(), Duration::from_secs(1)))?;
+        self.row.state = state;
+        self.row.why = why.into();
+        tracing::info!(task = %self.row.name, state = super::state_word(state), "task state changed");
+        if let Some(why) = ended(state) {
+            self.room.answer_all(|| Answer::Ended { why });
+        }
+        Ok(())
+    }
+}
+
+impl Current {
+    pub(super) fn new(
+        number: u64,
+        opened_at: Tick,
+        engine: Engine,
+        nonces: BTreeMap<ClientId, Nonce>,
+        task: &TaskName,
+    ) -> Self {
+        let slot = |client: &ClientId| {
+            // Keys carry no client names: 16 bytes of a digest tell seats apart.
+            let seat = Digest::of(client.as_str().as_bytes()).to_string();
+            (client.clone(), Arc::new(Slot::new(format!("{}{}", round_prefix(task, number), &seat[..32]))))
+        };
+        let slots = nonces.keys().map(slot).collect();
+        let (uploads, bodies, receipts) = (HashMap::new(), Arc::default(), HashMap::new());
+        Self { number, opened_at, engine, nonces, slots, uploads, bodies, receipts }
+    }
+
+    fn receipt(&self, task: &TaskName, client: &ClientId) -> Result<Receipt, Reject> {
+        let Some(upload) = self.uploads.get(client) else {
+            return Err(Reject::new(Reason::NotFound, "no update of this client is recorded"));
+        };
+        let (digest, num_examples, received_at_ms) = (upload.digest, upload.examples, upload.at);
+        Ok(Receipt { task: task.clone(), round: self.number, digest, num_examples, received_at_ms })
+    }
+}
+
+/// Spool keys of a round begin with this.
+pub(crate) fn round_prefix(task: &TaskName, number: u64) -> String {
+    format!("{task}/{number}/")
+}
+
+fn judged(seat: &Judgement) -> Judged {
+    Judged {
+        client: seat.client.clone(),
+        verdict: seat.verdict,
+        detail: seat.detail.clone(),
+        upload: seat.upload.map(|upload| (upload.digest, upload.norm, upload.examples)),
+        score: seat.score,
+        weight: seat.weight,
+    }
+}
+
+fn ended(state: TaskState) -> Option<EndedWhy> {
+    match state {
+        TaskState::Running | TaskState::Paused => None,
+        TaskState::Finished => Some(EndedWhy::Finished),
+        TaskState::Stopped => Some(EndedWhy::Stopped),
+        TaskState::Failed => Some(EndedWhy::Failed),
+    }
+}
+
+/// A fault of a dependency is retried with backoff before the round pays for it.
+async fn with_retries<T, E, F>(mut call: impl FnMut() -> F) -> Result<T, String>
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut pause = Duration::from_millis(50);
+    for _ in 0..4 {
+        match call().await {
+            Ok(value) => return Ok(value),
+            Err(error) => tracing::warn!(%error, "a fault; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 4;
+    }
+    call().await.map_err(|error| error.to_string())
+}
+
+fn random<const N: usize>() -> [u8; N] {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).expect("the operating system has randomness");
+    bytes
+}

@@ -1,0 +1,156 @@
+//! Taking a task up from the ledger after a start, in whatever phase the last process left it.
+
+use super::{
+    Driver, Services,
+    driver::{Current, round_prefix},
+    waiting::WaitingRoom,
+};
+use crate::{
+    clock,
+    store::{RoundRow, RoundState, TaskRow},
+};
+use bytes::Bytes;
+use std::{collections::HashMap, sync::Arc};
+use testudo_engine::{Engine, EngineInput, TaskSpec, UploadMeta};
+use testudo_protocol::{Abandon, Model, Reject, RoundParams, Tick, Verdict};
+
+/// Longest extension of an open round's deadline after a restart, so that clients can reconnect.
+const RECONNECT_MS: Tick = 60_000;
+
+impl Driver {
+    /// A driver for a task as the ledger has it.
+    pub(crate) async fn load(services: Services, row: TaskRow) -> Result<Self, String> {
+        let name = row.name.clone();
+        let fail = |what: &str, error: &dyn std::fmt::Display| format!("task {name}: {what}: {error}");
+        let spec = TaskSpec::new("task.toml", &row.toml).map_err(|error| fail("its specification", &error))?;
+        let file = services.blobs.get(&row.model).await.map_err(|error| fail("its model", &error))?;
+        let model = Model::from_safetensors(&file).map_err(|error| fail("its model", &error))?;
+        let state = match &row.optimizer {
+            None => Vec::new(),
+            Some(digest) => {
+                let bytes = services.blobs.get(digest).await.map_err(|error| fail("its optimiser state", &error))?;
+                decode_state(&bytes, model.layout().dimension())
+            }
+        };
+        Ok(Self {
+            spec: Arc::new(spec),
+            services,
+            row,
+            model: Arc::new(model),
+            file,
+            state: Arc::new(state),
+            room: WaitingRoom::default(),
+            current: None,
+            not_before: 0,
+            typical_ms: 1000,
+            myself: None,
+        })
+    }
+
+    /// Goes on with the round the last process left open, if there is one.
+    pub(super) async fn take_up(&mut self) {
+        let round = match self.services.store.open_round_of(&self.row.name).await {
+            Ok(Some(round)) => round,
+            Ok(None) => return,
+            Err(error) => {
+                tracing::error!(task = %self.row.name, %error, "cannot read the open round");
+                return;
+            }
+        };
+        tracing::info!(task = %self.row.name, round = round.number, "taking up an open round");
+        if let Err(detail) = self.rebuild(&round).await {
+            self.give_up(&round, Abandon::Fault { detail }).await;
+        }
+    }
+
+    async fn rebuild(&mut self, round: &RoundRow) -> Result<(), String> {
+        let now = clock::now();
+        let cohort = round.seats.iter().map(|seat| seat.client.clone()).collect();
+        let grace = now + self.spec.cohort.phase_limit_ms.min(RECONNECT_MS);
+        let params = RoundParams::new(cohort, round.target, round.minimum, round.closes_at.max(grace))
+            .map_err(|error| error.to_string())?;
+        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.state.clone(), params);
+        let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
+        let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
+        if !self.services.spool.is_durable() {
+            self.current = Some(current);
+            let actions =
+                self.engine_input(EngineInput::Abandon(Abandon::SpoolLost)).map_err(|error| error.to_string())?;
+            self.act(actions).await;
+            return Ok(());
+        }
+        let mut actions = Vec::new();
+        for seat in &round.seats {
+            let client = seat.client.clone();
+            let replayed = match (&seat.upload, seat.verdict) {
+                (Some(upload), _) => {
+                    let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
+                    current.uploads.insert(client.clone(), upload.clone());
+                    let offer = EngineInput::Offer { client: client.clone(), upload: meta };
+                    let offered = current.engine.handle(round.opened_at, offer);
+                    offered.and_then(|_| current.engine.handle(round.opened_at, EngineInput::Recorded { client }))
+                }
+                (None, Verdict::Rejected { reason }) => {
+                    let reject = Reject::new(reason, seat.detail.clone());
+                    current.engine.handle(round.opened_at, EngineInput::Refuse { client, reject })
+                }
+                (None, Verdict::Dropout) => current.engine.handle(round.opened_at, EngineInput::Withdraw { client }),
+                (None, _) => Ok(Vec::new()),
+            };
+            // A round that closed on its target leaves the seats after it undecided.
+            actions.extend(replayed.unwrap_or_default());
+        }
+        if round.state == RoundState::Closing {
+            let survivors = self.services.store.survivors(&self.row.name, round.number).await;
+            let survivors = survivors.map_err(|error| error.to_string())?;
+            let bodies: HashMap<_, _> =
+                current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone())).collect();
+            current.bodies = Arc::new(bodies);
+            actions = current.engine.resume_closed(&survivors).map_err(|error| error.to_string())?;
+        }
+        self.current = Some(current);
+        self.act(actions).await;
+        Ok(())
+    }
+
+    async fn give_up(&mut self, round: &RoundRow, why: Abandon) {
+        tracing::error!(task = %self.row.name, round = round.number, %why, "cannot take the round up");
+        self.current = None;
+        let written = self.services.store.abandon(&self.row.name, round.number, &why, &[], clock::now()).await;
+        if let Err(error) = written {
+            tracing::error!(task = %self.row.name, %error, "cannot write to the ledger");
+        }
+        self.row.abandoned += 1;
+        let _ = self.services.spool.delete(&round_prefix(&self.row.name, round.number)).await;
+    }
+
+    fn engine_input(&mut self, input: EngineInput) -> Result<Vec<testudo_engine::Action>, Reject> {
+        match &mut self.current {
+            Some(current) => current.engine.handle(clock::now(), input),
+            None => Ok(Vec::new()),
+        }
+    }
+}
+
+/// State vectors one after the other, little-endian f32.
+pub(super) fn encode_state(state: &[Vec<f32>]) -> Bytes {
+    state.iter().flatten().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+}
+
+fn decode_state(bytes: &[u8], dimension: usize) -> Vec<Vec<f32>> {
+    let (values, _) = bytes.as_chunks::<4>();
+    let values: Vec<f32> = values.iter().map(|four| f32::from_le_bytes(*four)).collect();
+    values.chunks_exact(dimension).map(<[f32]>::to_vec).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn optimiser_state_reads_what_it_writes() {
+        let state = vec![vec![1.0, -2.5, 0.0], vec![f32::MIN_POSITIVE, 3.0, 7.0]];
+        assert_eq!(decode_state(&encode_state(&state), 3), state);
+        assert!(decode_state(&[], 3).is_empty());
+    }
+}

@@ -1,0 +1,51 @@
+//! One client's transfer in a round: what has arrived, so that a lost connection costs nothing.
+
+use crate::spool::Held;
+use std::sync::{Arc, Mutex, PoisonError};
+use testudo_engine::Door;
+use testudo_protocol::Digest;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::sync::CancellationToken;
+
+/// Held by at most one stream; a newer stream of the same client takes it over.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// The spool's key prefix for this seat.
+    pub(crate) key: String,
+    transfer: Arc<tokio::sync::Mutex<Option<Transfer>>>,
+    current: Mutex<CancellationToken>,
+}
+
+/// What has arrived of one payload.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pub(crate) digest: Digest,
+    pub(crate) held: Held,
+    pub(crate) door: Door,
+    pub(crate) restarts: u32,
+}
+
+/// The right to write into a slot.
+#[derive(Debug)]
+pub(crate) struct SlotGuard {
+    /// What has arrived so far.
+    pub(crate) transfer: OwnedMutexGuard<Option<Transfer>>,
+    /// Fires when a newer stream wants the slot.
+    pub(crate) taken_over: CancellationToken,
+}
+
+impl Slot {
+    pub(crate) fn new(key: String) -> Self {
+        Self { key, transfer: Arc::default(), current: Mutex::new(CancellationToken::new()) }
+    }
+
+    /// Takes the slot for a new stream, ending an older one.
+    pub(crate) async fn take(&self) -> SlotGuard {
+        let taken_over = CancellationToken::new();
+        {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *current, taken_over.clone()).cancel();
+        }
+        SlotGuard { transfer: self.transfer.clone().lock_owned().await, taken_over }
+    }
+}
