@@ -1,8 +1,9 @@
 //! The ledger: what must survive a crash, in verbs of the use case.
 //!
-//! Each verb is one transaction that also writes its audit event. A backend is one file in `store/` and one arm in
-//! [`open`]; it must pass [`conformance`]. Bytes of updates and models live in the [spool](crate::spool) and in
-//! [blobs](crate::blobs); a ledger row that names them is written only after they are durable.
+//! Each verb is one transaction that also writes its audit event; a call that changes nothing (a repeated one) writes
+//! none. A backend is one file in `store/` and one arm in [`open`]; it must pass [`conformance`]. Bytes of updates and
+//! models live in the [spool](crate::spool) and in [blobs](crate::blobs); a ledger row that names them is written only
+//! after they are durable.
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -200,7 +201,8 @@ pub struct SeatRow {
     pub verdict: Verdict,
     /// Details of a refusal or rejection, for people.
     pub detail: String,
-    /// Its update, once recorded. The body is dropped when the round ends.
+    /// Its update, once recorded. The body is dropped when the round ends; where it was dropped or not asked for, it
+    /// is an empty [`Body::Inline`].
     pub upload: Option<UploadRow>,
     /// The rule's score, where it has one.
     pub score: Option<f64>,
@@ -343,13 +345,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Moves a task between running, paused, stopped and failed.
     ///
-    /// `WrongState` once it is finished, stopped or failed (asking for the state it is in is fine).
+    /// `WrongState` once it is finished, stopped or failed (asking for the state it is in is fine), and for
+    /// [`TaskState::Finished`], which only a release brings about.
     async fn set_task_state(&self, name: &TaskName, state: TaskState, why: &str, at: Tick) -> Result<(), StoreError>;
 
     /// Opens the next round with its seats.
     ///
     /// `WrongState` unless the task is running, no round of it is open or closing, the number is the next one and the
-    /// base is the task's newest model.
+    /// base is the task's newest model; `Exists` if the cohort names a client twice.
     async fn open_round(&self, round: NewRound) -> Result<(), StoreError>;
 
     /// The open or closing round of a task with its seats and bodies, if there is one.
@@ -358,12 +361,14 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Records updates of an open round in one transaction; one result each, so one bad row does not spoil the others.
     ///
     /// The same digest again is fine; another digest is `Exists`; a client without a seat is `NotFound`; a seat with a
-    /// refusal or a round that is not open is `WrongState`.
+    /// refusal or a round that is not open is `WrongState`. A norm that is not finite, or a number of 2^63 or more, is
+    /// `Backend`. If the transaction as a whole fails, every row gets that error.
     async fn record_uploads(&self, uploads: Vec<(TaskName, u64, UploadRow)>) -> Vec<Result<(), StoreError>>;
 
     /// Records that a client's update was refused at the door, or that it left (`Verdict::Dropout`).
     ///
-    /// `WrongState` if its update is recorded or the round is not open; the same verdict again is fine.
+    /// `WrongState` if its update is recorded, the round is not open, or the verdict is any other; the same verdict
+    /// again is fine.
     async fn record_refusal(
         &self,
         task: &TaskName,
@@ -376,19 +381,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Fixes the survivors, once: their client ids, sorted. Closing again with the same survivors is fine, with others
     /// is `WrongState`. Every survivor must have a seat. Seats without update stay pending until the end.
-    async fn close_round(&self, task: &TaskName, round: u64, survivors: &[ClientId], at: Tick) -> Result<(), StoreError>;
+    async fn close_round(
+        &self,
+        task: &TaskName,
+        round: u64,
+        survivors: &[ClientId],
+        at: Tick,
+    ) -> Result<(), StoreError>;
 
     /// The survivors fixed by [`Store::close_round`]; empty before.
     async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError>;
 
     /// Releases a closing round: verdicts, model and the task's new state in one transaction. Bodies are dropped.
     ///
-    /// `WrongState` unless the round is closing; releasing again with the same model is fine.
+    /// `WrongState` unless the round is closing; releasing again with the same model is fine. Every recorded update
+    /// needs a verdict that is not pending (`WrongState`); a seat without update that is not listed is a dropout; a
+    /// refusal recorded before stands, whatever the release says about that seat. A client listed twice or with another
+    /// digest than recorded is `Exists`, one without a seat `NotFound`. A task that was stopped or failed meanwhile
+    /// stays so.
     async fn release(&self, release: Release) -> Result<(), StoreError>;
 
     /// Abandons an open or closing round; the task's model stays. Bodies are dropped.
     ///
-    /// Abandoning again is fine; `WrongState` if it was released.
+    /// Abandoning again is fine; `WrongState` if it was released. As [`Store::release`], except that recorded updates
+    /// that are not listed stay pending.
     async fn abandon(
         &self,
         task: &TaskName,
@@ -398,16 +414,19 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         at: Tick,
     ) -> Result<(), StoreError>;
 
-    /// Rounds below a number (0: from the newest), newest first, at most `limit`, without seats.
+    /// Rounds below a number (0: from the newest), newest first, at most `limit`, without seats. Listings of a task
+    /// that is not there are empty.
     async fn rounds(&self, task: &TaskName, before: u64, limit: usize) -> Result<Vec<RoundRow>, StoreError>;
 
     /// One round with its seats, without bodies. 0 means the newest.
     async fn round(&self, task: &TaskName, number: u64) -> Result<RoundRow, StoreError>;
 
-    /// Notes check-ins (creates unknown clients).
+    /// Notes check-ins (creates unknown clients). Only new clients write an event, at most 500 to each: a later
+    /// check-in is no change worth keeping for ever.
     async fn seen(&self, clients: &[(ClientId, Tick)]) -> Result<(), StoreError>;
 
-    /// Clients (of one task, or all), sorted by id, at most `limit`.
+    /// Clients that checked in (and had a seat in one task, or all), sorted by id, at most `limit`. The counts cover
+    /// that task, or all.
     async fn clients(&self, task: Option<&TaskName>, limit: usize) -> Result<Vec<ClientRow>, StoreError>;
 
     /// A client's verdicts in ended rounds after a number, oldest first, at most `limit`.

@@ -9,7 +9,12 @@ async fn open(path: &Path) -> Arc<dyn Store> {
 }
 
 fn new_task(name: &str) -> NewTask {
-    NewTask { name: TaskName::new(name).unwrap(), toml: String::new(), model: Digest::of(b"model"), at: 1 }
+    NewTask {
+        name: TaskName::new(name).expect("a valid name"),
+        toml: String::new(),
+        model: Digest::of(b"model"),
+        at: 1,
+    }
 }
 
 fn message(result: Result<Arc<dyn Store>, StoreError>) -> String {
@@ -61,6 +66,43 @@ async fn a_copy_taken_while_the_server_runs_holds_everything_acknowledged() {
     assert_eq!(copy.tasks().await.unwrap(), store.tasks().await.unwrap());
     assert_eq!(copy.tasks().await.unwrap().len(), 50);
     copy.check().await.unwrap();
+}
+
+/// Not a test of its own: the process that the next test kills.
+#[tokio::test]
+#[ignore = "started by the test that kills it"]
+async fn writes_until_it_is_killed() {
+    let Ok(path) = std::env::var("TESTUDO_TEST_LEDGER") else { return };
+    let store = open(Path::new(&path)).await;
+    for index in 0.. {
+        store.create_task(new_task(&format!("task-{index}"))).await.unwrap();
+        println!("\nacknowledged {index}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_survives_kill_nine_and_the_lock_does_not() {
+    use std::io::{BufRead as _, BufReader};
+    let directory = tempfile::tempdir().unwrap();
+    for (name, acknowledged) in [("first.sqlite", 20), ("second.sqlite", 5)] {
+        let path = directory.path().join(name);
+        let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .env("TESTUDO_TEST_LEDGER", &path)
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(writer.stdout.take().unwrap()).lines().map_while(Result::ok);
+        let last = lines.filter(|line| line.starts_with("acknowledged ")).nth(acknowledged).unwrap();
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let last: usize = last.trim_start_matches("acknowledged ").parse().unwrap();
+        let store = open(&path).await;
+        let tasks = store.tasks().await.unwrap();
+        assert!(tasks.len() > last, "{} tasks, although number {last} was acknowledged", tasks.len());
+        assert_eq!(store.events(0, usize::MAX).await.unwrap().len(), tasks.len());
+        store.check().await.unwrap();
+    }
 }
 
 #[tokio::test]

@@ -79,11 +79,15 @@ impl Fake {
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpListenerStream::new(listener)));
     }
 
-    /// Waits until something has become true of the state.
+    /// Waits until something has become true of the state; a minute without it is a failure rather than a hang.
     pub(crate) async fn until(&self, what: impl Fn(&State) -> bool) {
-        while !what(&self.state()) {
+        for _ in 0..12_000 {
+            if what(&self.state()) {
+                return;
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+        panic!("the server was never told");
     }
 
     fn begin(&self, header: UploadHeader) -> Result<u64, Status> {

@@ -1,8 +1,8 @@
 //! The three kernels that carry every rule, and the finite check.
 //!
 //! Each is one safe body, compiled once for the portable instruction set and once for the widest the machine has
-//! ([`dispatch`]). A body fixes the order of every floating-point operation and fuses multiply-adds explicitly, so
-//! that all paths give the same bits; [`naive`] holds the slow, obvious twins they are tested against.
+//! (`dispatch`). A body fixes the order of every floating-point operation and fuses multiply-adds explicitly, so
+//! that all paths give the same bits; `naive` holds the slow, obvious twins they are tested against.
 
 pub(crate) mod dispatch;
 pub(crate) mod finite;

@@ -4,9 +4,7 @@ use super::{Held, Spool, SpoolError, Store, is_full, key};
 use crate::store::Body;
 use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
-use object_store::{
-    ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path,
-};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 
 /// Writes one payload. Chunks are kept as they came and handed to the store together, without copying.
 ///

@@ -167,7 +167,13 @@ impl Store for Sqlite {
         transaction.commit().await.map_err(backend)
     }
 
-    async fn close_round(&self, task: &TaskName, round: u64, survivors: &[ClientId], at: Tick) -> Result<(), StoreError> {
+    async fn close_round(
+        &self,
+        task: &TaskName,
+        round: u64,
+        survivors: &[ClientId],
+        at: Tick,
+    ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         round::close(&mut transaction, (task, round), survivors, at).await?;
         transaction.commit().await.map_err(backend)

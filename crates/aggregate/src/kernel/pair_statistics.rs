@@ -190,10 +190,10 @@ fn add_pairs(sums: &mut [Sums], row: &Wide, others: &[Wide]) {
 #[inline(always)]
 fn add_tile<const N: usize>(sums: &mut [Sums; N], Wide(row): &Wide, others: &[Wide; N]) {
     let mut totals = *sums;
-    for group in 0..GROUPS {
+    for (group, mine) in row.iter().enumerate() {
         for other in 0..N {
             for lane in 0..SUMS {
-                let difference = row[group][lane] - others[other].0[group][lane];
+                let difference = mine[lane] - others[other].0[group][lane];
                 totals[other][lane] = difference.mul_add(difference, totals[other][lane]);
             }
         }

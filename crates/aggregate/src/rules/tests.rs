@@ -129,3 +129,15 @@ fn min_rows_is_the_fewest_rows_the_check_accepts() {
         }
     }
 }
+
+#[test]
+fn a_refusal_inside_a_larger_file_points_at_its_table() {
+    #[derive(Debug, serde::Deserialize)]
+    struct Task {
+        #[expect(dead_code, reason = "only the refusal matters")]
+        rule: RuleConfig,
+    }
+    let error = toml::from_str::<Task>("name = \"digits\"\n\n[rule]\nkind = \"krum\"\nbyzantin = 2\n").unwrap_err();
+    assert!(error.to_string().contains("line 3"), "{error}");
+    assert!(error.message().contains("rule krum: `byzantine` is missing"), "{error}");
+}

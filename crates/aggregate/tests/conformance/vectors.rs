@@ -17,7 +17,7 @@ fn matrix(value: &Value) -> Vec<Vec<f64>> {
     value.as_array().unwrap().iter().map(numbers).collect()
 }
 
-/// The rule a vector names, or `None` where our strict range refuses what the source accepts.
+/// The rule a vector names, with its parameters.
 fn configured(expect: &Value) -> RuleConfig {
     let params = &expect["params"];
     let f = &params["f"];

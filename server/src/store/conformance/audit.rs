@@ -90,7 +90,9 @@ pub(super) async fn concurrent_callers_leave_one_result_and_no_gap(store: Arc<dy
     let closers: Vec<_> = (0..8)
         .map(|caller| {
             let (store, task) = (Arc::clone(&store), task.clone());
-            tokio::spawn(async move { store.close_round(&task, 1, &clients(0..CLIENTS - caller % 2), 16).await.is_ok() })
+            tokio::spawn(
+                async move { store.close_round(&task, 1, &clients(0..CLIENTS - caller % 2), 16).await.is_ok() },
+            )
         })
         .collect();
     let mut closed = 0;

@@ -42,7 +42,10 @@ pub(super) async fn a_release_changes_round_task_and_seats_together(store: Arc<d
     ];
     assert_eq!(round.seats, expected);
     let row = ok(store.task(&task).await);
-    assert_eq!((row.initial, row.model, row.optimizer), (digest("initial"), digest("model 1"), Some(digest("optimizer"))));
+    assert_eq!(
+        (row.initial, row.model, row.optimizer),
+        (digest("initial"), digest("model 1"), Some(digest("optimizer")))
+    );
     assert_eq!((row.state, row.last_round, row.released, row.abandoned), (TaskState::Running, 1, 1, 0));
     wrong_state(store.open_round(new_round(&task, 2, digest("initial"), 2)).await);
     ok(store.open_round(new_round(&task, 2, digest("model 1"), 2)).await);

@@ -6,7 +6,8 @@ use testudo_protocol::{ClientId, Digest, Nonce, Reason, TaskName, Verdict};
 
 /// SQLite's integers are signed: refuses what would not read back as it was.
 pub(super) fn integer(value: u64, what: &str) -> Result<i64, StoreError> {
-    i64::try_from(value).map_err(|_| StoreError::Backend(format!("{what} {value} is over {}; nothing was changed", i64::MAX)))
+    i64::try_from(value)
+        .map_err(|_| StoreError::Backend(format!("{what} {value} is over {}; nothing was changed", i64::MAX)))
 }
 
 /// A limit of a listing, where everything above the signed range means the same.

@@ -189,7 +189,10 @@ fn change(head: &Head, seat: &SeatRow, judged: Option<&Judged>, end: End) -> Res
     }
     if verdict == Verdict::Pending && end == End::Released {
         let what = what(&head.row.task, head.row.number, &seat.client);
-        return Err(StoreError::WrongState { what, state: "pending: a release needs a verdict for every update".into() });
+        return Err(StoreError::WrongState {
+            what,
+            state: "pending: a release needs a verdict for every update".into(),
+        });
     }
     let score = judged.and_then(|judged| judged.score);
     let weight = judged.and_then(|judged| judged.weight);
