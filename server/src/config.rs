@@ -118,7 +118,7 @@ pub struct Limits {
     pub upload_bytes_per_s: u64,
     /// Chunk size asked of clients, bytes.
     pub chunk_bytes: usize,
-    /// Tasks that are not finished.
+    /// Tasks, finished ones included.
     pub tasks: usize,
 }
 

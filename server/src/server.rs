@@ -82,10 +82,10 @@ impl Server {
         for warning in crate::grpc::warnings(&config) {
             tracing::warn!("{warning}");
         }
-        let services = open_services(config.clone()).await?;
+        let (stop, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
+        let services = open_services(config.clone(), stop.clone()).await?;
         let metrics = services.metrics.clone();
         let registry = Registry::load(services).await.map_err(|detail| storage("ledger", detail))?;
-        let (stop, ready) = (CancellationToken::new(), Arc::new(AtomicBool::new(true)));
         let routes = routes(&registry).await?;
         let (limits, accept_metrics) = (config.limits.clone(), metrics.clone());
         let acceptor = Acceptor { listener, tls: tls.clone(), limits, routes, metrics: accept_metrics };
@@ -126,7 +126,7 @@ impl Server {
     }
 }
 
-async fn open_services(config: Arc<Config>) -> Result<Services, StartError> {
+async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<Services, StartError> {
     let directory = &config.storage.data_dir;
     let on_disk = config.storage.ledger == Medium::File || config.storage.spool == Medium::File;
     if on_disk {
@@ -151,7 +151,7 @@ async fn open_services(config: Arc<Config>) -> Result<Services, StartError> {
     let budget = Budget::new(config.limits.upload_memory_bytes);
     let (ended, _) = broadcast::channel::<(TaskName, u64)>(256);
     let batcher = Batcher::spawn(store.clone());
-    Ok(Services { config, store, batcher, spool, blobs, pool, budget, metrics: Metrics::new(), ended })
+    Ok(Services { config, store, batcher, spool, blobs, pool, budget, metrics: Metrics::new(), ended, stop })
 }
 
 /// Deletes what rounds that ended while no server ran have left in the spool.

@@ -15,6 +15,7 @@ use testudo_engine::{Done, TaskSpec};
 use testudo_proto::{Answer, Place, Receipt};
 use testudo_protocol::{ClientId, Digest, Layout, Reason, Reject, TaskName};
 use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 mod driver;
 mod recovery;
@@ -37,6 +38,8 @@ pub(crate) struct Services {
     pub(crate) metrics: Metrics,
     /// Every ended round.
     pub(crate) ended: broadcast::Sender<(TaskName, u64)>,
+    /// Fires when the server stops.
+    pub(crate) stop: CancellationToken,
 }
 
 /// Leave to send an update.

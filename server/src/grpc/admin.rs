@@ -300,6 +300,7 @@ impl AdminService {
             }
             let news = tokio::select! {
                 () = sender.closed() => return,
+                () = self.registry.services.stop.cancelled() => return,
                 news = tokio::time::timeout(Duration::from_secs(1), ended.recv()) => news,
             };
             if matches!(news, Ok(Err(RecvError::Closed))) {

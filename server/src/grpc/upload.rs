@@ -16,11 +16,11 @@ use crate::{
 use std::time::{Duration, Instant};
 use testudo_engine::Door;
 use testudo_proto::{
-    Place, UploadHeader, UploadPart, digest_from_wire,
+    Place, UploadHeader, UploadPart, digest_from_wire, fault,
     v1::{UploadReceipt, UploadRequest, UploadStatusResponse},
 };
 use testudo_protocol::{Digest, Reason, Reject, limits};
-use tonic::{Request, Status, Streaming};
+use tonic::{Code, Request, Status, Streaming};
 
 /// Payloads up to this lie in the ledger: a file and its fsync each would cost more.
 const INLINE_BYTES: u64 = 64 << 10;
@@ -61,7 +61,7 @@ pub(super) async fn receive(
 ) -> Result<UploadReceipt, Status> {
     let (metadata, extensions, mut stream) = request.into_parts();
     drop(metadata);
-    let first = next(registry, &mut stream).await?;
+    let first = next(registry, &mut stream).await.map_err(stopped)?;
     let Some(UploadPart::Header(header)) = first else {
         let detail = "an upload begins with its header";
         return Err(status::rejected(Reject::new(Reason::Malformed, detail)));
@@ -216,7 +216,7 @@ async fn fill(
     let services = &registry.services;
     let (started, mut arrived) = (Instant::now(), 0u64);
     loop {
-        let part = next(registry, stream).await.map_err(Stop::Pause)?;
+        let part = next(registry, stream).await?;
         let chunk = match part {
             Some(UploadPart::Chunk(chunk)) => chunk,
             Some(UploadPart::Header(_)) => {
@@ -238,15 +238,36 @@ async fn fill(
     }
 }
 
-/// The next message, within the idle limit. An error is a lost connection or a sender that fell silent.
-async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Status> {
+/// The next message, within the idle limit. A lost connection, a silent sender and a stopping server pause the
+/// transfer; a message that cannot be read refuses the update.
+async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Stop> {
     let idle = registry.services.config.limits.upload_idle();
-    match tokio::time::timeout(idle, stream.message()).await {
+    let message = tokio::select! {
+        message = tokio::time::timeout(idle, stream.message()) => message,
+        () = registry.services.stop.cancelled() => return Err(Stop::Pause(fault("the server is stopping"))),
+    };
+    let message = match message {
         Err(_) => {
             let detail = format!("nothing for {:.1} s", idle.as_secs_f64());
-            Err(status::rejected(Reject::new(Reason::TooSlow, detail)))
+            return Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))));
         }
-        Ok(message) => message?.map(UploadPart::from_wire).transpose().map_err(status::rejected),
+        Ok(Err(error)) => return Err(unreadable(error)),
+        Ok(Ok(message)) => message,
+    };
+    message.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
+}
+
+/// Tells a message over the limits or with garbage in it from a connection that was lost.
+fn unreadable(error: Status) -> Stop {
+    match error.code() {
+        Code::OutOfRange | Code::Unimplemented => {
+            let detail = format!("one message holds at most {} bytes, uncompressed", limits::CHUNK_BYTES);
+            Stop::Refuse(Reject::new(Reason::Oversize, detail))
+        }
+        Code::Internal if error.message().contains("decode Protobuf") => {
+            Stop::Refuse(Reject::new(Reason::Malformed, "a message is not protobuf of this version"))
+        }
+        _ => Stop::Pause(error),
     }
 }
 

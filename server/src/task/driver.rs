@@ -1,6 +1,9 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
-use super::{Admission, Command, Control, CurrentModel, Grant, Services, Slot, waiting::WaitingRoom};
+use super::{
+    Admission, Command, Control, CurrentModel, Grant, Services, Slot,
+    waiting::{HeldCall, WaitingRoom},
+};
 use crate::{
     clock,
     store::{Body, Judged, NewRound, Release as ReleaseRow, TaskRow, TaskState, UploadRow},
@@ -13,7 +16,7 @@ use std::{
 use testudo_engine::{Action, Engine, EngineInput, Job, Judgement, Release, TaskSpec, UploadMeta};
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, Receipt};
 use testudo_protocol::{
-    Abandon, ClientId, Digest, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick, Verdict,
+    Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick, Verdict,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -29,6 +32,8 @@ pub(crate) struct Driver {
     pub(super) services: Services,
     pub(super) row: TaskRow,
     pub(super) model: Arc<Model>,
+    /// The model's layout, the same in every round.
+    pub(super) layout: Arc<Layout>,
     pub(super) file: bytes::Bytes,
     /// The server optimiser's state vectors.
     pub(super) state: Arc<Vec<Vec<f32>>>,
@@ -147,22 +152,33 @@ impl Driver {
             let _ = answer.send(Answer::NotNow { retry_after: self.retry_after(why), why });
             return;
         }
-        self.room.enter(client, answer, now + wait.as_millis() as Tick, why, now);
+        let expires = now + wait.as_millis() as Tick;
+        self.room.enter(client, HeldCall { answer, now, expires, why }, self.retry_after(NotNowWhy::Filling));
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 
     /// How long a client that is not needed now stays away: about when it may be needed, with jitter.
     fn retry_after(&self, why: NotNowWhy) -> Duration {
+        self.jittered(self.expected_wait(why))
+    }
+
+    /// Seconds until a client may be needed.
+    fn expected_wait(&self, why: NotNowWhy) -> f64 {
         let pace = &self.services.config.pace;
         let round = self.typical_ms as f64 / 1000.0;
         let rounds_ahead = self.room.len() as f64 / self.spec.cohort.selected as f64;
-        let expected = match why {
+        match why {
             NotNowWhy::Filling => pace.shortest_s,
             NotNowWhy::Paused => pace.longest_s,
             _ => round * rounds_ahead.max(0.5),
-        };
-        let jitter = 0.5 + random::<2>().iter().fold(0.0, |sum, &byte| (sum + f64::from(byte)) / 256.0);
-        Duration::from_secs_f64((expected.clamp(pace.shortest_s, pace.longest_s) * jitter).min(pace.longest_s))
+        }
+    }
+
+    /// Between half and one and a half times as long, within the configured pace.
+    fn jittered(&self, seconds: f64) -> Duration {
+        let pace = &self.services.config.pace;
+        let jitter = 0.5 + f64::from(u16::from_le_bytes(random::<2>())) / 65536.0;
+        Duration::from_secs_f64((seconds.clamp(pace.shortest_s, pace.longest_s) * jitter).min(pace.longest_s))
     }
 
     fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
@@ -195,13 +211,11 @@ impl Driver {
 
     async fn tick(&mut self) {
         let now = clock::now();
-        let waits: Vec<Duration> = (0..self.room.len()).map(|_| self.retry_after(NotNowWhy::Running)).collect();
-        let paused = self.retry_after(NotNowWhy::Paused);
-        let mut waits = waits.into_iter();
-        self.room.expire(now, |why| match why {
-            NotNowWhy::Paused => paused,
-            _ => waits.next().unwrap_or(paused),
-        });
+        if self.room.next_expiry().is_some_and(|expiry| expiry <= now) {
+            let mut room = std::mem::take(&mut self.room);
+            room.expire(now, |why| self.retry_after(why));
+            self.room = room;
+        }
         if let Some(current) = &mut self.current
             && current.engine.deadline().is_some_and(|deadline| deadline <= now)
         {
@@ -322,7 +336,7 @@ impl Driver {
             return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
         };
         Ok(Admission::Granted(Grant {
-            layout: Arc::new(self.model.layout().clone()),
+            layout: self.layout.clone(),
             base: self.row.model,
             max_l2: self.spec.max_l2,
             max_examples: self.spec.examples.max,

@@ -36,6 +36,7 @@ impl Driver {
             spec: Arc::new(spec),
             services,
             row,
+            layout: Arc::new(model.layout().clone()),
             model: Arc::new(model),
             file,
             state: Arc::new(state),

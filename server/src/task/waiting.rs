@@ -12,6 +12,17 @@ pub(super) struct WaitingRoom {
     waiting: BTreeMap<ClientId, Waiter>,
     /// When the first of the present ones came.
     since: Option<Tick>,
+    /// No held call ends before this.
+    earliest: Option<Tick>,
+}
+
+/// A check-in to be held.
+#[derive(Debug)]
+pub(super) struct HeldCall {
+    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) now: Tick,
+    pub(super) expires: Tick,
+    pub(super) why: NotNowWhy,
 }
 
 #[derive(Debug)]
@@ -22,20 +33,16 @@ struct Waiter {
 }
 
 impl WaitingRoom {
-    /// Holds a check-in; an older one of the same client is answered "not now".
-    pub(super) fn enter(
-        &mut self,
-        client: ClientId,
-        answer: oneshot::Sender<Answer>,
-        expires: Tick,
-        why: NotNowWhy,
-        now: Tick,
-    ) {
+    /// Holds a check-in. An older one of the same client is told to stay away for `evicted`: two devices with one
+    /// name must not chase each other.
+    pub(super) fn enter(&mut self, client: ClientId, call: HeldCall, evicted: Duration) {
+        let HeldCall { answer, now, expires, why } = call;
+        self.earliest = Some(self.earliest.map_or(expires, |earliest| earliest.min(expires)));
         self.since.get_or_insert(now);
         let older = self.waiting.insert(client, Waiter { answer, expires, why });
         if let Some(older) = older {
-            // The client has most likely lost that call; nobody reads this.
-            let _ = older.answer.send(Answer::NotNow { retry_after: Duration::ZERO, why: NotNowWhy::Filling });
+            // Mostly the client has lost that call, and nobody reads this.
+            let _ = older.answer.send(Answer::NotNow { retry_after: evicted, why: NotNowWhy::Filling });
         }
     }
 
@@ -48,9 +55,9 @@ impl WaitingRoom {
         self.since
     }
 
-    /// When the next held call must be answered.
+    /// When to look for held calls that must be answered.
     pub(super) fn next_expiry(&self) -> Option<Tick> {
-        self.waiting.values().map(|waiter| waiter.expires).min()
+        self.earliest
     }
 
     /// Drops the calls whose clients hung up.
@@ -69,6 +76,7 @@ impl WaitingRoom {
             let Some(waiter) = self.waiting.remove(&client) else { continue };
             let _ = waiter.answer.send(Answer::NotNow { retry_after: retry_after(waiter.why), why: waiter.why });
         }
+        self.earliest = self.waiting.values().map(|waiter| waiter.expires).min();
         if self.waiting.is_empty() {
             self.since = None;
         }
@@ -104,11 +112,26 @@ mod tests {
         ClientId::new(format!("c{number}")).unwrap()
     }
 
+    fn call(answer: oneshot::Sender<Answer>, why: NotNowWhy) -> HeldCall {
+        HeldCall { answer, now: 0, expires: 100, why }
+    }
+
+    #[test]
+    fn a_second_call_of_one_client_sends_the_first_away_for_a_while() {
+        let mut room = WaitingRoom::default();
+        let (first, mut reply) = oneshot::channel();
+        let (second, _open) = oneshot::channel();
+        room.enter(client(1), call(first, NotNowWhy::Filling), Duration::from_secs(1));
+        room.enter(client(1), call(second, NotNowWhy::Filling), Duration::from_secs(1));
+        let Ok(Answer::NotNow { retry_after, .. }) = reply.try_recv() else { panic!() };
+        assert_eq!((retry_after, room.len()), (Duration::from_secs(1), 1));
+    }
+
     #[test]
     fn a_held_call_is_answered_when_its_time_is_up() {
         let mut room = WaitingRoom::default();
         let (answer, mut reply) = oneshot::channel();
-        room.enter(client(1), answer, 100, NotNowWhy::Running, 0);
+        room.enter(client(1), call(answer, NotNowWhy::Running), Duration::ZERO);
         room.expire(99, |_| Duration::ZERO);
         assert!(reply.try_recv().is_err());
         room.expire(100, |_| Duration::from_secs(3));
@@ -122,7 +145,7 @@ mod tests {
         let mut replies = Vec::new();
         for number in 0..4 {
             let (answer, reply) = oneshot::channel();
-            room.enter(client(number), answer, 100, NotNowWhy::Filling, 0);
+            room.enter(client(number), call(answer, NotNowWhy::Filling), Duration::ZERO);
             replies.push(reply);
         }
         replies.remove(2);

@@ -164,8 +164,8 @@ impl<T: Element> Strip<T> {
             let mut chunks = row[range.clone()].chunks(LANES);
             for lanes in tiles {
                 *lanes = Lanes::from_slice(chunks.next().unwrap_or_default());
-                for lane in 0..LANES {
-                    poison[lane] = poison[lane] + lanes.0[lane] * T::ZERO;
+                for (poison, value) in poison.iter_mut().zip(lanes.0) {
+                    *poison = *poison + value * T::ZERO;
                 }
             }
         }
