@@ -3,12 +3,15 @@
 //! The transport's own server has no default handshake timeout and lets handshakes and connections pile up, so it
 //! only ever gets finished streams.
 
+mod prefixed;
+
 use crate::{access::Peer, config::Limits, telemetry::Metrics, tls::TlsSource};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use prefixed::Prefixed;
 use std::{
     collections::HashMap,
     io,
@@ -57,7 +60,7 @@ impl Acceptor {
         let connections = Arc::new(Semaphore::new(limits.connections));
         let handshakes = Semaphore::new(limits.handshakes);
         let shared = Arc::new(Shared { tls, limits, routes, metrics, handshakes, per_address: Mutex::default() });
-        let tracker = TaskTracker::new();
+        let (tracker, abort) = (TaskTracker::new(), CancellationToken::new());
         loop {
             let accepted = tokio::select! {
                 () = stop.cancelled() => break,
@@ -80,11 +83,12 @@ impl Acceptor {
                 shared.metrics.connection_refused("address_limit");
                 continue;
             };
-            let stop = stop.clone();
+            let (stop, abort) = (stop.clone(), abort.clone());
             tracker.spawn(async move {
                 let shared = place.shared.clone();
                 shared.metrics.connections.inc();
-                if let Err(reason) = shared.connection(stream, address, stop).await {
+                let connection = shared.connection(stream, address, stop);
+                if let Some(Err(reason)) = abort.run_until_cancelled(connection).await {
                     shared.metrics.connection_refused(reason);
                 }
                 shared.metrics.connections.dec();
@@ -94,7 +98,9 @@ impl Acceptor {
         drop(listener);
         tracker.close();
         if timeout(GRACE, tracker.wait()).await.is_err() {
-            tracing::warn!("connections are still open after the grace period");
+            tracing::warn!("connections are still open after the grace period; closing them");
+            abort.cancel();
+            tracker.wait().await;
         }
     }
 }
@@ -108,8 +114,7 @@ impl Shared {
     ) -> Result<(), &'static str> {
         stream.set_nodelay(true).map_err(|_| "socket")?;
         let Some(tls) = &self.tls else {
-            self.serve(stream, Peer::plain(address), stop).await;
-            return Ok(());
+            return self.serve(stream, Peer::plain(address), stop).await;
         };
         let Ok(permit) = self.handshakes.try_acquire() else { return Err("handshake_limit") };
         let handshake = timeout(self.limits.handshake(), TlsAcceptor::from(tls.current()).accept(stream)).await;
@@ -127,14 +132,19 @@ impl Shared {
             Some(certificate) => Peer::with_certificate(address, certificate),
             None => Peer::plain(address),
         };
-        self.serve(stream, peer, stop).await;
-        Ok(())
+        self.serve(stream, peer, stop).await
     }
 
-    async fn serve<S>(&self, stream: S, peer: Peer, stop: CancellationToken)
+    async fn serve<S>(&self, stream: S, peer: Peer, stop: CancellationToken) -> Result<(), &'static str>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        // A peer that connects and stays silent holds a place no longer than one that does not finish a handshake.
+        let stream = match timeout(self.limits.handshake(), Prefixed::read_preface(stream)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_)) => return Err("not_http2"),
+            Err(_) => return Err("handshake_timeout"),
+        };
         let service = self.routes.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
             request.extensions_mut().insert(peer.clone());
             request
@@ -151,6 +161,7 @@ impl Shared {
         if let Err(error) = result {
             tracing::debug!(%error, "connection ended");
         }
+        Ok(())
     }
 
     fn http(&self) -> http2::Builder<TokioExecutor> {

@@ -5,10 +5,7 @@
 mod common;
 
 use common::*;
-use std::{
-    collections::HashSet,
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 use testudo_client::{Ended, Error, Round, TrainError, Trainer, Update};
 use testudo_proto::{Answer, EndedWhy, NotNowWhy, v1};
 use testudo_protocol::{Digest, Model, Reason, Tensor, Verdict};

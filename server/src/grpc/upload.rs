@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use testudo_engine::Door;
 use testudo_proto::{
     Place, UploadHeader, UploadPart, digest_from_wire, fault,
-    v1::{UploadReceipt, UploadRequest, UploadStatusResponse},
+    v1::{UploadReceipt, UploadRequest, UploadStatusResponse, upload_request::Part},
 };
 use testudo_protocol::{Digest, Reason, Reject, limits};
 use tonic::{Code, Request, Status, Streaming};
@@ -61,14 +61,9 @@ pub(super) async fn receive(
 ) -> Result<UploadReceipt, Status> {
     let (metadata, extensions, mut stream) = request.into_parts();
     drop(metadata);
-    let first = next(registry, &mut stream).await.map_err(stopped)?;
-    let Some(UploadPart::Header(header)) = first else {
-        let detail = "an upload begins with its header";
-        return Err(status::rejected(Reject::new(Reason::Malformed, detail)));
-    };
     let mut caller = Request::new(());
     *caller.extensions_mut() = extensions;
-    check_client(&caller, &header.place.client).map_err(status::rejected)?;
+    let header = first(registry, &mut stream, &caller).await?;
     let handle = registry.get(&header.place.task).map_err(status::rejected)?;
     let grant = match handle.admit(header.place.clone(), header.digest).await.map_err(status::rejected)? {
         Admission::Recorded(receipt) => return Ok(receipt.to_wire()),
@@ -79,6 +74,29 @@ pub(super) async fn receive(
         Err(Stop::Pause(status)) => Err(status),
         Err(Stop::Refuse(reject)) => {
             handle.refuse(header.place, reject.clone()).await;
+            Err(status::rejected(reject))
+        }
+    }
+}
+
+/// The header. One that breaks a rule, from the client whose seat it names, is an update refused.
+async fn first(
+    registry: &Registry,
+    stream: &mut Streaming<UploadRequest>,
+    caller: &Request<()>,
+) -> Result<UploadHeader, Status> {
+    let message = message(registry, stream).await.map_err(stopped)?;
+    let Some(Part::Header(header)) = message.and_then(|message| message.part) else {
+        return Err(status::rejected(Reject::new(Reason::Malformed, "an upload begins with its header")));
+    };
+    let place = Place::from_wire(header.place.clone()).map_err(status::rejected)?;
+    check_client(caller, &place.client).map_err(status::rejected)?;
+    match UploadHeader::from_wire(header) {
+        Ok(header) => Ok(header),
+        Err(reject) => {
+            if let Ok(handle) = registry.get(&place.task) {
+                handle.refuse(place, reject.clone()).await;
+            }
             Err(status::rejected(reject))
         }
     }
@@ -238,23 +256,27 @@ async fn fill(
     }
 }
 
-/// The next message, within the idle limit. A lost connection, a silent sender and a stopping server pause the
-/// transfer; a message that cannot be read refuses the update.
+/// The next part. One that breaks a rule refuses the update.
 async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Stop> {
+    message(registry, stream).await?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
+}
+
+/// The next message, within the idle limit. A lost connection, a silent sender and a stopping server pause the
+/// transfer.
+async fn message(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadRequest>, Stop> {
     let idle = registry.services.config.limits.upload_idle();
     let message = tokio::select! {
         message = tokio::time::timeout(idle, stream.message()) => message,
         () = registry.services.stop.cancelled() => return Err(Stop::Pause(fault("the server is stopping"))),
     };
-    let message = match message {
+    match message {
         Err(_) => {
             let detail = format!("nothing for {:.1} s", idle.as_secs_f64());
-            return Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))));
+            Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))))
         }
-        Ok(Err(error)) => return Err(unreadable(error)),
-        Ok(Ok(message)) => message,
-    };
-    message.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
+        Ok(Err(error)) => Err(unreadable(error)),
+        Ok(Ok(message)) => Ok(message),
+    }
 }
 
 /// Tells a message over the limits or with garbage in it from a connection that was lost.

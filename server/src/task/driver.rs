@@ -319,7 +319,9 @@ impl Driver {
                 let detail = "another update of this client is already recorded in this round; one per round counts";
                 return Err(Reject::new(Reason::Duplicate, detail));
             }
-            Some(Seat::Recording(held)) if held != digest => {
+            // The same update again waits for the same receipt, even if the round closes meanwhile.
+            Some(Seat::Recording(held)) if held == digest => return self.grant(current, place),
+            Some(Seat::Recording(_)) => {
                 return Err(Reject::new(Reason::Duplicate, "another update of this client is being recorded"));
             }
             Some(Seat::Refused(reason)) => {
@@ -327,11 +329,15 @@ impl Driver {
                 return Err(Reject::new(Reason::Duplicate, detail));
             }
             Some(Seat::Dropout) => return Err(Reject::new(Reason::Withdrawn, "this client left the round")),
-            Some(Seat::Selected | Seat::Recording(_)) | None => {}
+            Some(Seat::Selected) | None => {}
         }
         if current.engine.phase() != Phase::Input || clock::now() >= current.engine.params().deadline() {
             return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
         }
+        self.grant(current, place)
+    }
+
+    fn grant(&self, current: &Current, place: &Place) -> Result<Admission, Reject> {
         let Some(slot) = current.slots.get(&place.client) else {
             return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
         };
@@ -547,11 +553,8 @@ impl Driver {
             at: clock::now(),
         };
         with_retries(|| store.release(row.clone())).await?;
-        let old = std::mem::replace(&mut self.row.optimizer, optimizer);
-        if let Some(old) = old.filter(|old| Some(*old) != optimizer)
-            && let Err(error) = blobs.delete(&old).await
-        {
-            tracing::warn!(%error, "an old optimiser state stays behind");
+        if let Some(old) = std::mem::replace(&mut self.row.optimizer, optimizer) {
+            self.forget(old).await;
         }
         Ok(())
     }
@@ -600,12 +603,39 @@ impl Driver {
         let keep = self.services.config.storage.keep_models;
         let Some(old) = number.checked_sub(keep).filter(|&old| keep > 0 && old > 0) else { return };
         let Ok(round) = self.services.store.round(&self.row.name, old).await else { return };
-        let Some(digest) = round.model.filter(|digest| ![self.row.initial, self.row.model].contains(digest)) else {
-            return;
-        };
-        if let Err(error) = self.services.blobs.delete(&digest).await {
-            tracing::warn!(%error, "an old model stays behind");
+        if let Some(digest) = round.model {
+            self.forget(digest).await;
         }
+    }
+
+    /// Deletes a blob, unless some task or kept round still refers to the same content.
+    async fn forget(&self, digest: Digest) {
+        if self.referred(&digest).await {
+            return;
+        }
+        if let Err(error) = self.services.blobs.delete(&digest).await {
+            tracing::warn!(%error, "an old model or optimiser state stays behind");
+        }
+    }
+
+    async fn referred(&self, digest: &Digest) -> bool {
+        let Services { store, config, .. } = &self.services;
+        // In doubt it stays.
+        let Ok(tasks) = store.tasks().await else { return true };
+        for task in tasks {
+            if [Some(task.initial), Some(task.model), task.optimizer].contains(&Some(*digest)) {
+                return true;
+            }
+            let keep = match config.storage.keep_models {
+                0 => usize::MAX >> 1,
+                keep => keep as usize,
+            };
+            let Ok(rounds) = store.rounds(&task.name, 0, keep.min(1 << 20)).await else { return true };
+            if rounds.iter().any(|round| round.model == Some(*digest)) {
+                return true;
+            }
+        }
+        false
     }
 
     // ---- control ----

@@ -81,25 +81,28 @@ impl Driver {
             return Ok(());
         }
         let mut actions = Vec::new();
-        for seat in &round.seats {
+        // Every update is offered before the first one counts as recorded: the round must not close on its target
+        // before all acknowledged updates are back.
+        for (client, upload) in round.seats.iter().filter_map(|seat| Some((&seat.client, seat.upload.as_ref()?))) {
+            let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
+            current.uploads.insert(client.clone(), upload.clone());
+            let offer = EngineInput::Offer { client: client.clone(), upload: meta };
+            current.engine.handle(round.opened_at, offer).map_err(|error| error.to_string())?;
+        }
+        for seat in round.seats.iter().filter(|seat| seat.upload.is_none()) {
             let client = seat.client.clone();
-            let replayed = match (&seat.upload, seat.verdict) {
-                (Some(upload), _) => {
-                    let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
-                    current.uploads.insert(client.clone(), upload.clone());
-                    let offer = EngineInput::Offer { client: client.clone(), upload: meta };
-                    let offered = current.engine.handle(round.opened_at, offer);
-                    offered.and_then(|_| current.engine.handle(round.opened_at, EngineInput::Recorded { client }))
+            let input = match seat.verdict {
+                Verdict::Rejected { reason } => {
+                    EngineInput::Refuse { client, reject: Reject::new(reason, seat.detail.clone()) }
                 }
-                (None, Verdict::Rejected { reason }) => {
-                    let reject = Reject::new(reason, seat.detail.clone());
-                    current.engine.handle(round.opened_at, EngineInput::Refuse { client, reject })
-                }
-                (None, Verdict::Dropout) => current.engine.handle(round.opened_at, EngineInput::Withdraw { client }),
-                (None, _) => Ok(Vec::new()),
+                Verdict::Dropout => EngineInput::Withdraw { client },
+                _ => continue,
             };
-            // A round that closed on its target leaves the seats after it undecided.
-            actions.extend(replayed.unwrap_or_default());
+            actions.extend(current.engine.handle(round.opened_at, input).map_err(|error| error.to_string())?);
+        }
+        for client in current.uploads.keys().cloned().collect::<Vec<_>>() {
+            let recorded = current.engine.handle(round.opened_at, EngineInput::Recorded { client });
+            actions.extend(recorded.map_err(|error| error.to_string())?);
         }
         if round.state == RoundState::Closing {
             let survivors = self.services.store.survivors(&self.row.name, round.number).await;

@@ -84,11 +84,8 @@ impl Host {
 
     pub async fn try_create(&self, toml: &str, model: &Model) -> Result<v1::TaskInfo, Status> {
         let file = Bytes::from(model.to_safetensors());
-        let header = CreateTaskHeader {
-            toml: toml.to_owned(),
-            model_bytes: file.len() as u64,
-            model_digest: Digest::of(&file),
-        };
+        let header =
+            CreateTaskHeader { toml: toml.to_owned(), model_bytes: file.len() as u64, model_digest: Digest::of(&file) };
         let parts: Vec<_> = std::iter::once(CreateTaskPart::Header(header))
             .chain(framing::chunks(file, 1 << 20).map(CreateTaskPart::Chunk))
             .map(CreateTaskPart::to_wire)
@@ -180,8 +177,7 @@ pub fn task_toml(name: &str, rounds: u64, cohort: &str, rule: &str, rest: &str) 
 
 /// A model of two tensors with `rows * 4 + 4` coordinates.
 pub fn small_model(rows: u64) -> Model {
-    let tensors =
-        vec![Tensor { name: "w".into(), shape: vec![rows, 4] }, Tensor { name: "b".into(), shape: vec![4] }];
+    let tensors = vec![Tensor { name: "w".into(), shape: vec![rows, 4] }, Tensor { name: "b".into(), shape: vec![4] }];
     let parameters = (0..rows * 4 + 4).map(|index| (index as f32 * 0.37).sin()).collect();
     Model::new(tensors, parameters).unwrap()
 }
@@ -280,8 +276,7 @@ pub async fn check_in(
     client: &str,
     wait_ms: u32,
 ) -> Result<(Answer, Vec<v1::RoundVerdict>), Status> {
-    let request =
-        v1::CheckInRequest { task: task.to_owned(), client: client.to_owned(), wait_ms, verdicts_after: 0 };
+    let request = v1::CheckInRequest { task: task.to_owned(), client: client.to_owned(), wait_ms, verdicts_after: 0 };
     let response = within("a check-in", stub.clone().check_in(request)).await?.into_inner();
     Ok((Answer::from_wire(response.answer).unwrap(), response.verdicts))
 }

@@ -1,0 +1,149 @@
+//! The command line as a whole.
+
+use crate::{
+    commands::Command,
+    exit::{Exit, Failure},
+    output::Output,
+};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, error::ErrorKind};
+use std::{future::Future, time::Duration};
+
+/// Federated learning that survives bad clients: server, tools and operator commands.
+#[derive(Debug, Parser)]
+#[command(
+    name = "testudo",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    after_help = "Examples:
+  testudo demo                            see poisoned clients fail, in seconds
+  testudo init && testudo serve           a server with commented configuration files
+  testudo task create task.toml           start training
+  testudo round watch digits              one line per round, with who was rejected and why
+
+Exit codes: 0 ok, 1 internal, 2 usage, 3 configuration, 4 authentication, 5 permission, 6 not found,
+7 verification failed, 8 policy refused, 9 conflict, 10 unavailable or timeout, 11 partial,
+12 rate limited, 130/143 signals."
+)]
+struct Cli {
+    /// One JSON object on standard output instead of text; errors too
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Reads the arguments, runs the command, reports a failure.
+pub(crate) fn run() -> Exit {
+    let wants_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");
+    let cli = match Cli::command().try_get_matches().and_then(|mut matches| Cli::from_arg_matches_mut(&mut matches)) {
+        Ok(cli) => cli,
+        Err(error) => return refused(&error, &Output::new(wants_json)),
+    };
+    let output = Output::new(cli.json);
+    match execute(cli.command, &output) {
+        Ok(()) => Exit::Ok,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+/// Help and version are results; everything else clap says is a wrong use.
+fn refused(error: &clap::Error, output: &Output) -> Exit {
+    let _ = error.print();
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        return Exit::Ok;
+    }
+    if output.json {
+        let text = error.to_string();
+        let mut lines = text.lines();
+        let what = lines.next().unwrap_or_default().trim_start_matches("error: ");
+        let failure = Failure::new(Exit::Usage, what, "").next("see --help");
+        let _ = output.line(&crate::output::json_line(failure.json()));
+    }
+    Exit::Usage
+}
+
+fn execute(command: Command, output: &Output) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Internal, "cannot start the runtime", error.to_string()))?;
+    let handles_signals = command.handles_signals();
+    let result = runtime.block_on(async {
+        match handles_signals {
+            true => command.run(output).await,
+            false => until_signal(command.run(output)).await,
+        }
+    });
+    // Work that still blocks a thread must not hold up the exit.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    result
+}
+
+/// Runs a command until it ends or a signal asks to stop; dropping it removes unfinished files.
+async fn until_signal(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    tokio::select! {
+        result = work => result,
+        exit = signal() => Err(Failure::new(exit, "stopped by a signal", "")),
+    }
+}
+
+/// The next SIGINT or SIGTERM.
+pub(crate) async fn signal() -> Exit {
+    let interrupt = async {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    tokio::select! {
+        () = interrupt => Exit::Interrupted,
+        () = terminate() => Exit::Terminated,
+    }
+}
+
+#[cfg(unix)]
+async fn terminate() {
+    use tokio::signal::unix::{SignalKind, signal};
+    match signal(SignalKind::terminate()) {
+        Ok(mut signals) => {
+            signals.recv().await;
+        }
+        Err(_) => std::future::pending().await,
+    }
+}
+
+#[cfg(not(unix))]
+async fn terminate() {
+    std::future::pending().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_a_help_text_and_every_leaf_an_example() {
+        fn visit(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let mut leaf = true;
+            for inner in command.get_subcommands().filter(|inner| inner.get_name() != "help") {
+                leaf = false;
+                visit(inner);
+            }
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(!leaf || examples.contains("testudo "), "{} has no example", command.get_name());
+            for argument in command.get_arguments() {
+                assert!(argument.get_help().is_some(), "{}: {}", command.get_name(), argument.get_id());
+            }
+        }
+        visit(&Cli::command());
+    }
+}

@@ -1,0 +1,62 @@
+//! One noun per file. A command is added with its module and one line in the table below.
+
+pub(crate) mod aggregate;
+pub(crate) mod client;
+pub(crate) mod doctor;
+pub(crate) mod init;
+pub(crate) mod model;
+pub(crate) mod round;
+pub(crate) mod serve;
+pub(crate) mod task;
+
+use crate::{exit::Failure, output::Output};
+use clap::Subcommand;
+
+macro_rules! commands {
+    ($($(#[$doc:meta])* $command:ident($module:ident),)+) => {
+        /// What `testudo` can do, in the order of its help.
+        #[derive(Debug, Subcommand)]
+        pub(crate) enum Command {
+            $($(#[$doc])* $command(Box<$module::$command>),)+
+        }
+
+        impl Command {
+            /// Does it.
+            ///
+            /// # Errors
+            /// What could not be done, why, and what to do next.
+            pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+                match self {
+                    $(Self::$command(command) => command.run(output).await,)+
+                }
+            }
+        }
+    };
+}
+
+commands! {
+    /// Runs a server
+    Serve(serve),
+    /// Creates, checks, shows, pauses, resumes and stops tasks
+    Task(task),
+    /// Lists, shows and watches rounds
+    Round(round),
+    /// Lists clients
+    Client(client),
+    /// Fetches released models
+    Model(model),
+    /// Applies a rule to a file of updates, without a server
+    Aggregate(aggregate),
+    /// Writes commented configuration files and a first model
+    Init(init),
+    /// Looks for whatever keeps a server from working, and says how to mend it
+    Doctor(doctor),
+}
+
+impl Command {
+    /// Whether SIGINT and SIGTERM are the command's own business: it stops gracefully, or computes without ever
+    /// waiting, so that the operating system had better end it.
+    pub(crate) fn handles_signals(&self) -> bool {
+        matches!(self, Self::Serve(_) | Self::Aggregate(_))
+    }
+}

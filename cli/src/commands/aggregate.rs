@@ -1,0 +1,165 @@
+//! `testudo aggregate`: a rule on a file, without a server.
+
+mod npy;
+mod report;
+mod rule_text;
+mod updates;
+
+use crate::{
+    exit::{Exit, Failure},
+    file,
+    output::Output,
+};
+use clap::Args;
+use ndarray_npy::{WritableElement, WriteNpyExt as _};
+use report::Report;
+use std::{path::PathBuf, time::Instant};
+use testudo_aggregate::{Element, RowReason, RuleConfig, Verdict, aggregate, first_non_finite};
+use updates::{Matrix, Updates};
+
+/// Most threads, for a sensible refusal.
+const THREADS: u64 = 1024;
+/// Most repetitions.
+const REPEAT: u64 = 10_000;
+
+/// Options of `testudo aggregate`.
+#[derive(Debug, Args)]
+#[command(after_help = "Rules: mean, median, trimmed_mean, krum, multi_krum; all but mean and median need `byzantine`.
+UPDATES is an n x d array of f32 or f64 in .npy, or a .safetensors file whose tensors are the rows, by name.
+Rows with NaN or infinity are rejected first; if fewer rows remain than the rule needs for its `byzantine`, that is
+lowered to the largest possible and reported. Seconds are of the rule alone, without reading and writing.
+
+Examples:
+  testudo aggregate --rule 'kind = \"krum\"\\nbyzantine = 2' --updates updates.npy --out agg.npy
+  testudo aggregate --rule krum --byzantine 2 --updates updates.npy --repeat 5 --json
+  testudo aggregate --rule mean --weights examples.npy --updates updates.safetensors
+  testudo aggregate --rule @rule.toml --updates updates.npy --threads 1")]
+pub(crate) struct Aggregate {
+    /// The rule as TOML (`\n` or `;` ends a line), @FILE, or a kind
+    #[arg(long, value_name = "TOML|@FILE|KIND")]
+    rule: String,
+    /// Adds `byzantine = F` to the rule
+    #[arg(long, value_name = "F")]
+    byzantine: Option<u64>,
+    /// The updates: .npy or .safetensors
+    #[arg(long, value_name = "FILE")]
+    updates: PathBuf,
+    /// One weight per row, for rules that use weights: .npy
+    #[arg(long, value_name = "FILE")]
+    weights: Option<PathBuf>,
+    /// Where to write the aggregate: .npy of the updates' type; overwritten if it is there
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Threads; without it one per core. The result does not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=THREADS))]
+    threads: Option<u64>,
+    /// How often to compute it, for timing
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=REPEAT))]
+    repeat: u64,
+}
+
+/// The rows a rule may see, and what it made of them.
+struct Outcome<T> {
+    rule: RuleConfig,
+    kept: Vec<usize>,
+    result: testudo_aggregate::Aggregate<T>,
+    seconds: Vec<f64>,
+}
+
+impl Aggregate {
+    /// Reads, computes, writes, reports.
+    ///
+    /// # Errors
+    /// A rule, file or combination of both that is refused.
+    pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+        let rule = rule_text::read(&self.rule, self.byzantine)?;
+        let updates = updates::read(&self.updates)?;
+        let weights = self.weights.as_ref().map(|path| updates::read_weights(path, updates.rows())).transpose()?;
+        let threads = self.threads.map_or(0, |threads| threads as usize);
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .build()
+            .map_err(|error| Failure::new(Exit::Internal, "cannot start the threads", error.to_string()))?;
+        let report = match &updates {
+            Updates::F32(matrix) => self.compute(&rule, matrix, weights.as_deref(), &pool)?,
+            Updates::F64(matrix) => self.compute(&rule, matrix, weights.as_deref(), &pool)?,
+        };
+        output.result(report.object(), |output| report.text(output))
+    }
+
+    fn compute<T: Element + WritableElement>(
+        &self,
+        rule: &RuleConfig,
+        matrix: &Matrix<T>,
+        weights: Option<&[f64]>,
+        pool: &rayon::ThreadPool,
+    ) -> Result<Report, Failure> {
+        let outcome = pool.install(|| self.apply(rule, matrix, weights))?;
+        if let Some(path) = &self.out {
+            let mut bytes = Vec::new();
+            ndarray::aview1(&outcome.result.output)
+                .write_npy(&mut bytes)
+                .map_err(|error| Failure::new(Exit::Internal, "cannot write the aggregate", error.to_string()))?;
+            file::write(path, &bytes, true)?;
+        }
+        Ok(Report::new(rule, &outcome, matrix, pool.current_num_threads()))
+    }
+
+    fn apply<T: Element>(
+        &self,
+        rule: &RuleConfig,
+        matrix: &Matrix<T>,
+        weights: Option<&[f64]>,
+    ) -> Result<Outcome<T>, Failure> {
+        let kept: Vec<usize> = (0..matrix.rows).filter(|&row| first_non_finite(matrix.row(row)).is_none()).collect();
+        let refused = |why: String| {
+            let failure = Failure::new(Exit::Config, format!("{rule} cannot be applied"), why);
+            match matrix.rows - kept.len() {
+                0 => failure,
+                rejected => failure.next(format!(
+                    "{rejected} of {} rows are not finite and were rejected: find out why they are",
+                    matrix.rows
+                )),
+            }
+        };
+        // With every row finite the rule must hold as it was asked for; only rejected rows lower `byzantine`.
+        let fitted = match kept.len() == matrix.rows {
+            true => rule.clone(),
+            false => rule.fit(kept.len()).map_err(|error| refused(error.to_string()))?,
+        };
+        let rows: Vec<&[T]> = kept.iter().map(|&row| matrix.row(row)).collect();
+        let weights: Option<Vec<f64>> = weights.map(|weights| kept.iter().map(|&row| weights[row]).collect());
+        let mut seconds = Vec::with_capacity(self.repeat as usize);
+        let mut result = None;
+        for _ in 0..self.repeat {
+            let start = Instant::now();
+            let aggregate = aggregate(fitted.rule(), &rows, weights.as_deref(), None);
+            seconds.push(start.elapsed().as_secs_f64());
+            result = Some(aggregate.map_err(|error| refused(error.to_string()))?);
+        }
+        // `repeat` is at least 1; clap has held it to its range.
+        let Some(result) = result else { return Err(refused("nothing was computed".into())) };
+        Ok(Outcome { rule: fitted, kept, result, seconds })
+    }
+}
+
+impl<T> Outcome<T> {
+    /// The verdicts of all rows, those rejected before the rule included.
+    fn verdicts(&self, rows: usize) -> Vec<Verdict> {
+        let mut verdicts = vec![Verdict::Rejected { reason: RowReason::NonFinite }; rows];
+        for (&row, verdict) in self.kept.iter().zip(&self.result.verdicts) {
+            verdicts[row] = *verdict;
+        }
+        verdicts
+    }
+
+    /// Spreads numbers of the kept rows over all rows.
+    fn spread(&self, numbers: Option<&Vec<f64>>, rows: usize, rejected: Option<f64>) -> Option<Vec<Option<f64>>> {
+        let numbers = numbers?;
+        let mut all = vec![rejected; rows];
+        for (&row, number) in self.kept.iter().zip(numbers) {
+            all[row] = number.is_finite().then_some(*number);
+        }
+        Some(all)
+    }
+}

@@ -1,0 +1,340 @@
+//! `testudo round`.
+
+use crate::{
+    connection::Connection,
+    exit::Failure,
+    format::{self, Table, Tone, clean},
+    output::Output,
+};
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use testudo_proto::v1;
+use testudo_protocol::{Reason, TaskName};
+
+/// `testudo round`.
+#[derive(Debug, Args)]
+pub(crate) struct Round {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Lists a task's rounds, newest first
+    #[command(after_help = "Examples:
+  testudo round list digits
+  testudo round list digits --limit 5 --json")]
+    List {
+        /// The task
+        task: TaskName,
+        /// Most rounds to list, at most 1,000
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+        /// Only rounds before this one
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        before: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Shows a round: every client with its verdict, reason, norm, score and weight
+    #[command(after_help = "Examples:
+  testudo round show digits
+  testudo round show digits 12 --json")]
+    Show {
+        /// The task
+        task: TaskName,
+        /// The round; without it the newest
+        #[arg(value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        round: Option<u64>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Prints one line per round as it ends, with who was rejected and why; ends with the task
+    #[command(after_help = "Examples:
+  testudo round watch digits
+  testudo round watch digits --from 1 --jsonl")]
+    Watch {
+        /// The task
+        task: TaskName,
+        /// Begin with this round instead of the next to end
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        from: u64,
+        /// One JSON object per line; --json does the same
+        #[arg(long)]
+        jsonl: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+impl Round {
+    /// Runs the verb.
+    ///
+    /// # Errors
+    /// What the server refuses.
+    pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+        match self.verb {
+            Verb::List { task, limit, before, connection } => list(&task, limit, before, &connection, output).await,
+            Verb::Show { task, round, connection } => show(&task, round.unwrap_or(0), &connection, output).await,
+            Verb::Watch { task, from, jsonl, connection } => {
+                let output = Output { json: output.json || jsonl, ..*output };
+                watch(&task, from, &connection, &output).await
+            }
+        }
+    }
+}
+
+async fn list(
+    task: &TaskName,
+    limit: u32,
+    before: u64,
+    connection: &Connection,
+    output: &Output,
+) -> Result<(), Failure> {
+    let admin = connection.open(output).await?;
+    let mut client = admin.client();
+    let request = v1::ListRoundsRequest { task: task.to_string(), before, limit };
+    let rounds = admin.answer("cannot list rounds", client.list_rounds(request)).await?.rounds;
+    if rounds.is_empty() && !output.json {
+        output.note("no rounds yet: one opens when enough clients have checked in");
+    }
+    let list: Vec<_> = rounds.iter().map(|round| object(round, false)).collect();
+    output.result(json!({ "task": task.as_str(), "rounds": list }), |output| {
+        let mut table = Table::new(&[
+            ">round", "state", ">selected", ">received", ">accepted", ">rejected", ">dropouts", ">norm", ">took", "opened", "why",
+        ]);
+        for round in &rounds {
+            table.row([
+                round.round.to_string(),
+                round.state.clone(),
+                format::count(round.selected),
+                format::count(round.received),
+                format::count(round.accepted),
+                format::count(round.rejected),
+                format::count(round.dropouts),
+                if round.state == "released" { format::number(round.aggregate_norm) } else { "-".into() },
+                took(round),
+                format::time(round.opened_at_ms),
+                round.why.clone(),
+            ]);
+        }
+        table.text(output.colour)
+    })
+}
+
+async fn show(task: &TaskName, round: u64, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    let admin = connection.open(output).await?;
+    let mut client = admin.client();
+    let request = v1::GetRoundRequest { task: task.to_string(), round };
+    let round = admin.answer("cannot show the round", client.get_round(request)).await?;
+    output.result(json!({ "round": object(&round, true) }), |output| describe(&round, output))
+}
+
+async fn watch(task: &TaskName, from: u64, connection: &Connection, output: &Output) -> Result<(), Failure> {
+    const WHAT: &str = "cannot watch the rounds";
+    let admin = connection.open(output).await?;
+    let mut client = admin.client();
+    let request = v1::WatchRoundsRequest { task: task.to_string(), from };
+    // A round may take days: only the connection's keep-alive bounds the silence from here on. Some servers answer a
+    // stream's headers with its first message.
+    let mut stream = client.watch_rounds(request).await.map_err(|status| admin.failure(WHAT, &status))?.into_inner();
+    let mut next = from;
+    loop {
+        let message = stream.message().await.map_err(|status| {
+            let failure = admin.failure(WHAT, &status);
+            match next {
+                0 => failure,
+                next => failure.next(format!(
+                    "`testudo round watch {task} --from {next}` goes on where this ended; --server is {}",
+                    admin.server()
+                )),
+            }
+        })?;
+        let Some(round) = message else { return Ok(()) };
+        next = round.round.saturating_add(1);
+        output.result(object(&round, true), |output| sentence(&round, output))?;
+    }
+}
+
+/// A round for programs.
+fn object(round: &v1::RoundInfo, with_clients: bool) -> Value {
+    let mut object = json!({
+        "task": round.task, "round": round.round, "state": round.state, "why": round.why, "rule": round.rule,
+        "base_digest": hex::encode(&round.base_digest), "model_digest": hex::encode(&round.model_digest),
+        "seed": hex::encode(&round.seed), "aggregate_norm": round.aggregate_norm,
+        "opened_at_ms": round.opened_at_ms, "closes_at_ms": round.closes_at_ms, "ended_at_ms": round.ended_at_ms,
+        "selected": round.selected, "received": round.received, "accepted": round.accepted,
+        "rejected": round.rejected, "dropouts": round.dropouts,
+    });
+    if with_clients {
+        object["guarantees"] = json!(round.guarantees);
+        object["clients"] = round.clients.iter().map(client_object).collect();
+    }
+    object
+}
+
+fn client_object(client: &v1::ClientRound) -> Value {
+    let verdict = client.verdict.clone().unwrap_or_default();
+    json!({
+        "client": client.client, "verdict": verdict.kind, "reason": verdict.reason, "value": verdict.value,
+        "norm": client.norm, "num_examples": client.num_examples, "score": client.score, "weight": client.weight,
+        "digest": hex::encode(&client.digest), "detail": client.detail,
+    })
+}
+
+/// A round for people, at length.
+fn describe(round: &v1::RoundInfo, output: &Output) -> String {
+    let state = Tone::of_word(&round.state).paint(&clean(&round.state), output.colour);
+    let why = if round.why.is_empty() { String::new() } else { format!(" ({})", clean(&round.why)) };
+    let heading = format!("{} round {}", clean(&round.task), round.round);
+    let mut lines = vec![
+        format!("{}: {state}{why}", Tone::Heading.paint(&heading, output.colour)),
+        format!("  {}", counts(round)),
+        format!("  rule {}, norm of the aggregate {}", clean(&round.rule), format::number(round.aggregate_norm)),
+        format!(
+            "  opened {}, ended {}, took {}",
+            format::time(round.opened_at_ms),
+            format::time(round.ended_at_ms),
+            took(round)
+        ),
+        format!("  from model {}", short(&round.base_digest)),
+        format!("  to model   {}", short(&round.model_digest)),
+    ];
+    if !round.clients.is_empty() {
+        let mut table = Table::new(&["client", "verdict", ">norm", ">score", ">weight", ">examples", "detail"]);
+        for client in &round.clients {
+            table.row([
+                client.client.clone(),
+                verdict_text(client),
+                format::number(client.norm),
+                format::maybe(client.score),
+                format::maybe(client.weight),
+                format::count(client.num_examples),
+                client.detail.clone(),
+            ]);
+        }
+        lines.push(table.text(output.colour));
+    }
+    lines.join("\n")
+}
+
+/// A round for people, in one line.
+fn sentence(round: &v1::RoundInfo, output: &Output) -> String {
+    let state = Tone::of_word(&round.state).paint(&clean(&round.state), output.colour);
+    let mut line = format!("round {} {state}", round.round);
+    if !round.why.is_empty() {
+        line += &format!(" ({})", clean(&round.why));
+    }
+    line += &format!(": {}", counts(round));
+    let rejected: Vec<String> = round
+        .clients
+        .iter()
+        .filter(|client| client.verdict.as_ref().is_some_and(|verdict| verdict.kind == "rejected"))
+        .map(|client| {
+            let verdict = client.verdict.clone().unwrap_or_default();
+            format!("{} ({})", clean(&client.client), reason_text(&verdict.reason))
+        })
+        .collect();
+    if !rejected.is_empty() {
+        line += &format!("; rejected: {}", Tone::Bad.paint(&rejected.join(", "), output.colour));
+    }
+    if round.state == "released" {
+        line += &format!("; norm {}", format::number(round.aggregate_norm));
+    }
+    line + &format!("; took {}", took(round))
+}
+
+fn counts(round: &v1::RoundInfo) -> String {
+    format!(
+        "{} selected, {} received, {} accepted, {} rejected, {}",
+        format::count(round.selected),
+        format::count(round.received),
+        format::count(round.accepted),
+        format::count(round.rejected),
+        format::plural(round.dropouts, "dropout")
+    )
+}
+
+fn verdict_text(client: &v1::ClientRound) -> String {
+    let Some(verdict) = &client.verdict else { return "-".into() };
+    match verdict.kind.as_str() {
+        "rejected" => format!("rejected: {}", reason_text(&verdict.reason)),
+        "clipped" => format!("clipped to {:.3}", verdict.value),
+        "trimmed" => format!("trimmed {:.0} %", verdict.value * 100.0),
+        kind => kind.to_string(),
+    }
+}
+
+/// A reason code in words, or the code itself if a newer server has more of them.
+fn reason_text(code: &str) -> String {
+    code.parse::<Reason>().map_or_else(|_| clean(code), |reason| reason.text().to_string())
+}
+
+fn took(round: &v1::RoundInfo) -> String {
+    if round.ended_at_ms == 0 { "-".into() } else { format::span(round.opened_at_ms, round.ended_at_ms) }
+}
+
+fn short(digest: &[u8]) -> String {
+    if digest.is_empty() { "-".into() } else { hex::encode(digest) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(name: &str, kind: &str, reason: &str) -> v1::ClientRound {
+        let verdict = v1::Verdict { kind: kind.into(), reason: reason.into(), value: 0.25 };
+        v1::ClientRound { client: name.into(), verdict: Some(verdict), norm: 1.5, ..Default::default() }
+    }
+
+    fn round() -> v1::RoundInfo {
+        v1::RoundInfo {
+            task: "digits".into(),
+            round: 7,
+            state: "released".into(),
+            selected: 4,
+            received: 3,
+            accepted: 2,
+            rejected: 1,
+            dropouts: 1,
+            opened_at_ms: 1_000,
+            ended_at_ms: 5_200,
+            aggregate_norm: 0.5,
+            clients: vec![
+                client("alice", "accepted", ""),
+                client("mallory", "rejected", "NON_FINITE"),
+                client("eve\u{1b}[2J", "rejected", "FROM_THE_FUTURE"),
+                client("bob", "trimmed", ""),
+            ],
+            ..Default::default()
+        }
+    }
+
+    const PLAIN: Output = Output { json: false, colour: false, watched: false };
+
+    #[test]
+    fn one_line_says_who_was_rejected_and_why() {
+        assert_eq!(
+            sentence(&round(), &PLAIN),
+            "round 7 released: 4 selected, 3 received, 2 accepted, 1 rejected, 1 dropout; \
+             rejected: mallory (non-finite value), eve\u{fffd}[2J (FROM_THE_FUTURE); norm 0.5; took 4.2 s"
+        );
+    }
+
+    #[test]
+    fn an_abandoned_round_says_why() {
+        let round = v1::RoundInfo { state: "abandoned".into(), why: "too few updates".into(), ..Default::default() };
+        let line = sentence(&round, &PLAIN);
+        assert!(line.starts_with("round 0 abandoned (too few updates): "), "{line}");
+        assert!(!line.contains("norm"), "{line}");
+    }
+
+    #[test]
+    fn the_long_form_has_a_row_per_client() {
+        let text = describe(&round(), &PLAIN);
+        assert!(text.contains("trimmed 25 %"), "{text}");
+        assert!(text.contains("rejected: non-finite value"), "{text}");
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert_eq!(text.lines().count(), 11);
+    }
+}

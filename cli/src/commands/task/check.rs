@@ -1,0 +1,180 @@
+//! `testudo task check`, and the local checks that precede `create`.
+
+use crate::{
+    exit::{Exit, Failure},
+    file, format,
+    output::Output,
+};
+use clap::Args;
+use serde_json::{Value, json};
+use std::path::{Path, PathBuf};
+use testudo_aggregate::Units;
+use testudo_engine::TaskSpec;
+use testudo_protocol::{Digest, Model, limits};
+use testudo_server::Config;
+
+/// Arguments of `testudo task check`.
+#[derive(Debug, Args)]
+pub(super) struct Check {
+    #[command(flatten)]
+    files: Files,
+}
+
+/// A task's two files.
+#[derive(Debug, Args)]
+pub(super) struct Files {
+    /// The task's description; `testudo init` writes a commented one
+    #[arg(value_name = "FILE.toml")]
+    task: PathBuf,
+    /// The initial model instead of the one the description names
+    #[arg(long, value_name = "FILE")]
+    model: Option<PathBuf>,
+}
+
+/// A task that passed every check this side can make.
+#[derive(Debug)]
+pub(super) struct Checked {
+    pub(super) text: String,
+    pub(super) spec: TaskSpec,
+    pub(super) model: Option<CheckedModel>,
+}
+
+/// The model file with what was found in it.
+#[derive(Debug)]
+pub(super) struct CheckedModel {
+    pub(super) path: PathBuf,
+    pub(super) bytes: Vec<u8>,
+    pub(super) digest: Digest,
+    tensors: Vec<Value>,
+    dimension: u64,
+}
+
+impl Check {
+    /// Prints what the task promises.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the description, or with the model.
+    pub(super) fn run(&self, output: &Output) -> Result<(), Failure> {
+        let checked = self.files.check(false)?;
+        if checked.model.is_none() {
+            output.note(&format!(
+                "note: {} is not there, so the model is not checked",
+                self.files.model_path(&checked.spec).display()
+            ));
+        }
+        let object = checked.object();
+        output.result(object.clone(), |_| checked.describe(&object))
+    }
+}
+
+impl Files {
+    /// Checks the description and the model; a model that is not there is a failure only if it is needed, or was named
+    /// with `--model`.
+    ///
+    /// # Errors
+    /// As [`Check::run`].
+    pub(super) fn check(&self, needs_model: bool) -> Result<Checked, Failure> {
+        let text = file::read_text(&self.task, limits::TASK_TOML_BYTES as u64)
+            .map_err(|failure| failure.next("`testudo init` writes a commented task.toml"))?;
+        let spec = TaskSpec::new(&self.task.display().to_string(), &text).map_err(|error| {
+            Failure::new(Exit::Config, format!("{} is refused", self.task.display()), error.to_string())
+        })?;
+        let path = self.model_path(&spec);
+        let model = match file::read(&path, limits::MODEL_BYTES) {
+            Ok(bytes) => Some(CheckedModel::new(path, bytes)?),
+            Err(failure) if failure.exit == Exit::NotFound && !needs_model && self.model.is_none() => None,
+            Err(failure) => {
+                return Err(failure.next("write the initial model there as safetensors, or name it with --model FILE"));
+            }
+        };
+        Ok(Checked { text, spec, model })
+    }
+
+    /// Relative paths in a description are relative to it.
+    fn model_path(&self, spec: &TaskSpec) -> PathBuf {
+        match &self.model {
+            Some(path) => path.clone(),
+            None => self.task.parent().unwrap_or(Path::new("")).join(&spec.initial_model),
+        }
+    }
+}
+
+impl CheckedModel {
+    fn new(path: PathBuf, bytes: Vec<u8>) -> Result<Self, Failure> {
+        let model = Model::from_safetensors(&bytes).map_err(|error| {
+            Failure::new(Exit::Config, format!("{} is refused", path.display()), error.to_string())
+                .next("save the initial parameters as finite F32 tensors with a safetensors library")
+        })?;
+        let tensors = model.layout().tensors();
+        let tensors = tensors.iter().map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape })).collect();
+        let dimension = model.layout().dimension() as u64;
+        let digest = Digest::of(&bytes);
+        Ok(Self { path, bytes, digest, tensors, dimension })
+    }
+}
+
+impl Checked {
+    /// For programs.
+    fn object(&self) -> Value {
+        let spec = &self.spec;
+        let model = self.model.as_ref().map(|model| {
+            json!({
+                "file": model.path.display().to_string(), "file_bytes": model.bytes.len(),
+                "digest": model.digest.to_string(), "parameters": model.dimension, "tensors": model.tensors,
+                "update_bytes": model.dimension * 4,
+                "server_memory_bytes": {
+                    "spool_file": self.server_memory(model.dimension, false),
+                    "spool_memory": self.server_memory(model.dimension, true),
+                },
+            })
+        });
+        json!({
+            "name": spec.name.as_str(), "rounds": spec.rounds, "rule": spec.rule_config.to_string(),
+            "optimizer": spec.optimizer.kind(),
+            "cohort": {
+                "size": spec.cohort.size, "selected": spec.cohort.selected, "minimum": spec.cohort.minimum,
+                "phase_limit_s": spec.cohort.phase_limit_ms as f64 / 1000.0,
+            },
+            "guarantees": spec.guarantees, "model": model,
+        })
+    }
+
+    /// For people.
+    fn describe(&self, object: &Value) -> String {
+        let spec = &self.spec;
+        let mut lines = vec![format!("{}: possible. It promises:", spec.name)];
+        lines.extend(spec.guarantees.iter().map(|line| format!("  {}", format::clean(line))));
+        let Some(model) = &self.model else { return lines.join("\n") };
+        lines.push(format!(
+            "model: {}, {} in {}, SHA-256 {}…",
+            format::clean(&model.path.display().to_string()),
+            format::plural(model.dimension, "parameter"),
+            format::plural(model.tensors.len() as u64, "tensor"),
+            model.digest.short()
+        ));
+        let memory = &object["model"]["server_memory_bytes"];
+        let size = |key: &str| format::bytes(memory[key].as_u64().unwrap_or_default());
+        lines.push(format!("update: {} per client and round", format::bytes(model.dimension * 4)));
+        lines.push(format!(
+            "server memory at worst: about {} with the file spool, {} with the memory spool",
+            size("spool_file"),
+            size("spool_memory")
+        ));
+        lines.join("\n")
+    }
+
+    /// Bytes the server may need for one round of this task, at the default limits: the model before and after, the
+    /// aggregate and the optimiser's state; one unit of every row and the distances between rows; uploads on their
+    /// way; with the memory spool also every update.
+    fn server_memory(&self, dimension: u64, memory_spool: bool) -> u64 {
+        let rows = self.spec.cohort.selected as u64;
+        let update = dimension * 4;
+        let vectors = (3 + self.spec.optimizer.state_vectors() as u64) * update;
+        let unit = Units::for_rows(dimension as usize, rows as usize).map_or(0, |units| units.unit_len() as u64);
+        let unit_rows = unit.min(dimension) * 4 * rows;
+        let distances = if self.spec.rule.needs().pair_distances { 2 * rows * rows * 8 } else { 0 };
+        let on_their_way = Config::default().limits.upload_memory_bytes.min(rows * update);
+        let spool = if memory_spool { rows * update } else { 0 };
+        vectors + unit_rows + distances + on_their_way + spool
+    }
+}

@@ -1,0 +1,7 @@
+//! The built binary, from outside: exit codes, output and files.
+
+mod aggregate;
+mod common;
+mod general;
+mod hostile;
+mod server;
