@@ -13,7 +13,7 @@ use testudo_protocol::limits;
 pub const SAMPLE: &str = include_str!("../samples/server.toml");
 
 /// A checked configuration.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Config {
     /// Where clients and operators connect.
     pub listen: Listen,
@@ -199,20 +199,6 @@ impl Default for Pace {
 impl Default for Log {
     fn default() -> Self {
         Self { format: LogFormat::Text, level: "info".into() }
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: Listen::default(),
-            tls: None,
-            access: Access::default(),
-            storage: Storage::default(),
-            limits: Limits::default(),
-            pace: Pace::default(),
-            log: Log::default(),
-        }
     }
 }
 

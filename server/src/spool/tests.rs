@@ -285,6 +285,9 @@ fn a_full_disk_is_told_apart_however_deep_the_error_lies() {
 }
 
 proptest! {
+    // Every case syncs some dozen files.
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
     #[test]
     fn any_chunks_and_any_interruptions_give_the_same_payload(
         chunks in proptest::collection::vec((1usize..25, any::<bool>()), 0..20),

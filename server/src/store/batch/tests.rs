@@ -70,18 +70,16 @@ async fn a_shutdown_records_what_was_queued_and_refuses_the_rest() {
     const SEATS: usize = 250;
     let (store, task) = ledger(SEATS).await;
     let batcher = Batcher::spawn(Arc::clone(&store));
-    let queued: Vec<_> = (0..SEATS - 1)
-        .map(|index| {
-            let (batcher, task) = (batcher.clone(), task.clone());
-            tokio::spawn(async move { batcher.record(task, 1, upload(index)).await })
-        })
-        .collect();
-    while batcher.queue.capacity() > QUEUE - (SEATS - 1) && !queued.iter().all(|caller| caller.is_finished()) {
-        tokio::task::yield_now().await;
+    // Unconstrained: else the runtime's budget for one task would end in the middle of queueing.
+    let record = |index| Box::pin(tokio::task::unconstrained(batcher.record(task.clone(), 1, upload(index))));
+    let mut queued: Vec<_> = (0..SEATS - 1).map(record).collect();
+    for record in &mut queued {
+        // Polled once: in the queue. The recording task has not run yet, this being the only thread.
+        assert!(futures::poll!(record).is_pending());
     }
     tokio::join!(batcher.shutdown(), batcher.shutdown());
-    for caller in queued {
-        caller.await.unwrap().unwrap();
+    for record in queued {
+        record.await.unwrap();
     }
     let error = batcher.record(task.clone(), 1, upload(SEATS - 1)).await.unwrap_err();
     assert!(error.to_string().contains("nothing was recorded"), "{error}");
