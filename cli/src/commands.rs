@@ -2,8 +2,11 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod client;
+pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod init;
+pub(crate) mod join;
+pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod round;
 pub(crate) mod serve;
@@ -35,6 +38,8 @@ macro_rules! commands {
 }
 
 commands! {
+    /// Shows poisoned clients failing against a robust rule, in seconds
+    Demo(demo),
     /// Runs a server
     Serve(serve),
     /// Creates, checks, shows, pauses, resumes and stops tasks
@@ -47,6 +52,10 @@ commands! {
     Model(model),
     /// Applies a rule to a file of updates, without a server
     Aggregate(aggregate),
+    /// Takes part in a task as an example client
+    Join(join),
+    /// Measures a server with many clients
+    Load(load),
     /// Writes commented configuration files and a first model
     Init(init),
     /// Looks for whatever keeps a server from working, and says how to mend it

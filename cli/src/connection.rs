@@ -117,12 +117,19 @@ impl Security {
         }
         let secure = scheme == "https";
         if secure && self.ca.is_none() {
-            return refused("https needs to know whom to trust".into(), "add --ca FILE, the authority of its certificate");
+            return refused(
+                "https needs to know whom to trust".into(),
+                "add --ca FILE, the authority of its certificate",
+            );
         }
         if !secure && (self.ca.is_some() || self.cert.is_some()) {
-            return refused("certificates have no effect over http".into(), "write https:// or remove --ca, --cert and --key");
+            return refused(
+                "certificates have no effect over http".into(),
+                "write https:// or remove --ca, --cert and --key",
+            );
         }
-        let local = host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
+        let local = host == "localhost"
+            || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: std::net::IpAddr| ip.is_loopback());
         if !secure && !local {
             output.note(&format!("warning: plaintext to {host}; anyone on the way can read and change it"));
         }

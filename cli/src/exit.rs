@@ -32,7 +32,6 @@ pub(crate) enum Exit {
     /// No connection, or no answer in time.
     Unavailable,
     /// Some of several things failed.
-    #[expect(dead_code, reason = "part of the stable table; `load` uses it")]
     Partial,
     /// The server is at a limit.
     RateLimited,
@@ -175,7 +174,7 @@ impl Failure {
     /// What a server answered instead of doing what was asked.
     pub(crate) fn from_status(what: &str, server: &str, status: &Status) -> Self {
         if let Some(reject) = testudo_proto::from_status(status) {
-            let mut failure = Self::new(Exit::of_reason(reject.reason), what, reject.to_string());
+            let mut failure = Self::new(Exit::of_reason(reject.reason), what, one_line(&reject.to_string()));
             failure.code = reject.reason.code();
             failure.next = match (failure.exit, reject.retry_after) {
                 (_, Some(after)) => format!("try again in {:.0} s", after.as_secs_f64().ceil()),
@@ -189,9 +188,9 @@ impl Failure {
         let broken = status.source().is_some();
         let exit = if broken { Exit::Unavailable } else { Exit::of_code(status.code()) };
         let why = match (broken, status.message().is_empty()) {
-            (true, _) => chain(status),
+            (true, _) => one_line(&chain(status)),
             (false, true) => format!("the server answered {:?}", status.code()),
-            (false, false) => status.message().to_string(),
+            (false, false) => one_line(status.message()),
         };
         let next = match (exit, status.code()) {
             (Exit::Unavailable, _) => {
@@ -222,6 +221,11 @@ impl Failure {
             "exit": self.exit.code(), "code": self.code, "what": self.what, "why": self.why, "next": self.next,
         }})
     }
+}
+
+/// What a server says, in one line: it must not be able to add lines of ours, such as `next:`.
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).filter(|line| !line.is_empty()).map(clean).collect::<Vec<_>>().join("; ")
 }
 
 /// An error and what caused it, in one line and without repetition.

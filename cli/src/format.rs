@@ -157,7 +157,8 @@ impl Table {
     /// A table with these headings; those that begin with `>` are of columns aligned to the right.
     pub(crate) fn new(headings: &[&str]) -> Self {
         let right = headings.iter().map(|heading| heading.starts_with('>')).collect();
-        let first = headings.iter().map(|heading| (heading.trim_start_matches('>').to_string(), Tone::Heading)).collect();
+        let first =
+            headings.iter().map(|heading| (heading.trim_start_matches('>').to_string(), Tone::Heading)).collect();
         Self { rows: vec![first], right }
     }
 
@@ -214,11 +215,20 @@ mod tests {
 
     #[test]
     fn sizes_counts_and_spans_read_well() {
-        assert_eq!([0, 1023, 1024, 1536, 20 << 20, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20 MiB", "4.0 GiB"]);
+        assert_eq!(
+            [0, 1023, 1024, 1536, 20 << 20, 4 << 30].map(bytes),
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "20 MiB", "4.0 GiB"]
+        );
         assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([(0, 850), (0, 4200), (0, 720_000), (5, 2)].map(|(a, b)| span(a, b)), ["850 ms", "4.2 s", "12 min", "0 ms"]);
+        assert_eq!(
+            [(0, 850), (0, 4200), (0, 720_000), (5, 2)].map(|(a, b)| span(a, b)),
+            ["850 ms", "4.2 s", "12 min", "0 ms"]
+        );
         assert_eq!([plural(1, "client"), plural(2, "client")], ["1 client", "2 clients"]);
-        assert_eq!([0.0, 0.25, 123.456_789, 1e9, 1e-9, f64::NAN].map(number), ["0", "0.25", "123.46", "1.000e9", "1.000e-9", "NaN"]);
+        assert_eq!(
+            [0.0, 0.25, 123.456_789, 1e9, 1e-9, f64::NAN].map(number),
+            ["0", "0.25", "123.46", "1.000e9", "1.000e-9", "NaN"]
+        );
     }
 
     #[test]

@@ -29,11 +29,7 @@ impl Output {
     pub(crate) fn new(json: bool) -> Self {
         let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
             || std::env::var_os("TERM").is_some_and(|value| value == "dumb");
-        Self {
-            json,
-            colour: io::stdout().is_terminal() && !plain,
-            watched: io::stderr().is_terminal() && !plain,
-        }
+        Self { json, colour: io::stdout().is_terminal() && !plain, watched: io::stderr().is_terminal() && !plain }
     }
 
     /// A result: the object with `--json`, else the text.

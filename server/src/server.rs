@@ -123,6 +123,7 @@ impl Server {
             }
         }
         self.registry.services.batcher.shutdown().await;
+        self.registry.services.store.close().await;
     }
 }
 

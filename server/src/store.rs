@@ -443,6 +443,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// A consistency check of the whole ledger, for `doctor`.
     async fn check(&self) -> Result<(), StoreError>;
+
+    /// Waits for calls under way, then lets go of the ledger, so that another process may open it at once. Every later
+    /// call is `Backend`.
+    async fn close(&self);
 }
 
 /// The reason code of a verdict as stored.

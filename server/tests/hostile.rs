@@ -39,10 +39,6 @@ fn with_tensors(seat: &Seat, change: impl FnOnce(&mut Vec<v1::Tensor>)) -> Vec<v
     with_header(seat, |header| change(&mut header.tensors))
 }
 
-fn chunk(bytes: Bytes) -> v1::UploadRequest {
-    v1::UploadRequest { part: Some(v1::upload_request::Part::Chunk(bytes)) }
-}
-
 const CASES: &[Case] = &[
     Case { name: "nan", reason: Reason::NonFinite, parts: |seat| with_value(seat, f32::NAN, 3) },
     Case { name: "plus-inf", reason: Reason::NonFinite, parts: |seat| with_value(seat, f32::INFINITY, 0) },
@@ -50,10 +46,22 @@ const CASES: &[Case] = &[
     Case { name: "huge", reason: Reason::Magnitude, parts: |seat| with_value(seat, 1e38, 5) },
     Case { name: "over-the-cap", reason: Reason::Magnitude, parts: |seat| with_value(seat, 101.0, 5) },
     Case { name: "wrong-name", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t[0].name = "x".into()) },
-    Case { name: "wrong-shape", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t[0].shape = vec![4, 4, 1]) },
+    Case {
+        name: "wrong-shape",
+        reason: Reason::WrongShape,
+        parts: |s| with_tensors(s, |t| t[0].shape = vec![4, 4, 1]),
+    },
     Case { name: "transposed", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t[0].shape.reverse()) },
-    Case { name: "vast-shape", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t[0].shape = vec![1 << 63; 2]) },
-    Case { name: "deep-shape", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t[0].shape = vec![1; 10_000]) },
+    Case {
+        name: "vast-shape",
+        reason: Reason::WrongShape,
+        parts: |s| with_tensors(s, |t| t[0].shape = vec![1 << 63; 2]),
+    },
+    Case {
+        name: "deep-shape",
+        reason: Reason::WrongShape,
+        parts: |s| with_tensors(s, |t| t[0].shape = vec![1; 10_000]),
+    },
     Case { name: "missing-tensor", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| drop(t.pop())) },
     Case { name: "no-tensors", reason: Reason::WrongShape, parts: |s| with_tensors(s, Vec::clear) },
     Case { name: "extra-tensor", reason: Reason::WrongShape, parts: |s| with_tensors(s, |t| t.push(t[0].clone())) },
@@ -61,16 +69,36 @@ const CASES: &[Case] = &[
     Case {
         name: "many-tensors",
         reason: Reason::WrongShape,
-        parts: |s| with_tensors(s, |t| *t = vec![v1::Tensor { name: "t".into(), dtype: "F32".into(), shape: vec![1] }; 100_000]),
+        parts: |s| {
+            with_tensors(s, |t| {
+                *t = vec![v1::Tensor { name: "t".into(), dtype: "F32".into(), shape: vec![1] }; 100_000]
+            })
+        },
     },
     Case { name: "f64", reason: Reason::WrongDtype, parts: |s| with_tensors(s, |t| t[1].dtype = "F64".into()) },
-    Case { name: "control-dtype", reason: Reason::WrongDtype, parts: |s| with_tensors(s, |t| t[1].dtype = "\u{1b}[31m\nF32".into()) },
-    Case { name: "many-examples", reason: Reason::Examples, parts: |s| with_header(s, |h| h.num_examples = 1_000_000_000_000_000) },
+    Case {
+        name: "control-dtype",
+        reason: Reason::WrongDtype,
+        parts: |s| with_tensors(s, |t| t[1].dtype = "\u{1b}[31m\nF32".into()),
+    },
+    Case {
+        name: "many-examples",
+        reason: Reason::Examples,
+        parts: |s| with_header(s, |h| h.num_examples = 1_000_000_000_000_000),
+    },
     Case { name: "no-examples", reason: Reason::Examples, parts: |s| with_header(s, |h| h.num_examples = 0) },
     Case { name: "negative-examples", reason: Reason::Examples, parts: |s| with_header(s, |h| h.num_examples = -5) },
     Case { name: "least-examples", reason: Reason::Examples, parts: |s| with_header(s, |h| h.num_examples = i64::MIN) },
-    Case { name: "wrong-model", reason: Reason::WrongModel, parts: |s| with_header(s, |h| h.model_digest = Digest([7; 32])) },
-    Case { name: "wrong-digest", reason: Reason::DigestMismatch, parts: |s| with_header(s, |h| h.digest = Digest([7; 32])) },
+    Case {
+        name: "wrong-model",
+        reason: Reason::WrongModel,
+        parts: |s| with_header(s, |h| h.model_digest = Digest([7; 32])),
+    },
+    Case {
+        name: "wrong-digest",
+        reason: Reason::DigestMismatch,
+        parts: |s| with_header(s, |h| h.digest = Digest([7; 32])),
+    },
     Case { name: "announced-too-few", reason: Reason::Truncated, parts: |s| with_header(s, |h| h.total_bytes -= 4) },
     Case { name: "announced-too-many", reason: Reason::Oversize, parts: |s| with_header(s, |h| h.total_bytes += 4) },
     Case { name: "announced-absurd", reason: Reason::Oversize, parts: |s| with_header(s, |h| h.total_bytes = 1 << 62) },
@@ -136,7 +164,7 @@ async fn every_broken_update_is_refused_alone_with_its_reason_in_the_record() {
     let clients: Vec<&str> = CASES.iter().map(|case| case.name).chain(honest).collect();
     let cohort = format!("size = {}\nminimum = 3\nphase_limit_s = 15.0", clients.len());
     let toml = task_toml("besieged", 1, &cohort, MEAN, "[encoding]\nmax_l2 = 100.0");
-    let model = small_model(4);
+    let model = small_model(5);
     host.create(&toml, &model).await;
     let seats = host.seats("besieged", &clients).await;
     let attacks = CASES.iter().zip(&seats).map(|(case, seat)| async move {
@@ -204,12 +232,17 @@ async fn calls_that_belong_to_no_place_change_nothing() {
         assert!(seat.send(with_value(&seat, f32::NAN, 0)).await.is_err());
         assert!(seat.send(with_header(&seat, |header| header.total_bytes = 1 << 62)).await.is_err());
     }
-    for (round, expected) in [(0, Reason::WrongRound), (1, Reason::Late), (3, Reason::WrongRound), (u64::MAX, Reason::WrongRound)] {
+    for (round, expected) in
+        [(0, Reason::WrongRound), (1, Reason::Late), (3, Reason::WrongRound), (u64::MAX, Reason::WrongRound)]
+    {
         let seat = stolen(testudo_proto::Place { round, ..a.place.clone() });
         assert_eq!(reason(seat.submit().await), expected, "round {round}");
     }
     let nowhere = testudo_protocol::TaskName::new("nowhere").unwrap();
-    assert_eq!(reason(stolen(testudo_proto::Place { task: nowhere, ..a.place.clone() }).submit().await), Reason::NotFound);
+    assert_eq!(
+        reason(stolen(testudo_proto::Place { task: nowhere, ..a.place.clone() }).submit().await),
+        Reason::NotFound
+    );
     // A stream without a header, or from an offset the server does not hold, may be tried again.
     assert_eq!(reason(a.send(vec![chunk(a.payload())]).await), Reason::Malformed);
     assert_eq!(reason(a.send(Vec::new()).await), Reason::Malformed);
@@ -261,9 +294,9 @@ async fn message_bombs_compressed_messages_and_garbage_are_refused() {
     let (upload, check_in_path) = ("/testudo.v1.Federation/Upload", "/testudo.v1.Federation/CheckIn");
     for path in [upload, check_in_path, "/testudo.v1.Admin/CreateTask"] {
         let bomb = raw(&host.channel, path, frame(0, 1 << 30, &[0; 1000]), None).await;
-        assert_eq!(bomb.code(), Code::OutOfRange, "{path}: {bomb:?}");
+        assert!(matches!(bomb.code(), Code::OutOfRange | Code::ResourceExhausted), "{path}: {bomb:?}");
         let zipped = raw(&host.channel, path, frame(1, 10, &[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0]), Some("gzip")).await;
-        assert_eq!(zipped.code(), Code::Unimplemented, "{path}: {zipped:?}");
+        assert!(matches!(zipped.code(), Code::Unimplemented | Code::ResourceExhausted), "{path}: {zipped:?}");
         // Bad UTF-8 in the first field, a field that says it is longer than the message, an endless varint.
         for garbage in [&[0x0a, 2, 0xff, 0xfe][..], &[0x0a, 0x7f, 1], &[0xff; 40], &[0x0b; 500]] {
             let status = raw(&host.channel, path, frame(0, garbage.len() as u32, garbage), None).await;
@@ -274,8 +307,22 @@ async fn message_bombs_compressed_messages_and_garbage_are_refused() {
     }
     // A message of 8 MB sent in full.
     let long = seats[0].send(vec![chunk(vec![0; 8 << 20].into())]).await.unwrap_err();
-    assert!(matches!(long.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Cancelled | Code::Unavailable | Code::Unknown | Code::Internal), "{long:?}");
-    assert_eq!(raw(&host.channel, "/testudo.v1.Federation/Nothing", Vec::new(), None).await.code(), Code::Unimplemented);
+    assert!(
+        matches!(
+            long.code(),
+            Code::OutOfRange
+                | Code::ResourceExhausted
+                | Code::Cancelled
+                | Code::Unavailable
+                | Code::Unknown
+                | Code::Internal
+        ),
+        "{long:?}"
+    );
+    assert_eq!(
+        raw(&host.channel, "/testudo.v1.Federation/Nothing", Vec::new(), None).await.code(),
+        Code::Unimplemented
+    );
     let after = server(&host).get_server(v1::GetServerRequest {}).await.unwrap().into_inner().resident_bytes;
     assert!(after < before + (256 << 20), "announced gigabytes were not allocated: {before} to {after}");
     for seat in &seats {
@@ -301,26 +348,17 @@ async fn names_with_anything_but_small_letters_are_refused_everywhere() {
         let request = v1::GetRoundRequest { task: name.into(), round: 1 };
         assert_eq!(reason(host.admin.clone().get_round(request).await), Reason::Malformed);
         let toml = task_toml(name, 1, "size = 2", MEAN, "");
-        assert_eq!(reason(host.try_create(&toml, &small_model(1)).await), Reason::Spec);
+        let created = reason(host.try_create(&toml, &small_model(1)).await);
+        assert_eq!(created, if name.len() > 1000 { Reason::Oversize } else { Reason::Spec });
     }
-    let download = |model_digest: Bytes, offset| v1::DownloadModelRequest { task: "named".into(), model_digest, offset };
+    let download =
+        |model_digest: Bytes, offset| v1::DownloadModelRequest { task: "named".into(), model_digest, offset };
     let digest = host.task("named").await.model_digest;
     let mut stub = host.federation();
     assert_eq!(reason(stub.download_model(download(Bytes::new(), 0)).await), Reason::Malformed);
     assert_eq!(reason(stub.download_model(download(vec![7; 32].into(), 0)).await), Reason::WrongModel);
     assert_eq!(reason(stub.download_model(download(digest, u64::MAX)).await), Reason::WrongOffset);
     host.stop().await;
-}
-
-/// An upload whose messages are sent one by one.
-fn open_upload(seat: &Seat) -> (tokio::sync::mpsc::Sender<v1::UploadRequest>, tokio::task::JoinHandle<Result<v1::UploadReceipt, Status>>) {
-    let (sender, receiver) = tokio::sync::mpsc::channel(4);
-    let mut stub = seat.stub.clone();
-    let call = tokio::spawn(async move {
-        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
-        stub.upload(stream).await.map(|receipt| receipt.into_inner())
-    });
-    (sender, call)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -410,198 +448,6 @@ async fn connections_over_the_cap_are_closed_and_the_others_live() {
     }
     assert_eq!(host.ended("crowd", 1).await.accepted, 2);
     drop(crowd);
-    host.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
-    let directory = tempfile::tempdir().unwrap();
-    for host in [Host::start().await, Host::on(directory.path(), |_| {}).await] {
-        // Five chunks of one MiB.
-        host.create(&task_toml("lost", 1, "size = 2", MEAN, ""), &small_model(5 * 65_536)).await;
-        let seats = host.seats("lost", &["a", "b"]).await;
-        let seat = &seats[0];
-        let delta: Vec<f32> = (0..seat.dimension()).map(|at| at as f32 * 1e-6).collect();
-        let payload = framing::payload(&delta);
-        // The client's connection breaks after the third chunk.
-        let broken = seat.through(connect(&host.url).await);
-        let (sender, call) = open_upload(&broken);
-        for part in seat.parts(&payload, |_| {}).into_iter().take(4) {
-            sender.send(part).await.unwrap();
-        }
-        // Asking for the offset would end the stream; the metrics-free sign that bytes arrive is a drained channel.
-        within("the chunks", async {
-            while sender.capacity() < sender.max_capacity() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
-        call.abort();
-        drop((sender, broken));
-        let held = within("the offset", async {
-            loop {
-                let held = seat.status(Digest::of(&payload)).await.unwrap();
-                assert!(held.receipt.is_none());
-                if held.offset > 0 {
-                    return held.offset;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        let held = tokio::time::timeout(Duration::from_secs(1), held).await.unwrap_or(0);
-        assert!(held <= 3 << 20 && held % (1 << 20) == 0, "{held}");
-        // Another start than the one asked for is refused, the right one completes the update.
-        let elsewhere = seat.parts(&payload, |header| header.offset = held + 4);
-        assert_eq!(reason(seat.send(elsewhere).await), Reason::WrongOffset);
-        let receipt = seat.send(seat.parts(&payload, |header| header.offset = held)).await.unwrap();
-        assert_eq!(receipt.digest.as_ref(), Digest::of(&payload).as_bytes());
-        seats[1].submit().await.unwrap();
-        assert_eq!(host.ended("lost", 1).await.accepted, 2);
-        host.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_upload_is_resumed_or_replaced_after_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let host = Host::on(directory.path(), |_| {}).await;
-    let toml = task_toml("resumed", 1, "size = 2", MEAN, "[examples]\nweighted = false");
-    let model = small_model(9 * 65_536);
-    host.create(&toml, &model).await;
-    let seats = host.seats("resumed", &["a", "b"]).await;
-    let delta = |scale: f32| (0..seats[0].dimension()).map(|at| at as f32 * scale).collect::<Vec<_>>();
-    let payload = framing::payload(&delta(1e-6));
-    for seat in &seats {
-        let (sender, call) = open_upload(seat);
-        for part in seat.parts(&payload, |_| {}).into_iter().take(7) {
-            sender.send(part).await.unwrap();
-        }
-        // A failing stream, as a lost connection gives: what had arrived is kept.
-        call.abort();
-        drop(sender);
-    }
-    let before = seats[0].status(Digest::of(&payload)).await.unwrap().offset;
-    host.stop().await;
-
-    let host = Host::on(directory.path(), |_| {}).await;
-    let [a, b] = [&seats[0], &seats[1]].map(|seat| seat.through(host.channel.clone()));
-    assert_eq!(seat(host.federation(), "resumed", "a").await.place, a.place);
-    let held = a.status(Digest::of(&payload)).await.unwrap().offset;
-    assert!(held <= payload.len() as u64 && held <= before.max(held), "{before} {held}");
-    a.send(a.parts(&payload, |header| header.offset = held)).await.unwrap();
-    // The other client's process has lost its update and trained another.
-    let other = framing::payload(&delta(-2e-6));
-    assert_eq!(b.status(Digest::of(&other)).await.unwrap().offset, 0);
-    b.send(b.parts(&other, |_| {})).await.unwrap();
-    let record = host.ended("resumed", 1).await;
-    assert_eq!((record.state.as_str(), record.accepted), ("released", 2));
-    let mut reference = Reference::new(&toml, model);
-    reference.apply(&[delta(1e-6), delta(-2e-6)], None);
-    assert_eq!(host.model("resumed").await.digest(), reference.model.digest());
-    host.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_in_any_phase_goes_on_with_the_same_round() {
-    for uploads in 0..=4 {
-        let directory = tempfile::tempdir().unwrap();
-        let host = Host::on(directory.path(), |_| {}).await;
-        let toml = task_toml("phases", 2, "size = 4", MEAN, "[optimizer]\nkind = \"fedadam\"\nlearning_rate = 0.1");
-        let model = small_model(4);
-        host.create(&toml, &model).await;
-        let names = ["a", "b", "c", "d"];
-        let seats = host.seats("phases", &names).await;
-        let receipts: Vec<_> = join_all(seats[..uploads].iter().map(|seat| seat.submit())).await;
-        host.stop().await;
-
-        let host = Host::on(directory.path(), |_| {}).await;
-        let again: Vec<Seat> = seats.iter().map(|seat| seat.through(host.channel.clone())).collect();
-        for (seat, receipt) in again.iter().zip(&receipts) {
-            if uploads < 4 {
-                assert_eq!(seat.submit().await.unwrap(), *receipt.as_ref().unwrap(), "the receipt holds");
-                let other = seat.parts(&framing::payload(&vec![0.5; seat.dimension()]), |_| {});
-                assert_eq!(reason(seat.send(other).await), Reason::Duplicate);
-            }
-        }
-        for seat in &again[uploads..] {
-            assert_eq!(self::seat(host.federation(), "phases", seat.place.client.as_str()).await.place, seat.place);
-            seat.submit().await.unwrap();
-        }
-        let record = host.ended("phases", 1).await;
-        assert_eq!((record.state.as_str(), record.received, record.accepted), ("released", 4, 4), "{uploads}");
-        let info = host.task("phases").await;
-        assert_eq!((info.released, info.abandoned, info.current_round.min(1)), (1, 0, 1), "{uploads}");
-        let mut reference = Reference::new(&toml, model);
-        let row = vec![0.25; reference.model.parameters().len()];
-        reference.apply(&vec![row.clone(); 4], Some(&[5.0; 4]));
-        assert_eq!(host.model("phases").await.digest(), reference.model.digest());
-        host.stop().await;
-
-        // Between two rounds: number, model and the optimiser's state are those of before.
-        let host = Host::on(directory.path(), |_| {}).await;
-        for seat in host.seats("phases", &names).await {
-            assert_eq!((seat.place.round, seat.assignment.model_digest), (2, reference.model.digest()));
-            seat.submit().await.unwrap();
-        }
-        host.ended("phases", 2).await;
-        reference.apply(&vec![row; 4], Some(&[5.0; 4]));
-        assert_eq!(host.model("phases").await.digest(), reference.model.digest());
-        host.stop().await;
-
-        // After the last: still finished, nothing released again.
-        let host = Host::on(directory.path(), |_| {}).await;
-        let info = host.task("phases").await;
-        assert_eq!((info.state.as_str(), info.released), ("finished", 2));
-        let (answer, verdicts) = check_in(&host.federation(), "phases", "a", 0).await.unwrap();
-        assert!(matches!(answer, Answer::Ended { .. }));
-        assert_eq!(verdicts.len(), 2);
-        host.stop().await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn refusals_and_withdrawals_survive_a_restart() {
-    let directory = tempfile::tempdir().unwrap();
-    let host = Host::on(directory.path(), |_| {}).await;
-    host.create(&task_toml("kept", 1, "size = 4\nminimum = 2", MEAN, ""), &small_model(4)).await;
-    let seats = host.seats("kept", &["a", "b", "left", "nan"]).await;
-    assert_eq!(reason(seats[3].send(with_value(&seats[3], f32::NAN, 0)).await), Reason::NonFinite);
-    seats[2].withdraw().await.unwrap();
-    seats[0].submit().await.unwrap();
-    host.stop().await;
-    let host = Host::on(directory.path(), |_| {}).await;
-    let seats: Vec<Seat> = seats.iter().map(|seat| seat.through(host.channel.clone())).collect();
-    assert_eq!(reason(seats[3].submit().await), Reason::Duplicate);
-    assert_eq!(reason(seats[2].submit().await), Reason::Withdrawn);
-    seats[1].submit().await.unwrap();
-    let record = host.ended("kept", 1).await;
-    assert_eq!(verdict(&record, "nan"), "rejected NON_FINITE");
-    assert_eq!(verdict(&record, "left"), "dropout");
-    assert_eq!((record.accepted, record.dropouts, record.rejected), (2, 1, 1));
-    host.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_restart_with_a_memory_spool_abandons_the_round_and_says_why() {
-    let directory = tempfile::tempdir().unwrap();
-    let memory = |config: &mut testudo_server::Config| config.storage.spool = testudo_server::config::Medium::Memory;
-    let host = Host::on(directory.path(), memory).await;
-    let model = small_model(4);
-    host.create(&task_toml("memory", 1, "size = 2", MEAN, ""), &model).await;
-    let seats = host.seats("memory", &["a", "b"]).await;
-    seats[0].submit().await.unwrap();
-    host.stop().await;
-    let host = Host::on(directory.path(), memory).await;
-    let record = host.ended("memory", 1).await;
-    assert_eq!(record.state, "abandoned");
-    assert!(record.why.contains("spool was in memory"), "{}", record.why);
-    assert_eq!(host.model("memory").await, model);
-    assert_eq!(reason(seats[1].through(host.channel.clone()).submit().await), Reason::Late);
-    for seat in host.seats("memory", &["a", "b"]).await {
-        assert_eq!(seat.place.round, 2);
-        seat.submit().await.unwrap();
-    }
-    assert_eq!(host.ended("memory", 2).await.state, "released");
     host.stop().await;
 }
 

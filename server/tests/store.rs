@@ -182,3 +182,15 @@ async fn a_directory_in_place_of_the_file_is_refused() {
     let text = message(store::open(&Location::File(directory.path().to_owned())).await);
     assert!(text.contains("cannot be used as a ledger"), "{text}");
 }
+
+#[tokio::test]
+async fn a_closed_ledger_may_be_opened_at_once_though_handles_to_it_remain() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("ledger.sqlite");
+    let store = open(&path).await;
+    store.create_task(new_task("kept")).await.unwrap();
+    store.close().await;
+    assert!(matches!(store.tasks().await, Err(StoreError::Backend(_))));
+    let again = open(&path).await;
+    assert_eq!(again.tasks().await.unwrap().len(), 1);
+}

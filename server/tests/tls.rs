@@ -101,9 +101,8 @@ fn identity(leaf: &Leaf) -> Identity {
 }
 
 async fn channel(url: &str, authority: &Authority, leaf: Option<&Leaf>) -> Result<Channel, tonic::transport::Error> {
-    let mut tls = ClientTlsConfig::new()
-        .ca_certificate(Certificate::from_pem(&authority.pem))
-        .domain_name("testudo.test");
+    let mut tls =
+        ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&authority.pem)).domain_name("testudo.test");
     if let Some(leaf) = leaf {
         tls = tls.identity(tonic::transport::Identity::from_pem(&leaf.chain, &leaf.key));
     }
@@ -166,8 +165,7 @@ async fn mtls_admits_its_own_certificates_only() {
     expired.extended_key_usages.push(ExtendedKeyUsagePurpose::ClientAuth);
     let key = KeyPair::generate().unwrap();
     let certificate = expired.signed_by(&key, &authority.issuer).unwrap();
-    let expired =
-        Leaf { chain: certificate.pem(), key: key.serialize_pem(), digest: Digest::of(certificate.der()) };
+    let expired = Leaf { chain: certificate.pem(), key: key.serialize_pem(), digest: Digest::of(certificate.der()) };
     assert!(reaches(&url, &authority, Some(&expired)).await.is_err(), "expired");
     // Known by the channel, so the claimed name is wrong before the task is.
     assert_eq!(reaches(&url, &authority, Some(&authority.device("device-7"))).await, Ok(Reason::Identity));
@@ -199,10 +197,8 @@ async fn under_mtls_a_client_is_who_its_certificate_says_and_operators_are_liste
         model_digest: Digest::of(&file),
     };
     let parts = || {
-        let parts = [
-            testudo_proto::CreateTaskPart::Header(header.clone()),
-            testudo_proto::CreateTaskPart::Chunk(file.clone()),
-        ];
+        let parts =
+            [testudo_proto::CreateTaskPart::Header(header.clone()), testudo_proto::CreateTaskPart::Chunk(file.clone())];
         tokio_stream::iter(parts.map(testudo_proto::CreateTaskPart::to_wire))
     };
     assert_eq!(reason(stranger.create_task(parts()).await), Reason::Identity);

@@ -56,8 +56,15 @@ impl Client {
             output.note("no clients yet; `testudo join --help` runs one");
         }
         output.result(json!({ "clients": list }), |output| {
-            let mut table =
-                format::Table::new(&["client", ">uploads", ">accepted", ">rejected", ">dropouts", "first seen", "last seen"]);
+            let mut table = format::Table::new(&[
+                "client",
+                ">uploads",
+                ">accepted",
+                ">rejected",
+                ">dropouts",
+                "first seen",
+                "last seen",
+            ]);
             for client in &clients {
                 table.row([
                     client.client.clone(),

@@ -99,9 +99,12 @@ mod tests {
     /// A commented-out key that is misspelt or has another default would mislead.
     #[test]
     fn every_commented_key_of_the_task_sample_exists_and_shows_its_default() {
-        let is_key = |line: &str| line.split(" = ").next().is_some_and(|key| {
-            line.contains(" = ") && key.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter))
-        });
+        let is_key = |line: &str| {
+            line.split(" = ").next().is_some_and(|key| {
+                line.contains(" = ")
+                    && key.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter))
+            })
+        };
         let shown: String = TASK
             .lines()
             .map(|line| match line.strip_prefix("# ") {
@@ -109,7 +112,10 @@ mod tests {
                 _ => format!("{line}\n"),
             })
             .collect();
-        assert!(shown.matches(" = ").count() >= TASK.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count() + 7);
+        assert!(
+            shown.matches(" = ").count()
+                >= TASK.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count() + 7
+        );
         let (plain, shown) = (TaskSpec::new("a", TASK).unwrap(), TaskSpec::new("b", &shown).unwrap());
         assert_eq!(format!("{plain:?}"), format!("{shown:?}"));
     }

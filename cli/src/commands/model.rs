@@ -78,7 +78,8 @@ impl Model {
             "digest": release.digest.to_string(),
         });
         output.result(result, |_| {
-            let which = round.map_or_else(|| "the initial model".into(), |round| format!("the release of round {round}"));
+            let which =
+                round.map_or_else(|| "the initial model".into(), |round| format!("the release of round {round}"));
             format!(
                 "{}: {which} of {}, {}, SHA-256 {}",
                 get.out.display(),
@@ -106,10 +107,8 @@ impl Get {
         };
         if round.state != "released" {
             let why = format!("round {} is {}: it has released no model", round.round, round.state);
-            return Err(Failure::new(Exit::NotFound, WHAT, why).next(format!(
-                "`testudo round list {}` shows which rounds have",
-                self.task
-            )));
+            return Err(Failure::new(Exit::NotFound, WHAT, why)
+                .next(format!("`testudo round list {}` shows which rounds have", self.task)));
         }
         Ok(Release { round: round.round, digest: announced(&round.model_digest, "model_digest")? })
     }
@@ -148,12 +147,17 @@ impl Get {
         Ok(Release { round: 0, digest: announced(&first.base_digest, "base_digest")? })
     }
 
-    async fn fetch(&self, admin: &Admin, release: &Release, draft: &mut Draft, output: &Output) -> Result<u64, Failure> {
+    async fn fetch(
+        &self,
+        admin: &Admin,
+        release: &Release,
+        draft: &mut Draft,
+        output: &Output,
+    ) -> Result<u64, Failure> {
         let mut client = admin.client();
         let task = admin.answer(WHAT, client.get_task(v1::GetTaskRequest { name: self.task.to_string() })).await?;
         let bar = progress::transfer(output, "model", task.dimension.saturating_mul(4));
-        let request =
-            v1::GetModelRequest { task: self.task.to_string(), round: release.round, initial: self.initial };
+        let request = v1::GetModelRequest { task: self.task.to_string(), round: release.round, initial: self.initial };
         let mut stream = admin.answer(WHAT, client.get_model(request)).await?;
         let (mut hash, mut bytes) = (Sha256::new(), 0u64);
         while let Some(chunk) = admin.next(WHAT, &mut stream).await? {

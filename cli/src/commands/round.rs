@@ -101,7 +101,17 @@ async fn list(
     let list: Vec<_> = rounds.iter().map(|round| object(round, false)).collect();
     output.result(json!({ "task": task.as_str(), "rounds": list }), |output| {
         let mut table = Table::new(&[
-            ">round", "state", ">selected", ">received", ">accepted", ">rejected", ">dropouts", ">norm", ">took", "opened", "why",
+            ">round",
+            "state",
+            ">selected",
+            ">received",
+            ">accepted",
+            ">rejected",
+            ">dropouts",
+            ">norm",
+            ">took",
+            "opened",
+            "why",
         ]);
         for round in &rounds {
             table.row([

@@ -85,7 +85,8 @@ impl Serve {
             exit = signal() => return Err(Failure::new(exit, "stopped by a signal before it listened", "")),
         };
         let (address, web) = (server.address(), server.web_address());
-        let ready = json!({ "address": address.to_string(), "web": web.map(|web| web.to_string()), "transport": transport });
+        let ready =
+            json!({ "address": address.to_string(), "web": web.map(|web| web.to_string()), "transport": transport });
         let announced = output.result(ready, |_| {
             let web = web.map_or_else(String::new, |web| format!(", metrics on http://{web}/metrics"));
             format!("listening on {address} ({transport}){web}")
@@ -133,7 +134,10 @@ impl Serve {
             return refused("--allow-plaintext has no effect with [tls]".into(), "remove it");
         }
         if config.storage.ledger == Medium::Memory && config.storage.spool == Medium::File {
-            return refused("a file spool needs a file ledger".into(), "add --spool memory, or write ledger = \"file\"");
+            return refused(
+                "a file spool needs a file ledger".into(),
+                "add --spool memory, or write ledger = \"file\"",
+            );
         }
         Ok(config)
     }
@@ -157,7 +161,7 @@ fn cannot_start(error: &StartError) -> Failure {
         StartError::Tls(_) => Exit::Config,
         StartError::Listen(error) if error.kind() == ErrorKind::AddrInUse => Exit::Conflict,
         StartError::Listen(error) if error.kind() == ErrorKind::PermissionDenied => Exit::Permission,
-        StartError::Listen(_) | StartError::Storage { .. } => Exit::Unavailable,
+        _ => Exit::Unavailable,
     };
     Failure::new(exit, "cannot start", chain(error))
         .next("`testudo doctor` checks ports, disk, certificates and the data folder")

@@ -120,8 +120,17 @@ async fn list(connection: &Connection, output: &Output) -> Result<(), Failure> {
     }
     let list: Vec<_> = tasks.iter().map(object).collect();
     output.result(json!({ "tasks": list }), |output| {
-        let mut table =
-            Table::new(&["task", "state", ">released", ">of", ">abandoned", ">waiting", ">coordinates", "rule", "created"]);
+        let mut table = Table::new(&[
+            "task",
+            "state",
+            ">released",
+            ">of",
+            ">abandoned",
+            ">waiting",
+            ">coordinates",
+            "rule",
+            "created",
+        ]);
         for task in &tasks {
             table.row([
                 task.name.clone(),
@@ -190,11 +199,7 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
             hex::encode(&task.model_digest)
         ),
         format!("  waiting     {}", format::plural(task.checked_in, "client")),
-        format!(
-            "  created     {} ({} ago)",
-            format::time(task.created_at_ms),
-            format::span(task.created_at_ms, now)
-        ),
+        format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
         "  guarantees".into(),
     ];
     lines.extend(task.guarantees.iter().map(|line| format!("    {}", format::clean(line))));

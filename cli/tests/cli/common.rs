@@ -56,8 +56,7 @@ impl Serving {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let arguments = ["serve", "--listen", "127.0.0.1:0", "--web", "off", "--data-dir", text(&data), "--json"];
-        let mut child =
-            testudo(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child = testudo(&arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         let ready: Value = serde_json::from_str(&line).unwrap();

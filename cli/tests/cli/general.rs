@@ -20,6 +20,9 @@ const LEAVES: &[&[&str]] = &[
     &["aggregate"],
     &["init"],
     &["doctor"],
+    &["demo"],
+    &["join"],
+    &["load"],
 ];
 
 /// An address nobody listens on: port 9 is discard, and reserved.
@@ -38,7 +41,13 @@ fn help_and_version_are_results() {
 
 #[test]
 fn wrong_use_is_exit_2_and_json_where_asked() {
-    for words in [&["no-such-verb"][..], &["task"], &["task", "show"], &["task", "show", "Not A Name"], &["round", "show", "a", "0"]] {
+    for words in [
+        &["no-such-verb"][..],
+        &["task"],
+        &["task", "show"],
+        &["task", "show", "Not A Name"],
+        &["round", "show", "a", "0"],
+    ] {
         let (stdout, stderr) = expect(2, words);
         assert!(stdout.is_empty() && !stderr.is_empty(), "{words:?}");
     }
@@ -149,7 +158,10 @@ fn a_wrong_server_configuration_is_exit_3_for_serve_and_doctor() {
     let config = folder.path().join("server.toml");
     fs::write(&config, "[listen]\nadress = \"127.0.0.1:1\"\n").unwrap();
     let (stdout, stderr) = expect(3, &["serve", "--config", text(&config)]);
-    assert!(stdout.is_empty() && stderr.contains("did you mean `address`") && stderr.contains("server.toml:2"), "{stderr}");
+    assert!(
+        stdout.is_empty() && stderr.contains("did you mean `address`") && stderr.contains("server.toml:2"),
+        "{stderr}"
+    );
     let object = json(3, &["doctor", "--config", text(&config)]);
     assert_eq!((&object["ok"], &object["checks"][0]["state"]), (&false.into(), &"failed".into()));
     let (_, stderr) = expect(3, &["serve", "--listen", "0.0.0.0:0"]);

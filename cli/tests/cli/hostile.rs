@@ -47,8 +47,13 @@ fn task(name: &str) -> TaskInfo {
 fn round(task: &str, round: u64) -> RoundInfo {
     let digest = if task == "liar" { Digest::of(b"another model") } else { Digest::of(MODEL) };
     let verdict = v1::Verdict { kind: "rejected".into(), reason: EVIL.into(), value: f64::NAN };
-    let client =
-        ClientRound { client: EVIL.into(), verdict: Some(verdict), detail: EVIL.into(), score: Some(f64::INFINITY), ..Default::default() };
+    let client = ClientRound {
+        client: EVIL.into(),
+        verdict: Some(verdict),
+        detail: EVIL.into(),
+        score: Some(f64::INFINITY),
+        ..Default::default()
+    };
     let nobody = ClientRound::default();
     RoundInfo {
         task: EVIL.into(),
@@ -244,8 +249,11 @@ fn watching_ends_at_a_signal_with_its_code() {
 #[test]
 fn a_reader_that_goes_away_is_no_error() {
     let server = liar();
-    let mut watching =
-        testudo(&["round", "watch", "a", "--server", &server]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut watching = testudo(&["round", "watch", "a", "--server", &server])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     drop(watching.stdout.take());
     let output = watching.wait_with_output().unwrap();
     assert_eq!((output.status.code(), output.stderr.as_slice()), (Some(0), &b""[..]));
@@ -256,7 +264,11 @@ fn doctor_shows_what_the_running_server_warns_of() {
     let folder = tempfile::tempdir().unwrap();
     let config = folder.path().join("server.toml");
     let data = folder.path().join("data");
-    fs::write(&config, format!("[listen]\naddress = \"127.0.0.1:0\"\nweb = \"127.0.0.1:0\"\n[storage]\ndata_dir = {data:?}\n")).unwrap();
+    fs::write(
+        &config,
+        format!("[listen]\naddress = \"127.0.0.1:0\"\nweb = \"127.0.0.1:0\"\n[storage]\ndata_dir = {data:?}\n"),
+    )
+    .unwrap();
     let object = json(0, &["doctor", "--config", text(&config), "--server", &liar()]);
     let checks = object["checks"].as_array().unwrap();
     assert!(checks.iter().any(|check| check["name"] == "version" && check["state"] == "warning"), "{object}");

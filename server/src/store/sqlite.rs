@@ -17,6 +17,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 use testudo_protocol::{Abandon, ClientId, TaskName, Tick, Verdict};
@@ -47,7 +48,7 @@ pub(super) struct Sqlite {
     reader: SqlitePool,
     location: Option<PathBuf>,
     /// Held for as long as the ledger is open. The operating system lets go of it if the process dies.
-    _lock: Option<File>,
+    lock: Mutex<Option<File>>,
 }
 
 impl Sqlite {
@@ -60,7 +61,7 @@ impl Sqlite {
             .disable_statement_logging();
         let pool = pool(1, options).await.map_err(backend)?;
         SCHEMA.run(&pool).await.map_err(|error| schema("in memory", error))?;
-        Ok(Self { writer: pool.clone(), reader: pool, location: None, _lock: None })
+        Ok(Self { writer: pool.clone(), reader: pool, location: None, lock: Mutex::default() })
     }
 
     /// The ledger in a file, created with its directory if it is not there.
@@ -88,7 +89,7 @@ impl Sqlite {
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| StoreError::Backend(format!("cannot sync directory {}: {error}", directory.display())))?;
-        Ok(Self { writer, reader, location: Some(path.to_owned()), _lock: Some(lock) })
+        Ok(Self { writer, reader, location: Some(path.to_owned()), lock: Mutex::new(Some(lock)) })
     }
 
     async fn write(&self) -> Result<Transaction<'static, Driver>, StoreError> {
@@ -237,6 +238,12 @@ impl Store for Sqlite {
 
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         audit::list(&mut *self.read().await?, after, limit).await
+    }
+
+    async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 
     async fn check(&self) -> Result<(), StoreError> {

@@ -364,6 +364,24 @@ impl Seat {
     }
 }
 
+/// A piece of a payload as a message.
+pub fn chunk(bytes: Bytes) -> v1::UploadRequest {
+    v1::UploadRequest { part: Some(v1::upload_request::Part::Chunk(bytes)) }
+}
+
+/// An upload whose messages are sent one by one.
+pub fn open_upload(
+    seat: &Seat,
+) -> (tokio::sync::mpsc::Sender<v1::UploadRequest>, tokio::task::JoinHandle<Result<v1::UploadReceipt, Status>>) {
+    let (sender, receiver) = tokio::sync::mpsc::channel(4);
+    let mut stub = seat.stub.clone();
+    let call = tokio::spawn(async move {
+        let stream = tokio_stream::wrappers::ReceiverStream::new(receiver);
+        stub.upload(stream).await.map(|receipt| receipt.into_inner())
+    });
+    (sender, call)
+}
+
 /// The reason code of a refusal.
 #[track_caller]
 pub fn reason<T: std::fmt::Debug>(result: Result<T, Status>) -> Reason {

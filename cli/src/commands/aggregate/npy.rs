@@ -128,7 +128,8 @@ impl<'a> Cursor<'a> {
         while !self.take(')') {
             self.rest = self.rest.trim_start();
             let end = self.rest.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(self.rest.len());
-            let number = self.rest[..end].parse().map_err(|_| "its header is malformed: the shape is not whole numbers")?;
+            let number =
+                self.rest[..end].parse().map_err(|_| "its header is malformed: the shape is not whole numbers")?;
             numbers.push(number);
             if numbers.len() > AXES {
                 return Err(format!("it has more than {AXES} axes"));

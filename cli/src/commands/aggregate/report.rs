@@ -30,7 +30,12 @@ pub(super) struct Report {
 
 impl Report {
     /// Gathers it.
-    pub(super) fn new<T: Element>(asked: &RuleConfig, outcome: &Outcome<T>, matrix: &Matrix<T>, threads: usize) -> Self {
+    pub(super) fn new<T: Element>(
+        asked: &RuleConfig,
+        outcome: &Outcome<T>,
+        matrix: &Matrix<T>,
+        threads: usize,
+    ) -> Self {
         let square = |value: &T| value.to_f64() * value.to_f64();
         Self {
             asked: asked.clone(),

@@ -78,7 +78,9 @@ fn parse(file: &str, text: &str) -> Result<RuleConfig, Problems> {
         document.problems(vec![match key {
             Some(key) => document.problem(key, what, fix),
             None if table.contains_key("kind") && what.contains("kind") => document.problem("kind", what, fix),
-            None => Problem { line: None, key: String::new(), value: String::new(), what: what.into(), fix: fix.into() },
+            None => {
+                Problem { line: None, key: String::new(), value: String::new(), what: what.into(), fix: fix.into() }
+            }
         }])
     })
 }

@@ -154,8 +154,8 @@ fn read_safetensors(mut file: File, length: u64) -> Result<Updates, String> {
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| "it is shorter than 8 bytes".to_string())?;
     let size = u64::from_le_bytes(size);
-    if size > SAFETENSORS_HEADER_BYTES || size > length - 8 {
-        let most = SAFETENSORS_HEADER_BYTES.min(length - 8);
+    let most = SAFETENSORS_HEADER_BYTES.min(length.saturating_sub(8));
+    if size > most {
         return Err(format!("its header would have {size} bytes, but only {most} are possible"));
     }
     let mut header = vec![0; size as usize];
@@ -163,7 +163,11 @@ fn read_safetensors(mut file: File, length: u64) -> Result<Updates, String> {
     let metadata: Metadata = serde_json::from_slice(&header).map_err(|error| error.to_string())?;
     let data = 8 + size;
     if metadata.data_len() as u64 != length - data {
-        return Err(format!("its header tells of {} bytes of data, but there are {}", metadata.data_len(), length - data));
+        return Err(format!(
+            "its header tells of {} bytes of data, but there are {}",
+            metadata.data_len(),
+            length - data
+        ));
     }
     let mut tensors: Vec<_> = metadata.tensors().into_iter().collect();
     tensors.sort_by(|left, right| left.0.cmp(&right.0));

@@ -34,8 +34,7 @@ impl Create {
             None => return Ok(()),
         };
         let admin = self.connection.open(output).await?;
-        let header =
-            CreateTaskHeader { toml: checked.text, model_bytes: bytes.len() as u64, model_digest: digest };
+        let header = CreateTaskHeader { toml: checked.text, model_bytes: bytes.len() as u64, model_digest: digest };
         let bar = progress::transfer(output, "model", bytes.len() as u64);
         let sent = Arc::new(AtomicU64::new(0));
         let (moved, shown) = (Arc::clone(&sent), bar.clone());
@@ -52,7 +51,8 @@ impl Create {
         let task = answer?;
         output.result(json!({ "task": object(&task) }), |output| describe(&task, output))?;
         if !output.json {
-            output.note(&format!("next: `testudo round watch {}`; clients join with `testudo join`", checked.spec.name));
+            output
+                .note(&format!("next: `testudo round watch {}`; clients join with `testudo join`", checked.spec.name));
         }
         Ok(())
     }

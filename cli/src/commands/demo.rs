@@ -1,0 +1,194 @@
+//! `testudo demo`: poisoned clients against the mean and against a robust rule, over a real server.
+
+mod learner;
+mod plan;
+mod show;
+mod training;
+
+use crate::{
+    commands::load::operator::Operator,
+    exit::{Exit, Failure, chain},
+    file::Draft,
+    format::{self, Table, Tone},
+    output::Output,
+};
+use clap::Args;
+use learner::Learner;
+use plan::Plan;
+use serde_json::json;
+use show::Show;
+use std::{path::PathBuf, time::Instant};
+use testudo_aggregate::RuleConfig;
+use testudo_server::{Config, Server};
+use testudo_simulator::report::Report;
+use training::{Trained, Training};
+
+const WHAT: &str = "cannot run the demo";
+
+/// `testudo demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+One server and real clients in this process, over gRPC on the loopback. They train a network on handwritten digits
+three times: `clean` (nobody attacks, mean), `poisoned` (attackers, mean), `defended` (attackers, robust rule).
+Of the poisoned clients, one sends NaN and one a wrong shape (if there are at least three); the others attack as told.
+The same seed gives the same numbers.
+
+Examples:
+  testudo demo
+  testudo demo --attack ipm:2 --rule multi_krum --seed 7
+  testudo demo --clients 30 --poisoned 9 --rule median
+  testudo demo --json --report out.html")]
+pub(crate) struct Demo {
+    /// Clients
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(3..=500))]
+    clients: u32,
+    /// How many of them are poisoned, fewer than half; a fifth unless told
+    #[arg(long, value_name = "N")]
+    poisoned: Option<u32>,
+    /// What the poisoned ones do: sign_flip:scale=10, gaussian, label_flip, ipm, constant, free_rider, non_finite, …
+    #[arg(long, value_name = "ATTACK", default_value = "sign_flip:scale=10")]
+    attack: String,
+    /// The robust rule: a kind, or TOML as in task.toml; `byzantine` is the number of poisoned clients unless told
+    #[arg(long, value_name = "KIND|TOML", default_value = plan::RULE)]
+    rule: String,
+    /// Rounds of each training
+    #[arg(long, value_name = "N", default_value_t = plan::ROUNDS, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    rounds: u64,
+    /// What all random choices follow from
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Where to write the report
+    #[arg(long, value_name = "FILE", default_value = "testudo-report.html")]
+    report: PathBuf,
+}
+
+impl Demo {
+    /// Runs the three trainings, prints what came of them, and writes the report.
+    ///
+    /// # Errors
+    /// Impossible options, a report that cannot be written, a client or server that fails.
+    pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+        let started = Instant::now();
+        let plan = Plan::new(&self)?;
+        // Begun first: a report that cannot be written is known before the work.
+        let mut draft = Draft::begin(&self.report, true)?;
+        let trained = self.train(&plan, output).await?;
+        let report = self.compare(&plan, &trained);
+        draft.write(report.to_html().as_bytes())?;
+        draft.finish()?;
+        let path = std::path::absolute(&self.report).unwrap_or_else(|_| self.report.clone());
+        let seconds = started.elapsed().as_secs_f64();
+        let runs: Vec<_> = trained.iter().map(Trained::object).collect();
+        let object = json!({
+            "seed": self.seed,
+            "seconds": seconds,
+            "report": path.display().to_string(),
+            "clients": plan.clients,
+            "poisoned": plan.poisoned,
+            "attack": plan.attack.to_string(),
+            "rounds": plan.rounds,
+            "runs": runs,
+        });
+        output.result(object, |output| self.text(&trained, &report, &path, seconds, output))
+    }
+
+    async fn train(&self, plan: &Plan, output: &Output) -> Result<Vec<Trained>, Failure> {
+        let mut config = Config::ephemeral();
+        // Every round's model is fetched to be measured.
+        config.storage.keep_models = 0;
+        let server = Server::start(config)
+            .await
+            .map_err(|error| Failure::new(Exit::Unavailable, WHAT, chain(&error)).next("`testudo doctor` may help"))?;
+        let url = format!("http://{}", server.address());
+        let operator = Operator::connect(&url, None).await?;
+        let learners = Learner::connect_all(plan, &url).await?;
+        let show = Show::new(output, plan);
+        let mut trained = Vec::new();
+        for (name, attacked, rule) in plan.trainings() {
+            let training = Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
+            trained.push(training.run().await?);
+        }
+        show.finish();
+        server.stop().await;
+        Ok(trained)
+    }
+
+    fn compare(&self, plan: &Plan, trained: &[Trained]) -> Report {
+        let percent = |name: &str| {
+            let run = trained.iter().find(|trained| trained.report.name == name);
+            run.map_or_else(|| "-".into(), |run| show::percent(run.accuracy()))
+        };
+        let summary = vec![
+            format!(
+                "The robust rule kept {} accuracy although {} of {} clients attacked.",
+                percent("defended"),
+                plan.poisoned,
+                plan.clients
+            ),
+            format!("Without attackers: {}. Under attack with the plain mean: {}.", percent("clean"), percent("poisoned")),
+        ];
+        let settings = [
+            ("data", "UCI optical digits, 1,437 to train, 360 to test".to_string()),
+            ("workload", format!("MLP 64-64-10, {} parameters", format::count(plan.dimension() as u64))),
+            ("clients", format!("{}, {} poisoned", plan.clients, plan.poisoned)),
+            ("attack", plan.attack.to_string()),
+            ("robust rule", plan.rule.to_string()),
+            ("rounds", plan.rounds.to_string()),
+            ("local training", plan.training_text()),
+            ("seed", self.seed.to_string()),
+        ];
+        Report {
+            title: "Poisoned clients against the mean and a robust rule".into(),
+            summary,
+            runs: trained.iter().map(|trained| trained.report.clone()).collect(),
+            settings: settings.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+            command: self.command(plan),
+        }
+    }
+
+    /// The command that gives the same numbers.
+    fn command(&self, plan: &Plan) -> String {
+        format!(
+            "testudo demo --clients {} --poisoned {} --attack '{}' --rule '{}' --rounds {} --seed {}",
+            plan.clients, plan.poisoned, plan.attack, self.rule, plan.rounds, self.seed
+        )
+    }
+
+    fn text(
+        &self,
+        trained: &[Trained],
+        report: &Report,
+        path: &std::path::Path,
+        seconds: f64,
+        output: &Output,
+    ) -> String {
+        let mut table =
+            Table::new(&["training", "rule", ">test accuracy", ">verdicts right", ">wrong", ">honest rejected"]);
+        for run in trained {
+            let tally = run.report.tally();
+            table.row([
+                run.report.name.clone(),
+                run.rule.to_string(),
+                show::percent(run.accuracy()),
+                format::count(tally.right() as u64),
+                format::count(tally.wrong() as u64),
+                format::count(tally.honest_rejected as u64),
+            ]);
+        }
+        let headline = report.summary.first().cloned().unwrap_or_default();
+        format!(
+            "\n{}\n\n{}\n\nreport: {} ({seconds:.1} s)\n\nnext:\n  \
+             testudo demo --attack ipm:2 --rule trimmed_mean    another attack, another rule\n  \
+             testudo load --rule krum                           how fast the server is on this machine\n  \
+             testudo init && testudo serve                      a server of your own",
+            table.text(output.colour),
+            Tone::Heading.paint(&headline, output.colour),
+            format::clean(&path.display().to_string()),
+        )
+    }
+}
+
+/// The mean, which withstands nothing.
+fn mean() -> RuleConfig {
+    RuleConfig::Mean(testudo_aggregate::rules::Mean {})
+}

@@ -1,0 +1,286 @@
+//! `testudo load`: a load generator for operators.
+
+pub(crate) mod operator;
+pub(crate) mod rule;
+pub(crate) mod sdk;
+
+mod child;
+mod fleet;
+mod lean;
+mod outcome;
+mod updates;
+
+use crate::{
+    exit::{Exit, Failure},
+    output::Output,
+};
+use child::ServerChild;
+use clap::{Args, ValueEnum};
+use fleet::{Fleet, FleetPlan, Log, TENSOR};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use operator::{Operator, Rounds};
+use outcome::Outcome;
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+use testudo_aggregate::RuleConfig;
+use testudo_proto::v1::RoundInfo;
+use testudo_protocol::{Model, TaskName, Tensor};
+use tokio::task::JoinSet;
+
+/// Most coordinates of a model: 4 GiB of f32.
+const MOST_COORDINATES: u64 = 1 << 30;
+/// Most seconds a load test may take.
+const LONGEST_S: f64 = 86_400.0;
+/// Rounds given up after which going on tells nothing new.
+const ABANDONED: u64 = 3;
+/// How long clients may take to notice that the task has ended.
+const FAREWELL: Duration = Duration::from_secs(10);
+
+/// `testudo load`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every client sends an update of its own, made before the first round, so that the figures are the server's.
+Without --server, a server is started as another process and thrown away afterwards.
+Seconds per round are the server's: from the moment a round opens, with all clients there, to its release.
+Exit code 11: some clients failed, or rounds were abandoned.
+
+Examples:
+  testudo load --clients 16 --dimension 1000000 --rounds 10 --rule mean
+  testudo load --clients 100 --dimension 100000 --rule krum --byzantine 10 --json
+  testudo load --clients 200 --dimension 5000000 --rounds 1 --rule trimmed_mean --spool file
+  testudo load --server http://127.0.0.1:8443 --clients 50")]
+pub(crate) struct Load {
+    /// Clients, each with its own identity
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    clients: u32,
+    /// Coordinates of the model and of every update
+    #[arg(long, value_name = "D", default_value_t = 100_000,
+        value_parser = clap::value_parser!(u64).range(1..=MOST_COORDINATES))]
+    dimension: u64,
+    /// Rounds to measure
+    #[arg(long, value_name = "R", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    rounds: u64,
+    /// Rule: a kind, or TOML as in task.toml
+    #[arg(long, value_name = "KIND|TOML", default_value = "mean")]
+    rule: String,
+    /// Bad clients the rule tolerates; without it a fifth of the clients
+    #[arg(long, value_name = "F")]
+    byzantine: Option<usize>,
+    /// A running server instead of one of its own: http://HOST:PORT, or https://HOST:PORT with --ca
+    #[arg(long, value_name = "URL", conflicts_with = "spool")]
+    server: Option<String>,
+    /// Authority of the server's certificate, PEM
+    #[arg(long, value_name = "FILE", requires = "server")]
+    ca: Option<PathBuf>,
+    /// Where the server started here keeps updates (and its ledger); memory unless told
+    #[arg(long, value_enum)]
+    spool: Option<Spool>,
+    /// Connections that the clients share; one each unless told, as far as `ulimit -n` allows
+    #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..))]
+    connections: Option<u32>,
+    /// Longest time for everything, seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
+    timeout: f64,
+    /// What the updates are made from
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+}
+
+/// Where a server keeps updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Spool {
+    /// Gone with the process
+    Memory,
+    /// Survives a crash: every update is synced to disk
+    File,
+}
+
+impl Spool {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::File => "file",
+        }
+    }
+}
+
+impl Load {
+    /// Runs the load test.
+    ///
+    /// # Errors
+    /// Impossible options, a server that does not start, the time limit, failed clients or rounds.
+    pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+        let rule = self.check()?;
+        let limit = Duration::from_secs_f64(self.timeout);
+        match tokio::time::timeout(limit, self.measure(&rule, output)).await {
+            Ok(result) => result,
+            Err(_) => {
+                let why = format!("not done within {} s", self.timeout);
+                Err(Failure::new(Exit::Unavailable, "the load test was stopped", why)
+                    .next("give it longer with --timeout SECONDS, or less to do"))
+            }
+        }
+    }
+
+    fn check(&self) -> Result<RuleConfig, Failure> {
+        if !(self.timeout.is_finite() && self.timeout > 0.0 && self.timeout <= LONGEST_S) {
+            let why = format!("--timeout {} is not from above 0 to {LONGEST_S} seconds", self.timeout);
+            return Err(Failure::new(Exit::Usage, "cannot measure", why));
+        }
+        let clients = self.clients as usize;
+        rule::parse(&self.rule, self.byzantine.unwrap_or(clients / 5), clients)
+    }
+
+    async fn measure(&self, rule: &RuleConfig, output: &Output) -> Result<(), Failure> {
+        let connections = fleet::connections(self.clients as usize, self.connections.map(|count| count as usize))?;
+        let mut child = match &self.server {
+            Some(_) => None,
+            None => Some(ServerChild::start(self.spool.unwrap_or(Spool::Memory)).await?),
+        };
+        let server = match (&self.server, &child) {
+            (Some(server), _) => server.clone(),
+            (None, Some(child)) => child.url(),
+            (None, None) => return Err(Failure::new(Exit::Internal, "cannot measure", "no server")),
+        };
+        let measured = self.on(&server, rule, connections, output).await;
+        let measured = measured.map_err(|mut failure| {
+            if let Some(fault) = child.as_mut().and_then(ServerChild::fault) {
+                failure.why = format!("{}\n{fault}", failure.why);
+            }
+            failure
+        });
+        if let Some(child) = child {
+            child.stop().await;
+        }
+        measured?.report(output)
+    }
+
+    /// Everything on a server that runs.
+    async fn on(
+        &self,
+        server: &str,
+        rule: &RuleConfig,
+        connections: usize,
+        output: &Output,
+    ) -> Result<Outcome, Failure> {
+        let bar = progress(output, self.rounds);
+        let operator = Operator::connect(server, self.ca.as_deref()).await?;
+        let task = task_name()?;
+        let plan = FleetPlan {
+            server: server.into(),
+            ca: self.ca.clone(),
+            task: task.clone(),
+            clients: self.clients as usize,
+            connections,
+            dimension: self.dimension as usize,
+            seed: self.seed,
+        };
+        bar.set_message("connecting");
+        let fleet = Fleet::connect(&plan).await?;
+        let lean = fleet.is_lean();
+        operator.create(self.task_toml(&task, rule)?, &model(self.dimension)?).await?;
+        let mut rounds = operator.watch(task.as_str()).await?;
+        bar.set_message("");
+        let log = Arc::new(Log::default());
+        let started = Instant::now();
+        let mut clients = fleet.start(&log);
+        let ended = self.follow(&operator, &task, &mut rounds, &mut clients, &bar).await?;
+        let wall_seconds = started.elapsed().as_secs_f64();
+        farewell(&mut clients).await;
+        bar.finish_and_clear();
+        let info = operator.server().await?;
+        let (failures, errors) = log.failures();
+        Ok(Outcome {
+            clients: self.clients,
+            dimension: self.dimension,
+            rule: rule.clone(),
+            connections,
+            lean,
+            spool: info.spool,
+            ended,
+            client_seconds_per_round: log.seconds(),
+            wall_seconds,
+            server_peak_rss_bytes: info.peak_resident_bytes,
+            client_failures: failures,
+            errors,
+        })
+    }
+
+    /// Waits for the rounds; stops the task when going on is pointless.
+    async fn follow(
+        &self,
+        operator: &Operator,
+        task: &TaskName,
+        rounds: &mut Rounds,
+        clients: &mut JoinSet<()>,
+        bar: &ProgressBar,
+    ) -> Result<Vec<RoundInfo>, Failure> {
+        let mut ended: Vec<RoundInfo> = Vec::new();
+        let mut stopped = false;
+        loop {
+            let pointless = ended.iter().filter(|round| round.state == "abandoned").count() as u64 >= ABANDONED
+                || ended.iter().filter(|round| round.state == "released").count() as u64 + 1 < self.rounds
+                    && clients.is_empty();
+            if pointless && !stopped {
+                stopped = true;
+                operator.stop(task.as_str()).await?;
+            }
+            tokio::select! {
+                round = rounds.next() => match round? {
+                    None => return Ok(ended),
+                    Some(mut round) => {
+                        round.clients = Vec::new();
+                        bar.inc(u64::from(round.state == "released"));
+                        ended.push(round);
+                    }
+                },
+                Some(client) = clients.join_next(), if !clients.is_empty() => {
+                    client.map_err(|error| Failure::new(Exit::Internal, "a client broke", error.to_string()))?;
+                }
+            }
+        }
+    }
+
+    fn task_toml(&self, task: &TaskName, rule: &RuleConfig) -> Result<String, Failure> {
+        Ok(format!(
+            "name = \"{task}\"\nrounds = {}\n\n[model]\ninitial = \"generated\"\n\n[cohort]\nsize = {}\n\
+             phase_limit_s = {:.3}\n\n[examples]\nweighted = false\n\n{}",
+            self.rounds,
+            self.clients,
+            self.timeout.max(1.0),
+            rule::section(rule)?
+        ))
+    }
+}
+
+/// Clients learn of the end with their next check-in, which is held: that is at once.
+async fn farewell(clients: &mut JoinSet<()>) {
+    let all = async { while clients.join_next().await.is_some() {} };
+    if tokio::time::timeout(FAREWELL, all).await.is_err() {
+        clients.abort_all();
+    }
+}
+
+/// A name that no other task of the server has.
+fn task_name() -> Result<TaskName, Failure> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    TaskName::new(format!("load-{now:x}"))
+        .map_err(|error| Failure::new(Exit::Internal, "cannot name the task", error.to_string()))
+}
+
+fn model(dimension: u64) -> Result<Model, Failure> {
+    let tensor = Tensor { name: TENSOR.into(), shape: vec![dimension] };
+    Model::new(vec![tensor], vec![0.0; dimension as usize])
+        .map_err(|error| Failure::new(Exit::Usage, "cannot make the model", error.to_string()))
+}
+
+fn progress(output: &Output, rounds: u64) -> ProgressBar {
+    let target = if output.watched { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+    let style = ProgressStyle::with_template("{prefix} {bar:30} {pos}/{len} {elapsed} {msg}");
+    let bar = ProgressBar::with_draw_target(Some(rounds), target).with_prefix("rounds");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar
+}

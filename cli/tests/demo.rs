@@ -1,0 +1,85 @@
+//! `testudo demo` from outside.
+
+use serde_json::Value;
+use std::{path::Path, process::Command};
+
+/// Runs a small demo and returns its last line as JSON, and what went to standard error.
+fn demo(report: &Path, more: &[&str]) -> (Value, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_testudo"));
+    command.args(["demo", "--clients", "8", "--poisoned", "2", "--rounds", "3", "--json", "--report"]).arg(report);
+    let output = command.args(more).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{stdout}\n{stderr}");
+    (serde_json::from_str(stdout.lines().last().unwrap()).unwrap(), stderr)
+}
+
+/// Without what a clock or a folder decides.
+fn numbers(mut object: Value) -> Value {
+    for key in ["seconds", "report"] {
+        object.as_object_mut().unwrap().remove(key).unwrap();
+    }
+    object
+}
+
+#[test]
+fn three_trainings_end_with_their_accuracies_and_a_report() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.html");
+    let (object, stderr) = demo(&report, &[]);
+    let runs = object["runs"].as_array().unwrap();
+    let names: Vec<_> = runs.iter().map(|run| (run["name"].as_str().unwrap(), run["rule"].as_str().unwrap())).collect();
+    assert_eq!(names, [("clean", "mean"), ("poisoned", "mean"), ("defended", "multi_krum")]);
+    let accuracy: Vec<f64> = runs.iter().map(|run| run["accuracy"].as_f64().unwrap()).collect();
+    assert!(accuracy.iter().all(|accuracy| (0.0..=1.0).contains(accuracy)), "{accuracy:?}");
+    assert!(accuracy[1] < accuracy[0] - 0.2 && accuracy[1] < accuracy[2] - 0.2, "{accuracy:?}");
+    // One of the two sends NaN: refused in each of the three rounds, whatever the rule.
+    assert_eq!((&runs[0]["rejected"], &runs[0]["rejected_honest"]), (&0.into(), &0.into()));
+    assert_eq!((&runs[1]["rejected"], &runs[1]["rejected_honest"]), (&3.into(), &0.into()));
+    assert!(runs[2]["rejected"].as_u64().unwrap() >= 6, "{}", runs[2]);
+    assert!(object["seconds"].as_f64().unwrap() > 0.0);
+
+    let lines: Vec<&str> = stderr.lines().filter(|line| line.starts_with("round ")).collect();
+    assert_eq!(lines.len(), 9, "{stderr}");
+    assert!(lines[3].contains("poisoned") && lines[3].contains("(NON_FINITE)"), "{stderr}");
+    assert!(lines[8].contains("defended") && lines[8].contains("not selected: "), "{stderr}");
+    assert_eq!(Path::new(object["report"].as_str().unwrap()), report);
+    let page = std::fs::read_to_string(&report).unwrap();
+    assert!(page.contains("<svg") && page.contains("defended"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let report = folder.path().join("report.html");
+    let one = numbers(demo(&report, &["--seed", "7"]).0);
+    assert_eq!(one, numbers(demo(&report, &["--seed", "7"]).0));
+    assert_ne!(one["runs"], numbers(demo(&report, &["--seed", "8"]).0)["runs"]);
+}
+
+#[test]
+fn a_model_that_the_mean_lets_explode_ends_that_training_and_not_the_demo() {
+    let folder = tempfile::tempdir().unwrap();
+    let (object, stderr) = demo(&folder.path().join("report.html"), &["--attack", "sign_flip:scale=1e30"]);
+    assert!(object["runs"][1]["ended_early"].as_str().unwrap().contains("abandoned"), "{object}");
+    assert!(object["runs"][2]["ended_early"].is_null(), "{object}");
+    assert!(stderr.contains("this training ends here"), "{stderr}");
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_starts() {
+    for (words, code, part) in [
+        (&["--clients", "8", "--poisoned", "4"][..], 2, "at most 3"),
+        (&["--clients", "2"], 2, "3..=500"),
+        (&["--attack", "shouting"], 2, "sign_flip"),
+        (&["--attack", "sign_flip:loud=1"], 2, "scale"),
+        (&["--rule", "krumm"], 3, "multi_krum"),
+        (&["--clients", "8", "--rule", "kind = \"krum\"\\nbyzantine = 3"], 3, "krum (byzantine = 3)"),
+        (&["--report", "/no/such/folder/report.html"], 6, "/no/such/folder/report.html"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_testudo")).arg("demo").args(words).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+        assert!(stderr.contains(part), "{words:?}: {stderr}");
+    }
+}
