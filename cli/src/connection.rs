@@ -96,7 +96,8 @@ impl Security {
             Failure::new(Exit::Unavailable, format!("cannot reach {}", clean(server)), chain(&error)).next(next)
         })?;
         let client = AdminClient::new(channel)
-            .max_decoding_message_size(framing::MESSAGE_BYTES)
+            // A round's record grows with its cohort.
+            .max_decoding_message_size(64 << 20)
             .max_encoding_message_size(framing::MESSAGE_BYTES);
         Ok(Admin { client, server: server.to_string(), timeout })
     }

@@ -69,10 +69,9 @@ async fn sigterm_in_every_phase_ends_with_zero_and_the_round_goes_on() {
     host.stop(Stop::Terminate);
     // A round without updates, then with one, then with two: the same round each time.
     host.start();
-    let rounds = within("the round", async {
-        tokio::join!(waiting.next_round(), second.next_round(), third.next_round())
-    })
-    .await;
+    let rounds =
+        within("the round", async { tokio::join!(waiting.next_round(), second.next_round(), third.next_round()) })
+            .await;
     let rounds = [rounds.0, rounds.1, rounds.2].map(|round| round.unwrap().unwrap());
     for (round, name) in rounds.into_iter().zip(["c0", "c1", "c2"]) {
         host.stop(Stop::Terminate);
@@ -250,7 +249,8 @@ impl Host {
         // Below the range of source ports: a client that calls a stopped server could otherwise be given the very
         // port it calls, reach itself, and keep the server from listening again.
         let name = directory.to_string_lossy();
-        let seed = name.bytes().fold(u64::from(std::process::id()), |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
+        let seed =
+            name.bytes().fold(u64::from(std::process::id()), |seed, byte| seed.wrapping_mul(31) ^ u64::from(byte));
         let mut random = Random(seed);
         let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
         let port = std::iter::repeat_with(|| 15_000 + random.below(15_000) as u16).find(free).unwrap();

@@ -83,7 +83,10 @@ fn two_processes_train_a_task_to_its_end() {
         assert_eq!(object["round"], index as u64 + 1, "{object}");
     }
     assert_eq!((&objects[3]["event"], &objects[3]["why"]), (&"ended".into(), &"finished".into()));
-    assert_eq!((&objects[1]["verdicts"][0]["round"], &objects[1]["verdicts"][0]["verdict"]), (&1.into(), &"accepted".into()));
+    assert_eq!(
+        (&objects[1]["verdicts"][0]["round"], &objects[1]["verdicts"][0]["verdict"]),
+        (&1.into(), &"accepted".into())
+    );
     assert_eq!(objects[3]["verdicts"][0]["round"], 3, "the last verdict comes with the end: {}", objects[3]);
     let accuracy = |object: &Value| object["accuracy_before"].as_f64().unwrap();
     assert!(accuracy(&objects[2]) > accuracy(&objects[0]) + 0.3, "{objects:?}");

@@ -59,7 +59,7 @@ fn what_cannot_be_is_refused() {
         (&["--dimension", "0"], 2, "1..="),
         (&["--clients", "4", "--rule", "krum", "--byzantine", "1"], 3, "krum (byzantine = 1)"),
         (&["--rule", "avg"], 3, "trimmed_mean"),
-        (&["--timeout", "-1"], 2, "--timeout"),
+        (&["--timeout", "0"], 2, "--timeout"),
         (&["--server", "http://127.0.0.1:1"], 10, "testudo serve"),
         (&["--server", "127.0.0.1:1"], 2, "http://HOST:PORT"),
         (&["--server", "http://127.0.0.1:1", "--spool", "file"], 2, "--spool"),

@@ -44,6 +44,8 @@ CREATE TABLE round (
 -- The schema itself refuses a second round beside an open one.
 CREATE UNIQUE INDEX one_open_round ON round (task) WHERE state IN ('open', 'closing');
 
+CREATE INDEX round_model ON round (model) WHERE model IS NOT NULL;
+
 CREATE TABLE seat (
     round    INTEGER NOT NULL REFERENCES round (id),
     client   TEXT    NOT NULL,

@@ -3,9 +3,11 @@
 //! The transport's own server has no default handshake timeout and lets handshakes and connections pile up, so it
 //! only ever gets finished streams.
 
+mod body;
 mod prefixed;
 
 use crate::{access::Peer, config::Limits, telemetry::Metrics, tls::TlsSource};
+use body::Whole;
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -32,6 +34,9 @@ use tower::ServiceExt as _;
 
 /// How long calls under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// How long calls under way may take on a connection that is too old.
+const AGE_GRACE: Duration = Duration::from_secs(1800);
 
 /// Accepts connections and serves them until cancelled.
 #[derive(Debug)]
@@ -75,6 +80,7 @@ impl Acceptor {
                     continue;
                 }
             };
+            let address = SocketAddr::new(address.ip().to_canonical(), address.port());
             let Ok(permit) = connections.clone().try_acquire_owned() else {
                 shared.metrics.connection_refused("limit");
                 continue;
@@ -145,7 +151,8 @@ impl Shared {
             Ok(Err(_)) => return Err("not_http2"),
             Err(_) => return Err("handshake_timeout"),
         };
-        let service = self.routes.clone().map_request(move |mut request: http::Request<hyper::body::Incoming>| {
+        let service = self.routes.clone().map_request(move |request: http::Request<hyper::body::Incoming>| {
+            let mut request = request.map(Whole::from);
             request.extensions_mut().insert(peer.clone());
             request
         });
@@ -153,6 +160,11 @@ impl Shared {
         let mut connection = std::pin::pin!(connection);
         let result = tokio::select! {
             result = connection.as_mut() => result,
+            // Old connections age out, so that a replaced certificate or authority takes effect for everybody.
+            () = tokio::time::sleep(self.limits.connection_age()) => {
+                connection.as_mut().graceful_shutdown();
+                timeout(AGE_GRACE, connection).await.unwrap_or(Ok(()))
+            }
             () = stop.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
@@ -183,30 +195,39 @@ impl Shared {
 /// One of an address's connections.
 struct Place {
     shared: Arc<Shared>,
-    address: IpAddr,
+    neighbourhood: IpAddr,
 }
 
 impl Place {
     fn take(shared: &Arc<Shared>, address: IpAddr) -> Option<Self> {
+        let neighbourhood = neighbourhood(address);
         let mut counts = shared.per_address.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_default();
+        let count = counts.entry(neighbourhood).or_default();
         if *count >= shared.limits.connections_per_address && !address.is_loopback() {
             return None;
         }
         *count += 1;
-        Some(Self { shared: shared.clone(), address })
+        Some(Self { shared: shared.clone(), neighbourhood })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut counts = self.shared.per_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
+        if let Some(count) = counts.get_mut(&self.neighbourhood) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                counts.remove(&self.neighbourhood);
             }
         }
+    }
+}
+
+/// What one party is taken to hold: an IPv4 address, or an IPv6 /56.
+fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(long) => IpAddr::V6((u128::from(long) & (u128::MAX << 72)).into()),
     }
 }
 
@@ -218,4 +239,17 @@ pub(crate) async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener,
             format!("{what} cannot listen on {address}: {error}; choose another address or stop what uses it"),
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_ipv6_party_cannot_multiply_itself() {
+        let place = |text: &str| neighbourhood(text.parse().unwrap());
+        assert_eq!(place("2001:db8:0:1200::1"), place("2001:db8:0:12ff:ffff::9"));
+        assert_ne!(place("2001:db8:0:1200::1"), place("2001:db8:0:1300::1"));
+        assert_ne!(place("10.0.0.1"), place("10.0.0.2"));
+    }
 }

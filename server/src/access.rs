@@ -30,7 +30,10 @@ impl Peer {
 
 /// Checks a claimed client id against the channel. Without client certificates the claim is all there is.
 pub(crate) fn check_client<T>(request: &Request<T>, claimed: &ClientId) -> Result<(), Reject> {
-    match request.extensions().get::<Peer>().and_then(|peer| peer.client.as_ref()) {
+    let Some(peer) = request.extensions().get::<Peer>() else {
+        return Err(Reject::new(Reason::Identity, "unknown caller"));
+    };
+    match &peer.client {
         None => Ok(()),
         Some(Ok(client)) if client == claimed => Ok(()),
         Some(Ok(client)) => {

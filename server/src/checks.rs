@@ -47,7 +47,7 @@ pub async fn checks(config: &Config) -> Vec<Check> {
     }
     if config.storage.ledger == Medium::File || config.storage.spool == Medium::File {
         let directory = &config.storage.data_dir;
-        let created = fs::create_dir_all(directory);
+        let created = crate::spool::create_private(directory);
         list.push(match created {
             Ok(()) => ok("data directory", directory.display().to_string()),
             Err(error) => failed(

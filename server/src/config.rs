@@ -104,6 +104,8 @@ pub struct Limits {
     pub handshakes: usize,
     /// Longest TLS handshake, seconds.
     pub handshake_s: f64,
+    /// Age at which a connection is closed once its calls are done, seconds.
+    pub connection_age_s: f64,
     /// Concurrent calls per connection.
     pub streams_per_connection: u32,
     /// HTTP/2 flow-control window per call, bytes.
@@ -178,7 +180,8 @@ impl Default for Limits {
             connections_per_address: 256,
             handshakes: 512,
             handshake_s: 5.0,
-            streams_per_connection: 64,
+            connection_age_s: 1800.0,
+            streams_per_connection: 16,
             stream_window_bytes: 1 << 20,
             connection_window_bytes: 2 << 20,
             upload_memory_bytes: 256 << 20,
@@ -269,7 +272,15 @@ impl Config {
                 "add [tls] with certificate and key, or write plaintext = true in [listen] for a trusted network",
             );
         }
-        if self.listen.plaintext && self.tls.is_some() {
+        if let Some(web) = self.listen.web.filter(|web| !web.ip().is_loopback() && !self.listen.plaintext) {
+            let what = format!("{web} is not loopback, and this listener has no TLS");
+            fail(
+                "listen.web",
+                what,
+                "use a loopback address, or write plaintext = true in [listen] for a trusted network",
+            );
+        }
+        if self.listen.plaintext && self.tls.is_some() && self.listen.web.is_none_or(|web| web.ip().is_loopback()) {
             fail("listen.plaintext", "has no effect with [tls]".into(), "remove it");
         }
         if let Some(tls) = &self.tls
@@ -312,6 +323,7 @@ impl Config {
         range("limits.connections_per_address", limits.connections_per_address as f64, 1.0, 1e6);
         range("limits.handshakes", limits.handshakes as f64, 1.0, 1e5);
         range("limits.handshake_s", limits.handshake_s, 0.1, 600.0);
+        range("limits.connection_age_s", limits.connection_age_s, 1.0, 604_800.0);
         range("limits.streams_per_connection", f64::from(limits.streams_per_connection), 1.0, 10_000.0);
         // h2 panics on windows over 2^31 - 1 and stalls on windows smaller than a frame.
         range("limits.stream_window_bytes", f64::from(limits.stream_window_bytes), 65_535.0, (1u32 << 30).into());
@@ -341,6 +353,11 @@ impl Limits {
         Duration::from_secs_f64(self.handshake_s)
     }
 
+    /// Age at which a connection is closed.
+    pub(crate) fn connection_age(&self) -> Duration {
+        Duration::from_secs_f64(self.connection_age_s)
+    }
+
     /// Longest silence within an upload.
     pub(crate) fn upload_idle(&self) -> Duration {
         Duration::from_secs_f64(self.upload_idle_s)
@@ -366,6 +383,7 @@ mod tests {
             ("[listen]\nadress = \"1.2.3.4:1\"", "listen.adress", "unknown field", "did you mean `address`"),
             ("[listen]\naddress = \"nonsense\"", "listen.address", "invalid", ""),
             ("[listen]\naddress = \"0.0.0.0:8443\"", "listen.address", "not loopback", "[tls]"),
+            ("[listen]\nweb = \"0.0.0.0:9464\"", "listen.web", "not loopback", "loopback"),
             (
                 "[tls]\ncertificate = \"a\"\nkey = \"b\"\n[listen]\nplaintext = true",
                 "listen.plaintext",

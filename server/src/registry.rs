@@ -13,19 +13,22 @@ use std::{
 };
 use testudo_engine::TaskSpec;
 use testudo_protocol::{Digest, Model, Reason, Reject, TaskName};
+use tokio::sync::Semaphore;
 
 /// Every task and its driver.
 #[derive(Debug, Clone)]
 pub(crate) struct Registry {
     pub(crate) services: Services,
     tasks: Arc<RwLock<BTreeMap<TaskName, Handle>>>,
+    /// Tasks are created one at a time: each holds its model in memory.
+    pub(crate) creating: Arc<Semaphore>,
 }
 
 impl Registry {
     /// Takes up every task of the ledger.
     pub(crate) async fn load(services: Services) -> Result<Self, String> {
         let rows = services.store.tasks().await.map_err(|error| error.to_string())?;
-        let registry = Self { services, tasks: Arc::default() };
+        let registry = Self { services, tasks: Arc::default(), creating: Arc::new(Semaphore::new(1)) };
         for row in rows {
             let name = row.name.clone();
             match Driver::load(registry.services.clone(), row).await {
@@ -45,8 +48,7 @@ impl Registry {
     /// Creates a task and starts its driver.
     pub(crate) async fn create(&self, toml: String, file: Bytes) -> Result<TaskName, Reject> {
         let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
-        let model = Model::from_safetensors(&file).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
-        drop(model);
+        check_model(file.clone()).await?;
         let name = spec.name;
         let taken = || Reject::new(Reason::Exists, format!("a task {name} is there already; choose another name"));
         {
@@ -59,13 +61,18 @@ impl Registry {
                 return Err(Reject::new(Reason::Overloaded, detail));
             }
         }
-        let fault = |error: String| Reject::retry(Reason::Overloaded, error, Duration::from_secs(1));
+        let fault = |error: String| {
+            tracing::error!(task = %name, error, "cannot create a task");
+            Reject::retry(Reason::Overloaded, "the server cannot write the task now", Duration::from_secs(5))
+        };
+        let gate = self.services.blob_gate.clone().read_owned().await;
         let digest: Digest = self.services.blobs.put(file).await.map_err(|error| fault(error.to_string()))?;
         let task = NewTask { name: name.clone(), toml, model: digest, at: clock::now() };
         self.services.store.create_task(task).await.map_err(|error| match error {
             StoreError::Exists { .. } => taken(),
             other => fault(other.to_string()),
         })?;
+        drop(gate);
         let row = self.services.store.task(&name).await.map_err(|error| fault(error.to_string()))?;
         let driver = Driver::load(self.services.clone(), row).await.map_err(fault)?;
         self.insert(name.clone(), Handle::spawn(driver));
@@ -85,4 +92,11 @@ impl Registry {
     fn insert(&self, name: TaskName, handle: Handle) {
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
     }
+}
+
+/// Reads the model once, off the runtime: a large one takes seconds.
+async fn check_model(file: Bytes) -> Result<(), Reject> {
+    let read = tokio::task::spawn_blocking(move || Model::from_safetensors(&file).map(|_| ())).await;
+    let read = read.map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
+    read.map_err(|error| Reject::new(Reason::Spec, error.to_string()))
 }

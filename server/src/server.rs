@@ -29,9 +29,13 @@ use testudo_proto::{
     v1::{admin_server::AdminServer, federation_server::FederationServer},
 };
 use testudo_protocol::TaskName;
-use tokio::{sync::broadcast, task::JoinHandle};
+use tokio::{
+    sync::{Semaphore, broadcast},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
+use tonic_health::server::HealthReporter;
 
 /// A running server.
 #[derive(Debug)]
@@ -40,6 +44,7 @@ pub struct Server {
     web: Option<SocketAddr>,
     registry: Registry,
     ready: Arc<AtomicBool>,
+    health: HealthReporter,
     stop: CancellationToken,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -86,7 +91,7 @@ impl Server {
         let services = open_services(config.clone(), stop.clone()).await?;
         let metrics = services.metrics.clone();
         let registry = Registry::load(services).await.map_err(|detail| storage("ledger", detail))?;
-        let routes = routes(&registry).await?;
+        let (routes, health) = routes(&registry).await?;
         let (limits, accept_metrics) = (config.limits.clone(), metrics.clone());
         let acceptor = Acceptor { listener, tls: tls.clone(), limits, routes, metrics: accept_metrics };
         let mut tasks = vec![tokio::spawn(acceptor.run(stop.clone()))];
@@ -97,7 +102,7 @@ impl Server {
             tasks.push(tokio::spawn(tls.watch(stop.clone())));
         }
         tracing::info!(%address, transport = config.transport(), "listening");
-        Ok(Self { address, web, registry, ready, stop, tasks })
+        Ok(Self { address, web, registry, ready, health, stop, tasks })
     }
 
     /// Where gRPC listens.
@@ -114,6 +119,8 @@ impl Server {
     /// open in the ledger and go on at the next start.
     pub async fn stop(self) {
         self.ready.store(false, Ordering::Relaxed);
+        self.health.set_not_serving::<FederationServer<FederationService>>().await;
+        self.health.set_not_serving::<AdminServer<AdminService>>().await;
         tracing::info!("stopping");
         self.stop.cancel();
         self.registry.shutdown().await;
@@ -131,7 +138,8 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
     let directory = &config.storage.data_dir;
     let on_disk = config.storage.ledger == Medium::File || config.storage.spool == Medium::File;
     if on_disk {
-        std::fs::create_dir_all(directory)
+        // Updates, nonces and models lie there: for its owner alone.
+        crate::spool::create_private(directory)
             .map_err(|error| storage("data_dir", format!("{}: {error}", directory.display())))?;
     }
     let location = match config.storage.ledger {
@@ -152,7 +160,21 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
     let budget = Budget::new(config.limits.upload_memory_bytes);
     let (ended, _) = broadcast::channel::<(TaskName, u64)>(256);
     let batcher = Batcher::spawn(store.clone());
-    Ok(Services { config, store, batcher, spool, blobs, pool, budget, metrics: Metrics::new(), ended, stop })
+    let openings = (config.limits.upload_memory_bytes / framing::MESSAGE_BYTES as u64).max(4) as usize;
+    Ok(Services {
+        config,
+        store,
+        batcher,
+        spool,
+        blobs,
+        pool,
+        budget,
+        metrics: Metrics::new(),
+        blob_gate: Arc::default(),
+        openings: Arc::new(Semaphore::new(openings)),
+        ended,
+        stop,
+    })
 }
 
 /// Deletes what rounds that ended while no server ran have left in the spool.
@@ -165,7 +187,7 @@ async fn sweep(store: &dyn store::Store, spool: &Spool) -> Result<(), StartError
     spool.sweep(&live).await.map_err(|error| storage("spool", error.to_string()))
 }
 
-async fn routes(registry: &Registry) -> Result<Routes, StartError> {
+async fn routes(registry: &Registry) -> Result<(Routes, HealthReporter), StartError> {
     let federation = FederationServer::new(FederationService { registry: registry.clone() })
         .max_decoding_message_size(framing::MESSAGE_BYTES)
         .max_encoding_message_size(framing::MESSAGE_BYTES);
@@ -179,7 +201,8 @@ async fn routes(registry: &Registry) -> Result<Routes, StartError> {
         .register_encoded_file_descriptor_set(FILE_DESCRIPTOR_SET)
         .build_v1()
         .map_err(|error| StartError::Listen(io::Error::other(error)))?;
-    Ok(Routes::new(federation).add_service(admin).add_service(health).add_service(reflection).prepare())
+    let routes = Routes::new(federation).add_service(admin).add_service(health).add_service(reflection).prepare();
+    Ok((routes, reporter))
 }
 
 fn storage(what: &'static str, detail: String) -> StartError {

@@ -115,9 +115,10 @@ enum Store {
 }
 
 impl Spool {
-    /// A spool that is gone with the process. Every chunk is a part of its own, so nothing is ever copied together.
+    /// A spool that is gone with the process. Every chunk but a short one is a part of its own, so that
+    /// nothing is copied together.
     pub fn memory() -> Self {
-        Self { store: Store::Memory(Arc::new(InMemory::new())), part_bytes: 1 }
+        Self { store: Store::Memory(Arc::new(InMemory::new())), part_bytes: writer::SHORT as u64 }
     }
 
     /// A spool in a directory, created for its owner alone if it is not there. Written parts survive a crash.

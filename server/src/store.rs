@@ -441,6 +441,10 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Audit events after a sequence number, at most `limit`.
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError>;
 
+    /// Whether a task (its initial model, newest model or optimiser state) or one of a task's newest `keep` rounds
+    /// (0: any round) refers to a blob.
+    async fn refers(&self, blob: &Digest, keep: u64) -> Result<bool, StoreError>;
+
     /// A consistency check of the whole ledger, for `doctor`.
     async fn check(&self) -> Result<(), StoreError>;
 

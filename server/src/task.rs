@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use testudo_engine::{Done, TaskSpec};
 use testudo_proto::{Answer, Place, Receipt};
 use testudo_protocol::{ClientId, Digest, Layout, Reason, Reject, TaskName};
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{RwLock, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod driver;
@@ -36,6 +36,11 @@ pub(crate) struct Services {
     pub(crate) pool: Pool,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
+    /// Read while a blob is written and named in the ledger, written while one is deleted: a blob is never deleted
+    /// between the two.
+    pub(crate) blob_gate: Arc<RwLock<()>>,
+    /// First messages of uploads: they are in memory before any budget can count them.
+    pub(crate) openings: Arc<Semaphore>,
     /// Every ended round.
     pub(crate) ended: broadcast::Sender<(TaskName, u64)>,
     /// Fires when the server stops.
@@ -59,6 +64,8 @@ pub(crate) enum Admission {
     Granted(Grant),
     /// This very update is recorded already.
     Recorded(Receipt),
+    /// This very update is being recorded: its bytes belong to the ledger's row now.
+    Recording(oneshot::Receiver<Result<Receipt, Reject>>),
 }
 
 /// What an operator asks of a task.
@@ -105,8 +112,16 @@ impl Handle {
     /// Starts a driver.
     pub(crate) fn spawn(driver: Driver) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let spec = driver.spec();
-        tokio::spawn(driver.run(inbox, commands.downgrade()));
+        let (spec, metrics) = (driver.spec(), driver.metrics());
+        let name = spec.name.clone();
+        let running = tokio::spawn(driver.run(inbox, commands.downgrade()));
+        tokio::spawn(async move {
+            if let Err(error) = running.await {
+                // A bug: contained here, so that the other tasks go on. A restart takes the task up again.
+                tracing::error!(task = %name, %error, "a task driver panicked");
+                metrics.panics.inc();
+            }
+        });
         Self { spec, commands }
     }
 

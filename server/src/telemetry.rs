@@ -58,6 +58,7 @@ pub(crate) struct Metrics {
     pub(crate) upload_bytes: Counter,
     pub(crate) download_bytes: Counter,
     pub(crate) resumed_uploads: Counter,
+    pub(crate) panics: Counter,
     resident: Gauge,
 }
 
@@ -89,6 +90,8 @@ impl Metrics {
         registry.register_with_unit("download", "Models sent", Unit::Bytes, download_bytes.clone());
         let resumed_uploads = Counter::default();
         registry.register("resumed_uploads", "Uploads continued after a lost connection", resumed_uploads.clone());
+        let panics = Counter::default();
+        registry.register("panics", "Panics contained; each is a bug", panics.clone());
         let resident = Gauge::default();
         registry.register_with_unit("resident_memory", "Resident memory", Unit::Bytes, resident.clone());
         Self {
@@ -103,6 +106,7 @@ impl Metrics {
             upload_bytes,
             download_bytes,
             resumed_uploads,
+            panics,
             resident,
         }
     }

@@ -2,12 +2,18 @@
 
 use crate::telemetry::Metrics;
 use axum::{Router, extract::State, http::StatusCode, routing::get};
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// How long requests under way may take after a stop.
+const GRACE: Duration = Duration::from_secs(2);
 
 #[derive(Clone)]
 struct Web {
@@ -22,8 +28,17 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, ready: Arc<At
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(readiness))
         .with_state(Web { metrics, ready });
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await {
-        tracing::error!(%error, "the web listener ended");
+    let served = axum::serve(listener, router).with_graceful_shutdown(stop.clone().cancelled_owned()).into_future();
+    // A request that never ends must not hold up a stop.
+    let late = async {
+        stop.cancelled().await;
+        tokio::time::sleep(GRACE).await;
+    };
+    tokio::select! {
+        result = served => if let Err(error) = result {
+            tracing::error!(%error, "the web listener ended");
+        },
+        () = late => tracing::debug!("a scrape did not end in time"),
     }
 }
 

@@ -23,13 +23,6 @@ struct Case {
     parts: fn(&Seat) -> Vec<v1::UploadRequest>,
 }
 
-/// One value of the payload replaced.
-fn with_value(seat: &Seat, value: f32, at: usize) -> Vec<v1::UploadRequest> {
-    let mut delta = vec![0.25; seat.dimension()];
-    delta[at] = value;
-    seat.parts(&framing::payload(&delta), |_| {})
-}
-
 /// An honest payload under a changed header.
 fn with_header(seat: &Seat, change: impl FnOnce(&mut testudo_proto::UploadHeader)) -> Vec<v1::UploadRequest> {
     seat.parts(&seat.payload(), change)

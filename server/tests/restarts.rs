@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use futures::future::join_all;
+use std::time::Duration;
 use testudo_proto::{Answer, framing};
 use testudo_protocol::{ClientId, Digest, Reason, TaskName};
 use testudo_server::store::{self, Body, Location, UploadRow};

@@ -105,7 +105,8 @@ impl Demo {
         let show = Show::new(output, plan);
         let mut trained = Vec::new();
         for (name, attacked, rule) in plan.trainings() {
-            let training = Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
+            let training =
+                Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
             trained.push(training.run().await?);
         }
         show.finish();
@@ -125,7 +126,11 @@ impl Demo {
                 plan.poisoned,
                 plan.clients
             ),
-            format!("Without attackers: {}. Under attack with the plain mean: {}.", percent("clean"), percent("poisoned")),
+            format!(
+                "Without attackers: {}. Under attack with the plain mean: {}.",
+                percent("clean"),
+                percent("poisoned")
+            ),
         ];
         let settings = [
             ("data", "UCI optical digits, 1,437 to train, 360 to test".to_string()),

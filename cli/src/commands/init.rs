@@ -61,11 +61,11 @@ impl Init {
         let next = [
             format!("testudo serve --config {}", paths[0]),
             format!("testudo task create {}", paths[1]),
-            "testudo round watch digits".to_string(),
+            "for share in 0 1 2 3; do testudo join --task digits --clients 4 --index $share & done".to_string(),
         ];
         output.result(json!({ "files": paths, "next": next }), |_| {
             format!(
-                "wrote {}\n\nnext, the last two in another terminal:\n  {}\n\nclients join with `testudo join`",
+                "wrote {}\n\nnext, the last two in another terminal:\n  {}\n\n`testudo round watch digits` shows the rounds",
                 paths.join(", "),
                 next.join("\n  ")
             )

@@ -193,9 +193,8 @@ impl Join {
             let mut batches = stream(seed, Purpose::Batch, number, index);
             network.train(&start, &data, &training, &mut batches)
         });
-        let (before, tensors) = computed
-            .await
-            .map_err(|error| Failure::new(Exit::Internal, "training broke", error.to_string()))?;
+        let (before, tensors) =
+            computed.await.map_err(|error| Failure::new(Exit::Internal, "training broke", error.to_string()))?;
         let Some(tensors) = tensors else {
             // As above.
             let _ = round.withdraw().await;

@@ -115,7 +115,10 @@ fn the_object_has_the_promised_fields() {
     assert_eq!((&object["verdicts"][4], &object["values"][4]), (&"trimmed".into(), &1.0.into()));
     assert!(object["weights"].is_null());
     let (stdout, _) = expect(0, &["aggregate", "--rule", "median", "--updates", text(&updates)]);
-    assert!(stdout.starts_with("median (byzantine = 0) on 5 rows of 2 coordinates") && stdout.contains("seconds on"), "{stdout}");
+    assert!(
+        stdout.starts_with("median (byzantine = 0) on 5 rows of 2 coordinates") && stdout.contains("seconds on"),
+        "{stdout}"
+    );
 }
 
 #[test]

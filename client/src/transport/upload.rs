@@ -6,9 +6,13 @@ use crate::{
     retry::{Backoff, Hitch, Retry},
 };
 use bytes::Bytes;
+use std::time::Duration;
 use testudo_proto::{Receipt, UploadHeader, UploadPart, framing};
 use testudo_protocol::Reason;
 use tokio::time::{Instant, timeout_at};
+
+/// A server that restarted keeps an open round open for at least this long, so that its clients can come back.
+const RECONNECT: Duration = Duration::from_secs(60);
 
 /// One update on its way.
 pub(crate) struct Upload {
@@ -30,7 +34,7 @@ impl Upload {
     /// [`Error::Rejected`]; [`Error::ServerMisbehaved`] for a receipt of something else;
     /// [`Error::GaveUp`] when the round's time is over.
     pub(crate) async fn send(&self, transport: &Transport, retry: &Retry) -> Result<Receipt, Error> {
-        let mut backoff = Backoff::new(retry, Some(self.deadline));
+        let mut backoff = Backoff::new(retry, Some(self.deadline + RECONNECT));
         let mut offset = 0;
         loop {
             match self.stream(transport, offset).await {
@@ -63,7 +67,7 @@ impl Upload {
             .chain(framing::chunks(rest, self.chunk_bytes).map(UploadPart::Chunk))
             .map(UploadPart::to_wire);
         // The server decides what is late; this bound only ends a wait for a server that says nothing.
-        let limit = self.deadline + ANSWER_TIME;
+        let limit = self.deadline + RECONNECT + ANSWER_TIME;
         let mut stub = transport.stub();
         match timeout_at(limit, stub.upload(tokio_stream::iter(parts))).await {
             Ok(Ok(response)) => {
@@ -77,7 +81,7 @@ impl Upload {
 
 /// Refusals that are about one stream, not about the update.
 fn can_resume(error: &Error) -> bool {
-    matches!(error.reason(), Some(Reason::WrongOffset | Reason::Truncated))
+    matches!(error.reason(), Some(Reason::WrongOffset | Reason::TooSlow))
 }
 
 fn resumable(error: Error) -> Hitch {

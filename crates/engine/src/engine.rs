@@ -212,6 +212,7 @@ impl Engine {
             EngineInput::Withdraw { client } => Input::Withdraw { client },
             EngineInput::Stop if matches!(self.stage, Stage::Input) => Input::Stop,
             EngineInput::Stop => return Ok(self.abandon(Abandon::Stopped)),
+            EngineInput::Tick if self.ended() => return Ok(Vec::new()),
             EngineInput::Tick => Input::Tick,
         };
         let effects = self.round.handle(now, input)?;
@@ -244,7 +245,7 @@ impl Engine {
 
     /// When `Tick` is next due.
     pub fn deadline(&self) -> Option<Tick> {
-        self.round.deadline()
+        if self.ended() { None } else { self.round.deadline() }
     }
 
     /// Where the round stands.
@@ -294,6 +295,10 @@ impl Engine {
     fn sealed(&mut self) -> Vec<Action> {
         let Stage::Sealing(survivors) = &self.stage else { return Vec::new() };
         let survivors = survivors.clone();
+        // Before any job: statistics of more rows than the rule takes could be larger than memory.
+        if let Err(error) = self.spec.rule.check(survivors.len()) {
+            return self.abandon(Abandon::Rule { detail: error.to_string() });
+        }
         let units = match Units::new(self.base.layout().dimension(), unit_length(survivors.len())) {
             Ok(units) => units,
             Err(error) => return self.abandon(Abandon::Fault { detail: error.to_string() }),
@@ -419,8 +424,8 @@ impl Engine {
     }
 }
 
-/// Coordinates of a unit: its rows take at most 32 MiB, so that memory does not grow with clients times dimension.
-/// The result does not depend on it.
+/// Coordinates of a unit: its rows take at most 32 MiB, but never less than one block (16 KiB) per row, so that memory
+/// does not grow with clients times dimension. The result does not depend on it.
 fn unit_length(rows: usize) -> usize {
     const UNIT_BYTES: usize = 32 << 20;
     const LONGEST: usize = 1 << 18;

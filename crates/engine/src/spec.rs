@@ -301,6 +301,13 @@ impl Check<'_> {
             self.fail("cohort.over_selection", what, "lower it or the cohort's size");
             return None;
         }
+        // A round may close with any number from its size to all selected: a twin of the last one may be under way.
+        for rows in [size, selected] {
+            if let Some(Err(error)) = rule.map(|rule| rule.check(rows)) {
+                self.fail("cohort.size", error.to_string(), "choose fewer clients, or a rule without pair distances");
+                return None;
+            }
+        }
         let minimum = raw.minimum.map_or(least.max(size.div_ceil(2)), |minimum| minimum as usize);
         if minimum < least || minimum > size || minimum == 0 {
             let what = format!("must be from {} (what the rule needs) to the cohort's size, {size}", least.max(1));

@@ -3,7 +3,8 @@
 /// Most bytes of payload in one wire message.
 pub const CHUNK_BYTES: usize = 1 << 20;
 /// Bytes of one wire message beyond its payload (field tags, the upload header's tensor table).
-pub const MESSAGE_OVERHEAD_BYTES: usize = 3 << 20;
+/// The largest legal tensor table is about 1.5 MB.
+pub const MESSAGE_OVERHEAD_BYTES: usize = 1 << 20;
 /// Largest model file and largest update, bytes.
 pub const MODEL_BYTES: u64 = 4 << 30;
 /// Largest safetensors header, bytes.

@@ -146,7 +146,7 @@ impl Admin for AdminService {
             }
         };
         let file = self.registry.services.blobs.get(&digest).await.map_err(status::blob)?;
-        Ok(Response::new(download::chunks(file, self.registry.services.config.limits.chunk_bytes)))
+        Ok(Response::new(download::chunks(file, &self.registry)))
     }
 
     async fn get_server(&self, request: Request<GetServerRequest>) -> Result<Response<ServerInfo>, Status> {
@@ -200,9 +200,9 @@ impl AdminService {
             return Err(malformed("a task begins with its header"));
         };
         let CreateTaskHeader { toml, model_bytes, model_digest } = header;
-        // Counted like an upload, so that creating tasks cannot push the server over its memory.
-        let _budget = self.registry.services.budget.take(model_bytes).await;
-        let mut file = BytesMut::new();
+        // One at a time, beside the budget of uploads: a slow operator must not hold up the clients.
+        let Ok(_one) = self.registry.creating.acquire().await else { return Err(malformed("the server is stopping")) };
+        let mut file = BytesMut::with_capacity(model_bytes.min(16 << 20) as usize);
         while let Some(part) = next_part(&mut stream).await? {
             let CreateTaskPart::Chunk(chunk) = part else { return Err(malformed("a second header")) };
             if file.len() as u64 + chunk.len() as u64 > model_bytes {
@@ -215,7 +215,9 @@ impl AdminService {
             let detail = format!("{} of {model_bytes} bytes", file.len());
             return Err(status::rejected(Reject::new(Reason::Truncated, detail)));
         }
-        if Digest::of(&file) != model_digest {
+        let hashed = file.clone();
+        let digest = tokio::task::spawn_blocking(move || Digest::of(&hashed)).await;
+        if digest.ok() != Some(model_digest) {
             let detail = "the model's bytes do not have the announced digest";
             return Err(status::rejected(Reject::new(Reason::DigestMismatch, detail)));
         }

@@ -10,6 +10,8 @@ use testudo_proto::{
     v1::{Chunk, DownloadModelRequest},
 };
 use testudo_protocol::{Reason, Reject};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// Chunks of one file.
@@ -30,11 +32,21 @@ pub(super) async fn model(registry: &Registry, request: DownloadModelRequest) ->
     }
     let rest = model.file.slice(request.offset as usize..);
     registry.services.metrics.download_bytes.inc_by(rest.len() as u64);
-    Ok(chunks(rest, registry.services.config.limits.chunk_bytes))
+    Ok(chunks(rest, registry))
 }
 
-/// A file in chunks, without copying it.
-pub(super) fn chunks(file: Bytes, chunk_bytes: usize) -> ChunkStream {
-    let chunks = framing::chunks(file, chunk_bytes).map(|data| Ok(Chunk { data }));
-    Box::pin(futures::stream::iter(chunks))
+/// A file in chunks, without copying it. A reader that stands still does not keep an old model in memory.
+pub(super) fn chunks(file: Bytes, registry: &Registry) -> ChunkStream {
+    let limits = &registry.services.config.limits;
+    let (chunk_bytes, idle) = (limits.chunk_bytes, limits.upload_idle());
+    let (sender, receiver) = mpsc::channel(2);
+    tokio::spawn(async move {
+        for data in framing::chunks(file, chunk_bytes) {
+            if sender.send_timeout(Ok(Chunk { data }), idle).await.is_err() {
+                // Dropped without a last word: the length tells the reader that the file is not whole.
+                return;
+            }
+        }
+    });
+    Box::pin(ReceiverStream::new(receiver))
 }

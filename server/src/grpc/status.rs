@@ -1,6 +1,7 @@
 //! The only map from our errors to gRPC statuses.
 
 use crate::{blobs::BlobError, spool::SpoolError, store::StoreError};
+use std::time::Duration;
 use testudo_proto::{fault, to_status};
 use testudo_protocol::{Reason, Reject};
 use tonic::Status;
@@ -22,9 +23,12 @@ pub(super) fn store(error: StoreError) -> Status {
     }
 }
 
-/// A spool error; a full disk is said so.
+/// A spool error.
 pub(super) fn spool(error: SpoolError) -> Status {
-    internal("spool", &error)
+    match error {
+        SpoolError::Full { .. } => full("spool", &error),
+        other => internal("spool", &other),
+    }
 }
 
 /// A blob error.
@@ -33,12 +37,18 @@ pub(super) fn blob(error: BlobError) -> Status {
         BlobError::NotFound(digest) => {
             to_status(&Reject::new(Reason::NotFound, format!("model {} is no longer kept", digest.short())))
         }
-        other => internal("models", &other),
+        BlobError::Full { .. } => full("model store", &error),
+        other => internal("model store", &other),
     }
 }
 
-/// Our fault or a dependency's: worth another try.
+fn full(what: &str, error: &dyn std::fmt::Display) -> Status {
+    tracing::error!(what, %error, "no room left");
+    to_status(&Reject::retry(Reason::Overloaded, "the server's disk is full", Duration::from_secs(30)))
+}
+
+/// Our fault or a dependency's: worth another try. Paths and statements stay in the log.
 fn internal(what: &str, error: &dyn std::fmt::Display) -> Status {
     tracing::error!(what, %error, "fault");
-    fault(format!("{what}: {error}"))
+    fault(format!("the {what} is not available"))
 }

@@ -16,11 +16,12 @@ use crate::{
 use std::time::{Duration, Instant};
 use testudo_engine::Door;
 use testudo_proto::{
-    Place, UploadHeader, UploadPart, digest_from_wire, fault,
+    Place, Receipt, UploadHeader, UploadPart, digest_from_wire, fault,
     v1::{UploadReceipt, UploadRequest, UploadStatusResponse, upload_request::Part},
 };
 use testudo_protocol::{Digest, Reason, Reject, limits};
 use tonic::{Code, Request, Status, Streaming};
+use tracing::Instrument as _;
 
 /// Payloads up to this lie in the ledger: a file and its fsync each would cost more.
 const INLINE_BYTES: u64 = 64 << 10;
@@ -43,19 +44,36 @@ enum Stop {
 pub(super) async fn progress(registry: &Registry, place: Place, digest: &[u8]) -> Result<UploadStatusResponse, Status> {
     let digest = digest_from_wire(digest, "digest").map_err(status::rejected)?;
     let handle = registry.get(&place.task).map_err(status::rejected)?;
-    let grant = match handle.admit(place, digest).await.map_err(status::rejected)? {
-        Admission::Recorded(receipt) => {
-            return Ok(UploadStatusResponse { offset: 0, receipt: Some(receipt.to_wire()) });
-        }
-        Admission::Granted(grant) => grant,
+    let recorded = |receipt: Receipt| UploadStatusResponse { offset: 0, receipt: Some(receipt.to_wire()) };
+    let grant = match admit(&handle, &place, digest).await? {
+        Admitted::Recorded(receipt) => return Ok(recorded(receipt)),
+        Admitted::Granted(grant) => grant,
     };
     let mut guard = grant.slot.take().await;
+    if let Admitted::Recorded(receipt) = admit(&handle, &place, digest).await? {
+        return Ok(recorded(receipt));
+    }
     let transfer = resume(&mut guard, &registry.services.spool, &grant, digest).await.map_err(stopped)?;
     Ok(UploadStatusResponse { offset: transfer.held.position(), receipt: None })
 }
 
 /// Receives one update.
+///
+/// The work outlives the call: when a connection breaks the transport drops its calls at once, and what has arrived
+/// must still reach the spool, and a refusal the round.
 pub(super) async fn receive(
+    registry: &Registry,
+    request: Request<Streaming<UploadRequest>>,
+) -> Result<UploadReceipt, Status> {
+    let registry = registry.clone();
+    let work = tokio::spawn(async move { receive_whole(&registry, request).await }.in_current_span());
+    work.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "an upload panicked");
+        Err(fault("the upload ended badly"))
+    })
+}
+
+async fn receive_whole(
     registry: &Registry,
     request: Request<Streaming<UploadRequest>>,
 ) -> Result<UploadReceipt, Status> {
@@ -65,9 +83,9 @@ pub(super) async fn receive(
     *caller.extensions_mut() = extensions;
     let header = first(registry, &mut stream, &caller).await?;
     let handle = registry.get(&header.place.task).map_err(status::rejected)?;
-    let grant = match handle.admit(header.place.clone(), header.digest).await.map_err(status::rejected)? {
-        Admission::Recorded(receipt) => return Ok(receipt.to_wire()),
-        Admission::Granted(grant) => grant,
+    let grant = match admit(&handle, &header.place, header.digest).await? {
+        Admitted::Recorded(receipt) => return Ok(receipt.to_wire()),
+        Admitted::Granted(grant) => grant,
     };
     match transfer(registry, &handle, &header, &grant, &mut stream).await {
         Ok(receipt) => Ok(receipt),
@@ -79,13 +97,34 @@ pub(super) async fn receive(
     }
 }
 
+/// Leave to send, or the receipt of this very update.
+enum Admitted {
+    Granted(Grant),
+    Recorded(Receipt),
+}
+
+async fn admit(handle: &Handle, place: &Place, digest: Digest) -> Result<Admitted, Status> {
+    match handle.admit(place.clone(), digest).await.map_err(status::rejected)? {
+        Admission::Granted(grant) => Ok(Admitted::Granted(grant)),
+        Admission::Recorded(receipt) => Ok(Admitted::Recorded(receipt)),
+        Admission::Recording(receipt) => match receipt.await {
+            Ok(receipt) => receipt.map(Admitted::Recorded).map_err(status::rejected),
+            Err(_) => Err(fault("the server is stopping")),
+        },
+    }
+}
+
 /// The header. One that breaks a rule, from the client whose seat it names, is an update refused.
 async fn first(
     registry: &Registry,
     stream: &mut Streaming<UploadRequest>,
     caller: &Request<()>,
 ) -> Result<UploadHeader, Status> {
-    let message = message(registry, stream).await.map_err(stopped)?;
+    // A first message is in memory before it can be read: only so many at a time, and not for long.
+    let Ok(opening) = registry.services.openings.acquire().await else { return Err(fault("the server is stopping")) };
+    let limit = registry.services.config.limits.handshake();
+    let message = message(registry, stream, limit).await.map_err(stopped)?;
+    drop(opening);
     let Some(Part::Header(header)) = message.and_then(|message| message.part) else {
         return Err(status::rejected(Reject::new(Reason::Malformed, "an upload begins with its header")));
     };
@@ -111,12 +150,17 @@ async fn transfer(
 ) -> Result<UploadReceipt, Stop> {
     let examples = check_header(header, grant).map_err(Stop::Refuse)?;
     let services = &registry.services;
+    let spool = &services.spool;
     let _budget = services.budget.take(header.total_bytes.min(IN_FLIGHT_BYTES)).await;
     let mut guard = grant.slot.take().await;
-    let transfer = resume(&mut guard, &services.spool, grant, header.digest).await?;
+    // While this call waited, the update may have been recorded: its bytes are then not ours to touch.
+    if let Admitted::Recorded(receipt) = admit(handle, &header.place, header.digest).await.map_err(Stop::Pause)? {
+        return Ok(receipt.to_wire());
+    }
+    let transfer = resume(&mut guard, spool, grant, header.digest).await?;
     if header.offset != transfer.held.position() {
-        let detail =
-            format!("the stream starts at {}, the server holds {} bytes", header.offset, transfer.held.position());
+        let held = transfer.held.position();
+        let detail = format!("the stream starts at {}, the server holds {held} bytes", header.offset);
         return Err(Stop::Pause(status::rejected(Reject::new(Reason::WrongOffset, detail))));
     }
     if header.offset > 0 {
@@ -125,25 +169,24 @@ async fn transfer(
     transfer.restarts += 1;
     if transfer.restarts > RESTARTS {
         let detail = format!("more than {RESTARTS} streams for one update");
-        return Err(Stop::Refuse(Reject::new(Reason::Overloaded, detail)));
+        return Err(Stop::Refuse(Reject::new(Reason::TooSlow, detail)));
     }
-    let mut writer = services
-        .spool
-        .writer(payload_key(&grant.slot.key, header.digest), transfer.held.clone())
-        .map_err(|error| Stop::Pause(status::spool(error)))?;
+    let key = payload_key(&grant.slot.key, header.digest);
+    let mut writer =
+        spool.writer(key.clone(), transfer.held.clone()).map_err(|error| Stop::Pause(status::spool(error)))?;
     let taken_over = guard.taken_over.clone();
     let received = tokio::select! {
         received = fill(registry, transfer_of(&mut guard)?, &mut writer, stream) => received,
-        () = taken_over.cancelled() => Err(Stop::Pause(Status::aborted("a newer stream of this client took over"))),
+        () = taken_over.cancelled() => Err(Stop::Pause(fault("a newer stream of this client took over"))),
     };
     if let Err(stop) = received {
-        return Err(suspend(&mut guard, writer, &services.spool, &grant.slot.key, stop).await);
+        return Err(suspend(&mut guard, writer, spool, &key, stop).await);
     }
     let Some(Transfer { door, .. }) = guard.transfer.take() else { return Err(gone()) };
     let passed = match door.finish(header.digest) {
         Ok(passed) => passed,
         Err(reject) => {
-            discard(&services.spool, &grant.slot.key).await;
+            discard(spool, &key).await;
             return Err(Stop::Refuse(reject));
         }
     };
@@ -258,13 +301,16 @@ async fn fill(
 
 /// The next part. One that breaks a rule refuses the update.
 async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Stop> {
-    message(registry, stream).await?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
+    let idle = registry.services.config.limits.upload_idle();
+    message(registry, stream, idle).await?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
 }
 
-/// The next message, within the idle limit. A lost connection, a silent sender and a stopping server pause the
-/// transfer.
-async fn message(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadRequest>, Stop> {
-    let idle = registry.services.config.limits.upload_idle();
+/// The next message, within a limit. A lost connection, a silent sender and a stopping server pause the transfer.
+async fn message(
+    registry: &Registry,
+    stream: &mut Streaming<UploadRequest>,
+    idle: Duration,
+) -> Result<Option<UploadRequest>, Stop> {
     let message = tokio::select! {
         message = tokio::time::timeout(idle, stream.message()) => message,
         () = registry.services.stop.cancelled() => return Err(Stop::Pause(fault("the server is stopping"))),

@@ -6,7 +6,10 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 
-/// Writes one payload. Chunks are kept as they came and handed to the store together, without copying.
+/// Shorter chunks are copied together, bytes: each would keep its receive buffer and cost an entry of its own.
+pub(super) const SHORT: usize = 64 << 10;
+
+/// Writes one payload. Long chunks are kept as they came and handed to the store together, without copying.
 ///
 /// Dropping a writer loses what was gathered since the last part; [`Writer::flush`] first keeps it.
 #[derive(Debug)]
@@ -16,13 +19,15 @@ pub struct Writer {
     parts: Vec<(u64, u64)>,
     written: u64,
     gathered: Vec<Bytes>,
+    /// Short chunks since the last long one.
+    tail: BytesMut,
     gathered_bytes: u64,
 }
 
 impl Writer {
     pub(super) fn new(spool: Spool, key: String, held: Held) -> Self {
         let written = held.position();
-        Self { spool, key, parts: held.parts, written, gathered: Vec::new(), gathered_bytes: 0 }
+        Self { spool, key, parts: held.parts, written, gathered: Vec::new(), tail: BytesMut::new(), gathered_bytes: 0 }
     }
 
     /// Bytes of the payload so far: written and gathered.
@@ -45,7 +50,15 @@ impl Writer {
             return Ok(());
         }
         self.gathered_bytes += chunk.len() as u64;
-        self.gathered.push(chunk);
+        if chunk.len() < SHORT {
+            self.tail.extend_from_slice(&chunk);
+        } else {
+            self.end_tail();
+            self.gathered.push(chunk);
+        }
+        if self.tail.len() >= SHORT {
+            self.end_tail();
+        }
         if self.gathered_bytes < self.spool.part_bytes {
             return Ok(());
         }
@@ -57,6 +70,7 @@ impl Writer {
     /// # Errors
     /// Those of [`Writer::append`].
     pub async fn flush(&mut self) -> Result<(), SpoolError> {
+        self.end_tail();
         if self.gathered.is_empty() {
             return Ok(());
         }
@@ -82,11 +96,20 @@ impl Writer {
     /// # Errors
     /// Those of [`Writer::append`].
     pub async fn finish(mut self, inline_limit: u64) -> Result<Body, SpoolError> {
+        self.end_tail();
         if self.spool.is_durable() && self.parts.is_empty() && self.gathered_bytes <= inline_limit {
             return Ok(Body::Inline(joined(self.gathered)));
         }
         self.flush().await?;
         Ok(Body::Parts { key: self.key, parts: self.parts })
+    }
+}
+
+impl Writer {
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.gathered.push(self.tail.split().freeze());
+        }
     }
 }
 

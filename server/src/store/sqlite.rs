@@ -20,7 +20,7 @@ use std::{
     sync::{Mutex, PoisonError},
     time::Duration,
 };
-use testudo_protocol::{Abandon, ClientId, TaskName, Tick, Verdict};
+use testudo_protocol::{Abandon, ClientId, Digest, TaskName, Tick, Verdict};
 
 mod audit;
 mod client;
@@ -238,6 +238,10 @@ impl Store for Sqlite {
 
     async fn events(&self, after: u64, limit: usize) -> Result<Vec<EventRow>, StoreError> {
         audit::list(&mut *self.read().await?, after, limit).await
+    }
+
+    async fn refers(&self, blob: &Digest, keep: u64) -> Result<bool, StoreError> {
+        task::refers(&mut *self.read().await?, blob, keep).await
     }
 
     async fn close(&self) {

@@ -22,6 +22,8 @@ use tokio::sync::{mpsc, oneshot};
 
 /// Pause before the next round after one was given up, so that a task that cannot work does not spin.
 const ABANDON_PAUSE_MS: Tick = 1000;
+/// Pause before the ledger is tried again.
+const LEDGER_PAUSE_MS: Tick = 5000;
 /// Check-ins held per client that a round needs; more are told to come back much later.
 const HELD_PER_SEAT: usize = 4;
 
@@ -39,6 +41,10 @@ pub(crate) struct Driver {
     pub(super) state: Arc<Vec<Vec<f32>>>,
     pub(super) room: WaitingRoom,
     pub(super) current: Option<Current>,
+    /// An abandonment that the ledger could not take, and when to try again. The round and its bytes stay till then.
+    pub(super) unwritten: Option<(Tick, Abandon, Vec<Judgement>)>,
+    /// Models of rounds up to this one were looked at for deletion.
+    pub(super) forgotten: u64,
     pub(super) not_before: Tick,
     /// How long the latest round took, for pace steering.
     pub(super) typical_ms: Tick,
@@ -62,6 +68,10 @@ pub(super) struct Current {
 impl Driver {
     pub(crate) fn spec(&self) -> Arc<TaskSpec> {
         self.spec.clone()
+    }
+
+    pub(crate) fn metrics(&self) -> crate::telemetry::Metrics {
+        self.services.metrics.clone()
     }
 
     /// Runs until shut down or every handle is gone.
@@ -97,7 +107,8 @@ impl Driver {
         match command {
             Command::CheckIn { client, wait, answer } => self.check_in(client, wait, answer).await,
             Command::Admit { place, digest, answer } => {
-                let _ = answer.send(self.admit(&place, digest));
+                let admission = self.admit(&place, digest);
+                let _ = answer.send(admission);
             }
             Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
             Command::Refuse { place, reject } => self.refuse(&place, reject).await,
@@ -206,7 +217,8 @@ impl Driver {
         let gathering = (self.current.is_none() && self.row.state == TaskState::Running && self.room.len() > 0)
             .then(|| (self.room.since().unwrap_or(0) + self.spec.cohort.gather_ms).max(self.not_before))
             .filter(|&due| due > clock::now());
-        [deadline, self.room.next_expiry(), gathering].into_iter().flatten().min()
+        let unwritten = self.unwritten.as_ref().map(|(due, ..)| *due);
+        [deadline, self.room.next_expiry(), gathering, unwritten].into_iter().flatten().min()
     }
 
     async fn tick(&mut self) {
@@ -215,6 +227,11 @@ impl Driver {
             let mut room = std::mem::take(&mut self.room);
             room.expire(now, |why| self.retry_after(why));
             self.room = room;
+            self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        }
+        if let Some((_, why, seats)) = self.unwritten.take_if(|(due, ..)| *due <= now) {
+            self.abandon(why, seats).await;
+            return;
         }
         if let Some(current) = &mut self.current
             && current.engine.deadline().is_some_and(|deadline| deadline <= now)
@@ -228,7 +245,8 @@ impl Driver {
 
     async fn maybe_open(&mut self) {
         let now = clock::now();
-        if self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
+        let stopping = self.services.stop.is_cancelled();
+        if stopping || self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
             return;
         }
         if self.room.len() < self.spec.cohort.selected {
@@ -240,7 +258,8 @@ impl Driver {
             return;
         }
         let seed = random::<32>();
-        let drawn = self.room.draw(seed, self.spec.cohort.selected);
+        let drawn = self.room.draw(seed, self.spec.cohort.selected, now);
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
         let nonces: BTreeMap<ClientId, Nonce> =
             drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
         if let Err(detail) = self.open(seed, nonces, now).await {
@@ -250,6 +269,11 @@ impl Driver {
                 let retry_after = self.retry_after(NotNowWhy::Filling);
                 let _ = answer.send(Answer::NotNow { retry_after, why: NotNowWhy::Filling });
             }
+            // The ledger knows better: the result of the call may be unknown, or a round be left open.
+            if let Ok(row) = self.services.store.task(&self.row.name).await {
+                self.row = row;
+            }
+            self.take_up().await;
             return;
         }
         let Some(current) = &self.current else { return };
@@ -309,7 +333,7 @@ impl Driver {
         }
     }
 
-    fn admit(&self, place: &Place, digest: Digest) -> Result<Admission, Reject> {
+    fn admit(&mut self, place: &Place, digest: Digest) -> Result<Admission, Reject> {
         let current = self.seat_of(place)?;
         match current.engine.seat(&place.client) {
             Some(Seat::Received(held)) if held == digest => {
@@ -319,8 +343,15 @@ impl Driver {
                 let detail = "another update of this client is already recorded in this round; one per round counts";
                 return Err(Reject::new(Reason::Duplicate, detail));
             }
-            // The same update again waits for the same receipt, even if the round closes meanwhile.
-            Some(Seat::Recording(held)) if held == digest => return self.grant(current, place),
+            // The same update again waits for the same receipt, even if the round closes meanwhile. It may not touch
+            // the bytes.
+            Some(Seat::Recording(held)) if held == digest => {
+                let (answer, receipt) = oneshot::channel();
+                if let Some(current) = &mut self.current {
+                    current.receipts.entry(place.client.clone()).or_default().push(answer);
+                }
+                return Ok(Admission::Recording(receipt));
+            }
             Some(Seat::Recording(_)) => {
                 return Err(Reject::new(Reason::Duplicate, "another update of this client is being recorded"));
             }
@@ -334,10 +365,6 @@ impl Driver {
         if current.engine.phase() != Phase::Input || clock::now() >= current.engine.params().deadline() {
             return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
         }
-        self.grant(current, place)
-    }
-
-    fn grant(&self, current: &Current, place: &Place) -> Result<Admission, Reject> {
         let Some(slot) = current.slots.get(&place.client) else {
             return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
         };
@@ -427,10 +454,11 @@ impl Driver {
             }
         };
         if let Err(detail) = result {
+            tracing::error!(task = %self.row.name, round, detail, "an update could not be recorded");
             current.uploads.remove(&client);
-            let after = Duration::from_secs(1);
+            let again = Reject::retry(Reason::Overloaded, "the ledger is not available", Duration::from_secs(1));
             for answer in current.receipts.remove(&client).unwrap_or_default() {
-                let _ = answer.send(Err(Reject::retry(Reason::Overloaded, detail.clone(), after)));
+                let _ = answer.send(Err(again.clone()));
             }
         }
         self.act(actions).await;
@@ -536,11 +564,15 @@ impl Driver {
     }
 
     async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
-        let Services { blobs, store, .. } = &self.services;
+        let Services { blobs, store, blob_gate, .. } = &self.services;
+        let gate = blob_gate.read().await;
         with_retries(|| blobs.put(release.file.clone())).await?;
         let optimizer = match release.state.is_empty() {
             true => None,
-            false => Some(with_retries(|| blobs.put(super::recovery::encode_state(&release.state))).await?),
+            false => {
+                let state = super::recovery::encode_state(&release.state);
+                Some(with_retries(|| blobs.put(state.clone())).await?)
+            }
         };
         let row = ReleaseRow {
             task: self.row.name.clone(),
@@ -553,6 +585,7 @@ impl Driver {
             at: clock::now(),
         };
         with_retries(|| store.release(row.clone())).await?;
+        drop(gate);
         if let Some(old) = std::mem::replace(&mut self.row.optimizer, optimizer) {
             self.forget(old).await;
         }
@@ -567,10 +600,9 @@ impl Driver {
         let rows: Vec<Judged> = seats.iter().map(judged).collect();
         let written = with_retries(|| store.abandon(&name, number, &why, &rows, clock::now())).await;
         if let Err(detail) = written {
-            // The ledger is out of reach: the task cannot go on, and a restart takes the round up again.
-            tracing::error!(task = %self.row.name, round = number, detail, "cannot write to the ledger");
-            self.row.state = TaskState::Failed;
-            self.row.why = detail;
+            tracing::error!(task = %self.row.name, round = number, detail, "cannot write to the ledger; trying again");
+            self.unwritten = Some((clock::now() + LEDGER_PAUSE_MS, why, seats));
+            return;
         }
         self.row.abandoned += 1;
         self.not_before = clock::now() + ABANDON_PAUSE_MS;
@@ -589,6 +621,7 @@ impl Driver {
         self.typical_ms = took;
         self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
         tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
         // Nobody may be watching.
         let _ = self.services.ended.send((self.row.name.clone(), number));
         if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
@@ -599,43 +632,31 @@ impl Driver {
         }
     }
 
-    async fn forget_old_models(&self, number: u64) {
+    async fn forget_old_models(&mut self, number: u64) {
         let keep = self.services.config.storage.keep_models;
-        let Some(old) = number.checked_sub(keep).filter(|&old| keep > 0 && old > 0) else { return };
-        let Ok(round) = self.services.store.round(&self.row.name, old).await else { return };
-        if let Some(digest) = round.model {
-            self.forget(digest).await;
+        let Some(last) = number.checked_sub(keep).filter(|_| keep > 0) else { return };
+        for old in self.forgotten + 1..=last {
+            if let Ok(round) = self.services.store.round(&self.row.name, old).await
+                && let Some(digest) = round.model
+            {
+                self.forget(digest).await;
+            }
         }
+        self.forgotten = self.forgotten.max(last);
     }
 
     /// Deletes a blob, unless some task or kept round still refers to the same content.
     async fn forget(&self, digest: Digest) {
-        if self.referred(&digest).await {
-            return;
+        let Services { store, blobs, config, blob_gate, .. } = &self.services;
+        let _gate = blob_gate.write().await;
+        let deleted = match store.refers(&digest, config.storage.keep_models).await {
+            Ok(true) => return,
+            Ok(false) => blobs.delete(&digest).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = deleted {
+            tracing::warn!(error, "an old model or optimiser state stays behind");
         }
-        if let Err(error) = self.services.blobs.delete(&digest).await {
-            tracing::warn!(%error, "an old model or optimiser state stays behind");
-        }
-    }
-
-    async fn referred(&self, digest: &Digest) -> bool {
-        let Services { store, config, .. } = &self.services;
-        // In doubt it stays.
-        let Ok(tasks) = store.tasks().await else { return true };
-        for task in tasks {
-            if [Some(task.initial), Some(task.model), task.optimizer].contains(&Some(*digest)) {
-                return true;
-            }
-            let keep = match config.storage.keep_models {
-                0 => usize::MAX >> 1,
-                keep => keep as usize,
-            };
-            let Ok(rounds) = store.rounds(&task.name, 0, keep.min(1 << 20)).await else { return true };
-            if rounds.iter().any(|round| round.model == Some(*digest)) {
-                return true;
-            }
-        }
-        false
     }
 
     // ---- control ----

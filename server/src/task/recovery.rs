@@ -24,7 +24,7 @@ impl Driver {
         let fail = |what: &str, error: &dyn std::fmt::Display| format!("task {name}: {what}: {error}");
         let spec = TaskSpec::new("task.toml", &row.toml).map_err(|error| fail("its specification", &error))?;
         let file = services.blobs.get(&row.model).await.map_err(|error| fail("its model", &error))?;
-        let model = Model::from_safetensors(&file).map_err(|error| fail("its model", &error))?;
+        let model = read_model(file.clone()).await.map_err(|error| fail("its model", &error))?;
         let state = match &row.optimizer {
             None => Vec::new(),
             Some(digest) => {
@@ -32,6 +32,8 @@ impl Driver {
                 decode_state(&bytes, model.layout().dimension())
             }
         };
+        // A little further back than the models that should be left, in case the last process did not get to it.
+        let forgotten = row.last_round.saturating_sub(services.config.storage.keep_models + 64);
         Ok(Self {
             spec: Arc::new(spec),
             services,
@@ -42,6 +44,8 @@ impl Driver {
             state: Arc::new(state),
             room: WaitingRoom::default(),
             current: None,
+            unwritten: None,
+            forgotten,
             not_before: 0,
             typical_ms: 1000,
             myself: None,
@@ -68,8 +72,10 @@ impl Driver {
         let now = clock::now();
         let cohort = round.seats.iter().map(|seat| seat.client.clone()).collect();
         let grace = now + self.spec.cohort.phase_limit_ms.min(RECONNECT_MS);
-        let params = RoundParams::new(cohort, round.target, round.minimum, round.closes_at.max(grace))
-            .map_err(|error| error.to_string())?;
+        // A clock that was set back must not make the round longer than a whole one.
+        let closes_at = round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace);
+        let params =
+            RoundParams::new(cohort, round.target, round.minimum, closes_at).map_err(|error| error.to_string())?;
         let engine = Engine::open(self.spec.clone(), self.model.clone(), self.state.clone(), params);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
@@ -122,7 +128,9 @@ impl Driver {
         self.current = None;
         let written = self.services.store.abandon(&self.row.name, round.number, &why, &[], clock::now()).await;
         if let Err(error) = written {
+            // Nothing is deleted that the ledger still counts on; the next attempt to open a round comes back here.
             tracing::error!(task = %self.row.name, %error, "cannot write to the ledger");
+            return;
         }
         self.row.abandoned += 1;
         let _ = self.services.spool.delete(&round_prefix(&self.row.name, round.number)).await;
@@ -136,9 +144,19 @@ impl Driver {
     }
 }
 
+/// Off the runtime: a large model takes seconds.
+async fn read_model(file: Bytes) -> Result<Model, String> {
+    let read = tokio::task::spawn_blocking(move || Model::from_safetensors(&file)).await;
+    read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
+}
+
 /// State vectors one after the other, little-endian f32.
 pub(super) fn encode_state(state: &[Vec<f32>]) -> Bytes {
-    state.iter().flatten().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    let mut bytes = Vec::with_capacity(state.iter().map(|vector| vector.len() * 4).sum());
+    for value in state.iter().flatten() {
+        bytes.extend_from_slice(&value.to_le_bytes());
+    }
+    bytes.into()
 }
 
 fn decode_state(bytes: &[u8], dimension: usize) -> Vec<Vec<f32>> {

@@ -83,12 +83,12 @@ impl WaitingRoom {
     }
 
     /// Draws a cohort and takes its members out, with the calls to answer.
-    pub(super) fn draw(&mut self, seed: [u8; 32], count: usize) -> Vec<(ClientId, oneshot::Sender<Answer>)> {
+    pub(super) fn draw(&mut self, seed: [u8; 32], count: usize, now: Tick) -> Vec<(ClientId, oneshot::Sender<Answer>)> {
         let cohort = select(seed, self.waiting.keys().cloned().collect(), count);
         let taken =
             cohort.into_iter().filter_map(|client| Some((client.clone(), self.waiting.remove(&client)?.answer)));
         let taken = taken.collect();
-        self.since = None;
+        self.since = (!self.waiting.is_empty()).then_some(now);
         for waiter in self.waiting.values_mut() {
             waiter.why = NotNowWhy::NotSelected;
         }
@@ -140,6 +140,21 @@ mod tests {
     }
 
     #[test]
+    fn who_was_not_drawn_goes_on_waiting_for_the_next_cohort() {
+        let mut room = WaitingRoom::default();
+        let mut replies = Vec::new();
+        for number in 0..4 {
+            let (answer, reply) = oneshot::channel();
+            room.enter(client(number), call(answer, NotNowWhy::Filling), Duration::ZERO);
+            replies.push(reply);
+        }
+        assert_eq!(room.draw([3; 32], 2, 7).len(), 2);
+        assert_eq!((room.len(), room.since()), (2, Some(7)));
+        assert_eq!(room.draw([3; 32], 2, 8).len(), 2);
+        assert_eq!(room.since(), None);
+    }
+
+    #[test]
     fn clients_that_hung_up_are_not_drawn() {
         let mut room = WaitingRoom::default();
         let mut replies = Vec::new();
@@ -150,7 +165,7 @@ mod tests {
         }
         replies.remove(2);
         room.forget_gone();
-        let drawn = room.draw([3; 32], 3);
+        let drawn = room.draw([3; 32], 3, 7);
         assert_eq!(drawn.iter().map(|(client, _)| client.as_str()).collect::<Vec<_>>(), ["c0", "c1", "c3"]);
     }
 }

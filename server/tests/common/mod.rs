@@ -364,6 +364,13 @@ impl Seat {
     }
 }
 
+/// One value of the payload replaced.
+pub fn with_value(seat: &Seat, value: f32, at: usize) -> Vec<v1::UploadRequest> {
+    let mut delta = vec![0.25; seat.dimension()];
+    delta[at] = value;
+    seat.parts(&framing::payload(&delta), |_| {})
+}
+
 /// A piece of a payload as a message.
 pub fn chunk(bytes: Bytes) -> v1::UploadRequest {
     v1::UploadRequest { part: Some(v1::upload_request::Part::Chunk(bytes)) }

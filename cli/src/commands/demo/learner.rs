@@ -118,7 +118,11 @@ impl Learner {
         let _processor = self.inner.processors.acquire().await;
         let computed = tokio::task::spawn_blocking(move || inner.update(number, &model, attacked)).await;
         computed.map_err(|error| {
-            Failure::new(Exit::Internal, format!("{} broke while training", self.inner.client.name()), error.to_string())
+            Failure::new(
+                Exit::Internal,
+                format!("{} broke while training", self.inner.client.name()),
+                error.to_string(),
+            )
         })
     }
 }

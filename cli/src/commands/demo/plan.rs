@@ -53,12 +53,17 @@ impl Plan {
         let clients = demo.clients as usize;
         let poisoned = demo.poisoned.map_or(clients / 5, |poisoned| poisoned as usize);
         if 2 * poisoned >= clients {
-            let why = format!("--poisoned {poisoned} of --clients {clients} is not a minority; no rule withstands more");
+            let why =
+                format!("--poisoned {poisoned} of --clients {clients} is not a minority; no rule withstands more");
             return Err(Failure::new(Exit::Usage, WHAT, why).next(format!("poison at most {}", (clients - 1) / 2)));
         }
         let attack = attacks::parse(&demo.attack).map_err(|error| {
-            Failure::new(Exit::Usage, format!("cannot use --attack {}", crate::format::clean(&demo.attack)), error.to_string())
-                .next("write a kind with its parameters, as in sign_flip:scale=10")
+            Failure::new(
+                Exit::Usage,
+                format!("cannot use --attack {}", crate::format::clean(&demo.attack)),
+                error.to_string(),
+            )
+            .next("write a kind with its parameters, as in sign_flip:scale=10")
         })?;
         let rule = rule::parse(&demo.rule, poisoned, clients)?;
         let bug = |error: &dyn std::error::Error| Failure::new(Exit::Internal, WHAT, error.to_string());

@@ -111,7 +111,8 @@ fn said(verdicts: &[(String, Verdict)]) -> String {
             Verdict::Accepted | Verdict::Trimmed { .. } | Verdict::Pending => {}
         }
     }
-    let parts = [("rejected", rejected), ("not selected", unselected), ("cut", cut), ("clipped", clipped), ("left", gone)];
+    let parts =
+        [("rejected", rejected), ("not selected", unselected), ("cut", cut), ("clipped", clipped), ("left", gone)];
     let parts = parts.into_iter().filter(|(_, clients)| !clients.is_empty());
     let parts: Vec<String> = parts.map(|(what, clients)| format!("{what}: {}", clients.join(", "))).collect();
     if parts.is_empty() { String::new() } else { format!("  {}", parts.join("; ")) }

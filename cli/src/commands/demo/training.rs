@@ -135,8 +135,9 @@ impl Training<'_> {
         let mut verdicts = Vec::with_capacity(round.clients.len());
         for client in &round.clients {
             let wire = client.verdict.clone().unwrap_or_default();
-            let verdict = verdict_from_wire(&wire)
-                .map_err(|reject| Failure::new(Exit::Verification, WHAT, format!("verdict of {}: {reject}", client.client)))?;
+            let verdict = verdict_from_wire(&wire).map_err(|reject| {
+                Failure::new(Exit::Verification, WHAT, format!("verdict of {}: {reject}", client.client))
+            })?;
             verdicts.push((client.client.clone(), verdict));
             let Some(&number) = course.numbers.get(&client.client) else { continue };
             let Some((outcome, reason)) = outcome(&verdict) else { continue };

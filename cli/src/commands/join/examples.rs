@@ -35,13 +35,7 @@ impl Source {
     ///
     /// # Errors
     /// A file that cannot be read, a share that is not there.
-    pub(super) fn share(
-        &self,
-        label: Option<&str>,
-        scale: f32,
-        clients: u32,
-        index: u32,
-    ) -> Result<Dataset, Failure> {
+    pub(super) fn share(&self, label: Option<&str>, scale: f32, clients: u32, index: u32) -> Result<Dataset, Failure> {
         let usage = |why: String, next: &str| Failure::new(Exit::Usage, "cannot divide the data", why).next(next);
         if index >= clients {
             let why = format!("--index {index} of --clients {clients}");
@@ -89,7 +83,8 @@ mod tests {
     fn shares_are_disjoint_and_together_everything_but_the_test_part() {
         let all: usize = (0..7).map(|index| Source::Digits.share(None, 1.0, 7, index).unwrap().len()).sum();
         assert_eq!(all, 1437);
-        let (one, two) = (Source::Digits.share(None, 1.0, 7, 0).unwrap(), Source::Digits.share(None, 1.0, 7, 1).unwrap());
+        let (one, two) =
+            (Source::Digits.share(None, 1.0, 7, 0).unwrap(), Source::Digits.share(None, 1.0, 7, 1).unwrap());
         assert_ne!(one.digest(), two.digest());
     }
 

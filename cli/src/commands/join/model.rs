@@ -71,9 +71,12 @@ impl Network {
     }
 
     fn is_exactly(&self, layout: &Layout) -> bool {
-        let mut wanted: Vec<(String, Vec<u64>)> = self.workload.tensors().into_iter().map(|tensor| {
-            (tensor.name, tensor.shape.iter().map(|&length| length as u64).collect())
-        }).collect();
+        let mut wanted: Vec<(String, Vec<u64>)> = self
+            .workload
+            .tensors()
+            .into_iter()
+            .map(|tensor| (tensor.name, tensor.shape.iter().map(|&length| length as u64).collect()))
+            .collect();
         let mut found: Vec<(String, Vec<u64>)> =
             layout.tensors().iter().map(|tensor| (tensor.name.clone(), tensor.shape.clone())).collect();
         wanted.sort();
@@ -142,7 +145,15 @@ mod tests {
         for (tensors, part) in [
             (&[("weight", &[64, 10][..])][..], "weight [64, 10]"),
             (&[("weight", &[64, 10]), ("bias", &[9])], "bias [9]"),
-            (&[("layer1.weight", &[64, 5]), ("layer1.bias", &[5]), ("layer2.weight", &[6, 10]), ("layer2.bias", &[10])], "layer2.weight [6, 10]"),
+            (
+                &[
+                    ("layer1.weight", &[64, 5]),
+                    ("layer1.bias", &[5]),
+                    ("layer2.weight", &[6, 10]),
+                    ("layer2.bias", &[10]),
+                ],
+                "layer2.weight [6, 10]",
+            ),
             (&[("convolution", &[3, 3])], "convolution [3, 3]"),
             (&[("weight", &[63, 10]), ("bias", &[10])], "63 features and 10 classes, the data have 64 and 10"),
             (&[("weight", &[64, 9]), ("bias", &[9])], "9 classes"),
@@ -161,8 +172,10 @@ mod tests {
         let one = Model::new(
             vec![tensor("weight", &[64, 10]), tensor("bias", &[10])],
             [weight.clone(), bias.clone()].concat(),
-        ).unwrap();
-        let two = Model::new(vec![tensor("bias", &[10]), tensor("weight", &[64, 10])], [bias, weight].concat()).unwrap();
+        )
+        .unwrap();
+        let two =
+            Model::new(vec![tensor("bias", &[10]), tensor("weight", &[64, 10])], [bias, weight].concat()).unwrap();
         let train = |model: &Model| {
             let network = Network::of(model.layout(), &data).unwrap();
             network.train(model, &data, &LocalTraining::default(), &mut stream(1, Purpose::Batch, 1, 0)).1.unwrap()

@@ -88,9 +88,8 @@ pub(super) fn connections(clients: usize, asked: Option<usize>) -> Result<usize,
     let files = open_files();
     let most = files.map_or(clients, |files| files.saturating_sub(SPARE_FILES)).min(clients).max(1);
     let chosen = asked.map_or(most, |asked| asked.min(clients));
-    let refused = |why: String, next: String| {
-        Err(Failure::new(Exit::Usage, "cannot open that many connections", why).next(next))
-    };
+    let refused =
+        |why: String, next: String| Err(Failure::new(Exit::Usage, "cannot open that many connections", why).next(next));
     if chosen > most {
         let why = format!("{chosen} connections, but this process may open {} files", files.unwrap_or(0));
         return refused(why, format!("`ulimit -n {}` first, or --connections {most}", chosen + SPARE_FILES));
@@ -98,7 +97,10 @@ pub(super) fn connections(clients: usize, asked: Option<usize>) -> Result<usize,
     if clients.div_ceil(chosen) > CLIENTS_PER_CONNECTION {
         let need = clients.div_ceil(CLIENTS_PER_CONNECTION);
         let why = format!("{clients} clients on {chosen} connections; at most {CLIENTS_PER_CONNECTION} share one");
-        return refused(why, format!("give --connections {need} or more; `ulimit -n {}` if need be", need + SPARE_FILES));
+        return refused(
+            why,
+            format!("give --connections {need} or more; `ulimit -n {}` if need be", need + SPARE_FILES),
+        );
     }
     Ok(chosen)
 }
@@ -254,7 +256,8 @@ impl Log {
     /// Per round: seconds from the first client that had the model to the last receipt.
     pub(super) fn seconds(&self) -> Vec<f64> {
         self.with(|seen| {
-            let span = |(round, last): (&u64, &Instant)| Some(last.duration_since(*seen.first.get(round)?).as_secs_f64());
+            let span =
+                |(round, last): (&u64, &Instant)| Some(last.duration_since(*seen.first.get(round)?).as_secs_f64());
             seen.last.iter().filter_map(span).collect()
         })
     }

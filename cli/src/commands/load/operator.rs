@@ -163,9 +163,7 @@ pub(crate) fn endpoint(server: &str, ca: Option<&Path>) -> Result<Endpoint, Fail
         .initial_connection_window_size(WINDOW_BYTES);
     match (endpoint.uri().scheme_str(), ca) {
         (Some("http"), None) => Ok(endpoint),
-        (Some("http"), Some(_)) => {
-            Err(refused("--ca has no effect over http".into(), "write https:// or remove --ca"))
-        }
+        (Some("http"), Some(_)) => Err(refused("--ca has no effect over http".into(), "write https:// or remove --ca")),
         (Some("https"), None) => {
             Err(refused("https needs to know whom to trust".into(), "add --ca FILE, the authority of its certificate"))
         }

@@ -37,6 +37,7 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("rounds = 10", "", "rounds", "missing field", "add `rounds`"),
         ("\"keyboard\"", "\"Key Board\"", "name", "not a name", "keyboard"),
         ("size = 10", "size = 6", "cohort.size", "at least 7 rows", "at least 7"),
+        ("size = 10", "size = 50000", "cohort.size", "takes at most", "fewer clients"),
         ("size = 10", "size = 10\nminimum = 4", "cohort.minimum", "must be from 7", "from 7 to 10"),
         ("over_selection = 1.3", "over_selection = 0.5", "cohort.over_selection", "outside", "from 1 to 10"),
         ("phase_limit_s = 60", "phase_limit_s = nan", "cohort.phase_limit_s", "outside", "from"),

@@ -49,6 +49,21 @@ pub(super) async fn find(connection: &mut SqliteConnection, name: &TaskName) -> 
     Ok((get(&row, "id")?, read(&row)?))
 }
 
+pub(super) async fn refers(connection: &mut SqliteConnection, blob: &Digest, keep: u64) -> Result<bool, StoreError> {
+    let keep = integer(keep, "number of rounds")?;
+    let row = sqlx::query(
+        "SELECT EXISTS (SELECT 1 FROM task WHERE ?1 IN (initial, model, optimizer))
+             OR EXISTS (SELECT 1 FROM round JOIN task ON task.id = round.task
+                        WHERE round.model = ?1 AND (?2 = 0 OR round.number > task.last_round - ?2)) AS found",
+    )
+    .bind(&blob.0[..])
+    .bind(keep)
+    .fetch_one(connection)
+    .await
+    .map_err(backend)?;
+    get(&row, "found")
+}
+
 pub(super) async fn set_state(
     connection: &mut SqliteConnection,
     name: &TaskName,

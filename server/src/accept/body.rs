@@ -1,0 +1,56 @@
+//! Request bodies that tell a reset stream from a finished one.
+
+use bytes::Bytes;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use std::{
+    error::Error,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+/// A body whose stream was reset ends with an error. hyper ends it like a finished one, and an update cut off by a
+/// lost connection behind a proxy would count as truncated by its sender.
+#[derive(Debug)]
+pub(super) struct Whole {
+    body: Incoming,
+    ended: bool,
+}
+
+impl From<Incoming> for Whole {
+    fn from(body: Incoming) -> Self {
+        Self { body, ended: false }
+    }
+}
+
+impl Body for Whole {
+    type Data = Bytes;
+    type Error = Box<dyn Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(None) => {
+                self.ended = true;
+                // Only END_STREAM is the sender's own end.
+                match self.body.is_end_stream() {
+                    true => Poll::Ready(None),
+                    false => Poll::Ready(Some(Err("the stream was reset".into()))),
+                }
+            }
+            other => other.map_err(Into::into),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
