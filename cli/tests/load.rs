@@ -45,6 +45,15 @@ fn clients_may_share_connections() {
 }
 
 #[test]
+fn lean_clients_need_no_memory_for_models() {
+    let words =
+        ["--clients", "4", "--dimension", "1000", "--rounds", "3", "--rule", "krum", "--byzantine", "0", "--lean"];
+    let (code, object, stderr) = load(&words);
+    assert_eq!((code, &object["clients_keep_models"]), (Some(0), &false.into()), "{object} {stderr}");
+    check(&object, 3, "krum");
+}
+
+#[test]
 fn the_time_limit_ends_it_and_the_server_it_started() {
     let words = ["--clients", "4", "--dimension", "1000", "--rounds", "100000", "--timeout", "2"];
     let (code, object, _) = load(&words);

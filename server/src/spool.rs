@@ -26,6 +26,8 @@ mod writer;
 
 pub use writer::Writer;
 
+/// Each chunk of its own would keep its receive buffer and cost an entry; shorter ones are copied together.
+const SHORT_BYTES: usize = 64 << 10;
 /// Gathered bytes that make a part on the local file system.
 pub const PART_BYTES: u64 = 4 << 20;
 
@@ -106,6 +108,8 @@ impl Held {
 pub struct Spool {
     store: Store,
     part_bytes: u64,
+    /// Chunks below this are copied together before they count as one, bytes.
+    short_bytes: usize,
 }
 
 #[derive(Clone)]
@@ -118,7 +122,7 @@ impl Spool {
     /// A spool that is gone with the process. Every chunk but a short one is a part of its own, so that
     /// nothing is copied together.
     pub fn memory() -> Self {
-        Self { store: Store::Memory(Arc::new(InMemory::new())), part_bytes: writer::SHORT as u64 }
+        Self { store: Store::Memory(Arc::new(InMemory::new())), part_bytes: 1, short_bytes: SHORT_BYTES }
     }
 
     /// A spool in a directory, created for its owner alone if it is not there. Written parts survive a crash.
@@ -126,7 +130,11 @@ impl Spool {
     /// # Errors
     /// [`SpoolError::Backend`] if the directory cannot be created or opened.
     pub fn local(directory: &Path) -> Result<Self, SpoolError> {
-        Ok(Self { store: Store::Local(Arc::new(local::Local::open(directory)?)), part_bytes: PART_BYTES })
+        Ok(Self {
+            store: Store::Local(Arc::new(local::Local::open(directory)?)),
+            part_bytes: PART_BYTES,
+            short_bytes: SHORT_BYTES,
+        })
     }
 
     /// Whether what was written survives the process.

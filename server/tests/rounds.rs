@@ -457,13 +457,13 @@ async fn two_tasks_do_not_share_anything_but_the_server() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tasks_that_are_over_do_not_count_against_the_limit() {
-    let host = Host::with(|config| config.limits.tasks = 1).await;
-    host.create(&task_toml("first", 1, "size = 2", MEAN, ""), &small_model(2)).await;
-    let second = task_toml("second", 1, "size = 2", MEAN, "");
-    assert_eq!(reason(host.try_create(&second, &small_model(2)).await), Reason::Overloaded);
-    host.control("first", "stop").await.unwrap();
-    host.create(&second, &small_model(2)).await;
+async fn a_server_takes_no_more_tasks_than_its_limit() {
+    let host = Host::with(|config| config.limits.tasks = 2).await;
+    for name in ["first", "second"] {
+        host.create(&task_toml(name, 1, "size = 2", MEAN, ""), &small_model(2)).await;
+    }
+    let third = host.try_create(&task_toml("third", 1, "size = 2", MEAN, ""), &small_model(2)).await;
+    assert_eq!(reason(third), Reason::Overloaded);
     host.stop().await;
 }
 

@@ -81,6 +81,10 @@ pub(crate) struct Load {
     /// Connections that the clients share; one each unless told, as far as `ulimit -n` allows
     #[arg(long, value_name = "C", value_parser = clap::value_parser!(u32).range(1..))]
     connections: Option<u32>,
+    /// Clients read models without checking or keeping them: the machine then works for the server alone. So do those
+    /// that could not hold them together (over 1 GiB)
+    #[arg(long)]
+    lean: bool,
     /// Longest time for everything, seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 600.0)]
     timeout: f64,
@@ -177,6 +181,7 @@ impl Load {
             connections,
             dimension: self.dimension as usize,
             seed: self.seed,
+            lean: self.lean,
         };
         bar.set_message("connecting");
         let fleet = Fleet::connect(&plan).await?;

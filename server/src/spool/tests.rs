@@ -13,7 +13,12 @@ fn local() -> (tempfile::TempDir, Spool) {
     let directory = tempfile::tempdir().unwrap();
     let mut spool = Spool::local(directory.path()).unwrap();
     spool.part_bytes = 10;
+    spool.short_bytes = 0;
     (directory, spool)
+}
+
+fn memory() -> Spool {
+    Spool { short_bytes: 0, ..Spool::memory() }
 }
 
 async fn write(spool: &Spool, key: &str, bytes: &[u8], chunk: usize) -> Body {
@@ -41,7 +46,7 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn a_payload_reads_back_over_any_range() {
     let (_directory, local) = local();
-    for (spool, parts) in [(Spool::memory(), 34), (local, 9)] {
+    for (spool, parts) in [(memory(), 34), (local, 9)] {
         let bytes = payload(100);
         let body = write(&spool, KEY, &bytes, 3).await;
         let Body::Parts { parts: written, .. } = &body else { panic!("parts") };
@@ -66,7 +71,7 @@ async fn a_payload_reads_back_over_any_range() {
 
 #[tokio::test]
 async fn memory_shares_the_bytes_it_was_given() {
-    let spool = Spool::memory();
+    let spool = memory();
     let chunks = [Bytes::from(payload(50)), Bytes::from(payload(70))];
     let mut writer = spool.writer(KEY.into(), Held::nothing()).unwrap();
     for chunk in &chunks {
@@ -145,7 +150,7 @@ async fn parts_after_a_gap_and_strange_files_are_deleted() {
 #[tokio::test]
 async fn a_second_writer_cannot_replace_a_part() {
     let (_directory, local) = local();
-    for spool in [Spool::memory(), local] {
+    for spool in [memory(), local] {
         let body = write(&spool, KEY, &payload(20), 10).await;
         let mut second = spool.writer(KEY.into(), Held::nothing()).unwrap();
         let error = second.append(Bytes::from(vec![0; 10])).await.unwrap_err();
@@ -167,7 +172,7 @@ async fn truncated_and_missing_parts_are_told_apart() {
     let error = spool.read_into(&body, 5, &mut [0; 10]).unwrap_err().to_string();
     assert!(error.contains("is missing"), "{error}");
 
-    let spool = Spool::memory();
+    let spool = memory();
     let body = write(&spool, KEY, &payload(30), 10).await;
     let longer = Body::Parts { key: KEY.into(), parts: vec![(0, 10), (10, 20)] };
     let error = spool.read(&longer, 0..30).await.unwrap_err().to_string();
@@ -179,7 +184,7 @@ async fn truncated_and_missing_parts_are_told_apart() {
 
 #[tokio::test]
 async fn bodies_with_impossible_parts_are_refused() {
-    let spool = Spool::memory();
+    let spool = memory();
     for parts in
         [vec![(1, 5)], vec![(0, 5), (6, 5)], vec![(0, 5), (4, 5)], vec![(0, 0)], vec![(0, u64::MAX), (u64::MAX, 1)]]
     {
@@ -235,7 +240,7 @@ async fn hostile_keys_are_refused_everywhere() {
 #[tokio::test]
 async fn deleting_a_round_takes_its_parts_and_no_others() {
     let (directory, local) = local();
-    for spool in [Spool::memory(), local] {
+    for spool in [memory(), local] {
         for key in ["task/1/a", "task/1/b", "task/10/a", "task2/1/a"] {
             write(&spool, key, &payload(20), 10).await;
         }
@@ -253,7 +258,7 @@ async fn deleting_a_round_takes_its_parts_and_no_others() {
 #[tokio::test]
 async fn a_sweep_keeps_only_what_is_live() {
     let (directory, local) = local();
-    for spool in [Spool::memory(), local] {
+    for spool in [memory(), local] {
         for key in ["task/1/a", "task/2/a", "task/20/a", "gone/2/a"] {
             write(&spool, key, &payload(20), 10).await;
         }
@@ -313,5 +318,17 @@ proptest! {
             let read = spool.read(&body, start as u64..end as u64).await.unwrap().concat();
             assert_eq!(read, &bytes[start..end]);
         });
+    }
+}
+
+#[tokio::test]
+async fn a_sender_of_tiny_chunks_costs_no_more_than_its_bytes() {
+    let directory = tempfile::tempdir().unwrap();
+    for spool in [Spool::memory(), Spool::local(directory.path()).unwrap()] {
+        let bytes = payload(200_000);
+        let body = write(&spool, KEY, &bytes, 7).await;
+        let Body::Parts { parts, .. } = &body else { panic!("parts") };
+        assert!(parts.len() <= 4, "{spool:?}: {} parts", parts.len());
+        assert_eq!(spool.read(&body, 0..200_000).await.unwrap().concat(), bytes);
     }
 }

@@ -6,9 +6,6 @@ use bytes::{Bytes, BytesMut};
 use futures::TryStreamExt as _;
 use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, path::Path};
 
-/// Shorter chunks are copied together, bytes: each would keep its receive buffer and cost an entry of its own.
-pub(super) const SHORT: usize = 64 << 10;
-
 /// Writes one payload. Long chunks are kept as they came and handed to the store together, without copying.
 ///
 /// Dropping a writer loses what was gathered since the last part; [`Writer::flush`] first keeps it.
@@ -50,16 +47,17 @@ impl Writer {
             return Ok(());
         }
         self.gathered_bytes += chunk.len() as u64;
-        if chunk.len() < SHORT {
+        if chunk.len() < self.spool.short_bytes {
             self.tail.extend_from_slice(&chunk);
         } else {
             self.end_tail();
             self.gathered.push(chunk);
         }
-        if self.tail.len() >= SHORT {
+        if self.tail.len() >= self.spool.short_bytes {
             self.end_tail();
         }
-        if self.gathered_bytes < self.spool.part_bytes {
+        let entries = self.gathered_bytes - self.tail.len() as u64;
+        if entries < self.spool.part_bytes {
             return Ok(());
         }
         self.flush().await

@@ -36,6 +36,8 @@ pub(super) struct FleetPlan {
     pub(super) connections: usize,
     pub(super) dimension: usize,
     pub(super) seed: u64,
+    /// Whether clients read models without keeping them even if they could.
+    pub(super) lean: bool,
 }
 
 /// What the clients saw.
@@ -118,7 +120,7 @@ impl Fleet {
     /// The first connection that cannot be made.
     pub(super) async fn connect(plan: &FleetPlan) -> Result<Self, Failure> {
         let updates = Updates::new(plan.dimension, plan.clients, plan.seed);
-        let lean = plan.clients as u64 * plan.dimension as u64 * 4 > KEPT_MODELS_BYTES;
+        let lean = plan.lean || plan.clients as u64 * plan.dimension as u64 * 4 > KEPT_MODELS_BYTES;
         let channels = match lean || plan.connections < plan.clients {
             true => shared_channels(plan).await?,
             false => Vec::new(),
