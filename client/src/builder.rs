@@ -225,6 +225,7 @@ impl ClientBuilder {
             .map_err(|error| Error::Config(error.to_string()))?
             .connect_timeout(self.connect_timeout.unwrap_or(Duration::from_secs(10)))
             .tcp_nodelay(true)
+            .max_frame_size(256 << 10)
             .initial_stream_window_size(stream)
             .initial_connection_window_size(connection)
             .http2_keep_alive_interval(Duration::from_secs(30))

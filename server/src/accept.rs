@@ -183,6 +183,8 @@ impl Shared {
             .max_concurrent_streams(self.limits.streams_per_connection)
             .initial_stream_window_size(self.limits.stream_window_bytes)
             .initial_connection_window_size(self.limits.connection_window_bytes)
+            // Fewer, larger frames cost less per byte; each connection holds one while it arrives.
+            .max_frame_size(256 << 10)
             .max_header_list_size(16 << 10)
             .max_pending_accept_reset_streams(Some(20))
             .max_send_buf_size(1 << 20)

@@ -72,6 +72,11 @@ impl Blobs {
     /// [`BlobError::Full`] if no room is left, [`BlobError::Backend`] if the store fails.
     pub async fn put(&self, bytes: Bytes) -> Result<Digest, BlobError> {
         let digest = digest_of(&bytes).await?;
+        self.put_as(digest, bytes).await
+    }
+
+    /// Stores bytes whose digest the caller has just computed.
+    pub(crate) async fn put_as(&self, digest: Digest, bytes: Bytes) -> Result<Digest, BlobError> {
         let path = path(&digest);
         match self.objects.head(&path).await {
             Ok(found) if found.size == bytes.len() as u64 => return Ok(digest),

@@ -2,8 +2,11 @@
 
 use crate::TaskSpec;
 use bytes::Bytes;
+use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
-use testudo_aggregate::{Combine, Needs, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, observe_unit};
+use testudo_aggregate::{
+    Combine, Needs, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, first_non_finite, observe_unit,
+};
 use testudo_protocol::{ClientId, Digest, Model};
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
@@ -135,19 +138,18 @@ fn narrow(plan: &Plan, used: &[usize]) -> Plan {
 
 /// All rows one after the other as f32.
 fn decode(rows: &[RowBytes], coordinates: usize) -> Result<Vec<f32>, String> {
-    let mut values = vec![0.0f32; rows.len() * coordinates];
-    for (index, (row, out)) in rows.iter().zip(values.chunks_exact_mut(coordinates)).enumerate() {
+    let mut values = Vec::with_capacity(rows.len() * coordinates);
+    for (index, row) in rows.iter().enumerate() {
         let length: usize = row.iter().map(Bytes::len).sum();
         if length != coordinates * 4 {
             return Err(format!("row {index} has {length} bytes instead of {}", coordinates * 4));
         }
-        decode_row(row, out);
+        decode_row(row, &mut values);
     }
     Ok(values)
 }
 
-fn decode_row(pieces: &[Bytes], out: &mut [f32]) {
-    let mut at = 0;
+fn decode_row(pieces: &[Bytes], values: &mut Vec<f32>) {
     let (mut cut, mut held) = ([0u8; 4], 0);
     for piece in pieces {
         let mut piece = &piece[..];
@@ -156,19 +158,19 @@ fn decode_row(pieces: &[Bytes], out: &mut [f32]) {
             cut[held] = piece[0];
             (held, piece) = (held + 1, &piece[1..]);
             if held == 4 {
-                out[at] = f32::from_le_bytes(cut);
-                (at, held) = (at + 1, 0);
+                values.push(f32::from_le_bytes(cut));
+                held = 0;
             }
         }
         let (whole, rest) = piece.as_chunks::<4>();
-        for (value, four) in out[at..].iter_mut().zip(whole) {
-            *value = f32::from_le_bytes(*four);
-        }
-        at += whole.len();
+        values.extend(whole.iter().map(|four| f32::from_le_bytes(*four)));
         cut[held..held + rest.len()].copy_from_slice(rest);
         held += rest.len();
     }
 }
+
+/// Coordinates the optimiser steps at a time; they are independent, so the result does not depend on it.
+const STEP: usize = 1 << 16;
 
 fn finish(base: &Model, state: &[Vec<f32>], aggregate: &[f32], optimizer: &OptimizerConfig) -> Result<Outcome, String> {
     let mut parameters = base.parameters().to_vec();
@@ -177,16 +179,38 @@ fn finish(base: &Model, state: &[Vec<f32>], aggregate: &[f32], optimizer: &Optim
         let start = |index| vec![optimizer.initial_state(index) as f32; parameters.len()];
         state = (0..optimizer.state_vectors()).map(start).collect();
     }
-    let mut vectors: Vec<&mut [f32]> = state.iter_mut().map(Vec::as_mut_slice).collect();
-    optimizer.apply_unit(&mut parameters, aggregate, &mut vectors).map_err(|error| error.to_string())?;
-    let squares: f64 = aggregate.iter().map(|&value| f64::from(value) * f64::from(value)).sum();
-    if state.iter().flatten().any(|value| !value.is_finite()) {
+    step(optimizer, &mut parameters, aggregate, &mut state)?;
+    let squares: f64 = aggregate.par_chunks(STEP).map(squares_of).collect::<Vec<f64>>().iter().sum();
+    if state.iter().any(|vector| first_non_finite(vector).is_some()) {
         return Err("the server optimiser's state is no longer finite".into());
     }
     let model = base.with_parameters(parameters).map_err(|error| error.to_string())?;
     let file = Bytes::from(model.to_safetensors());
     let digest = Digest::of(&file);
     Ok(Outcome::Finished(Box::new(Finished { model, file, digest, state, norm: squares.sqrt() })))
+}
+
+/// One optimiser step, on all cores of the current pool.
+fn step(
+    optimizer: &OptimizerConfig,
+    parameters: &mut [f32],
+    aggregate: &[f32],
+    state: &mut [Vec<f32>],
+) -> Result<(), String> {
+    let mut states: Vec<_> = state.iter_mut().map(|vector| vector.chunks_mut(STEP)).collect();
+    let parts = parameters.chunks_mut(STEP).zip(aggregate.chunks(STEP)).map(|(parameters, delta)| {
+        let vectors: Vec<&mut [f32]> = states.iter_mut().filter_map(Iterator::next).collect();
+        (parameters, delta, vectors)
+    });
+    let parts: Vec<_> = parts.collect();
+    parts.into_par_iter().try_for_each(|(parameters, delta, mut vectors)| {
+        optimizer.apply_unit(parameters, delta, &mut vectors).map_err(|error| error.to_string())
+    })
+}
+
+/// Sum of squares of one piece, in coordinate order.
+fn squares_of(piece: &[f32]) -> f64 {
+    piece.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
 }
 
 #[cfg(test)]

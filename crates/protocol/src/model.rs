@@ -254,7 +254,7 @@ impl Model {
     }
 
     fn check_finite(&self) -> Result<(), ModelError> {
-        let Some(at) = self.parameters.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+        let Some(at) = testudo_aggregate::first_non_finite(&self.parameters) else { return Ok(()) };
         let (tensor, index) = self.layout.locate(at).ok_or(ModelError::Empty)?;
         Err(ModelError::NonFinite { name: tensor.name.clone(), index })
     }

@@ -566,7 +566,7 @@ impl Driver {
     async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
         let Services { blobs, store, blob_gate, .. } = &self.services;
         let gate = blob_gate.read().await;
-        with_retries(|| blobs.put(release.file.clone())).await?;
+        with_retries(|| blobs.put_as(release.digest, release.file.clone())).await?;
         let optimizer = match release.state.is_empty() {
             true => None,
             false => {
