@@ -39,8 +39,12 @@ impl Body for Whole {
                 // Only END_STREAM is the sender's own end.
                 match self.body.is_end_stream() {
                     true => Poll::Ready(None),
-                    false => Poll::Ready(Some(Err("the stream was reset".into()))),
+                    false => Poll::Ready(Some(Err(broken("reset")))),
                 }
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.ended = true;
+                Poll::Ready(Some(Err(broken(&error))))
             }
             other => other.map_err(Into::into),
         }
@@ -53,4 +57,9 @@ impl Body for Whole {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// As a status of its own: the codec takes a cancelled stream for one that its sender finished.
+fn broken(why: impl std::fmt::Display) -> Box<dyn Error + Send + Sync> {
+    Box::new(tonic::Status::unavailable(format!("the stream broke: {why}")))
 }
