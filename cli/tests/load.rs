@@ -1,5 +1,7 @@
 //! `testudo load` from outside.
 
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
 use serde_json::Value;
 use std::process::Command;
 

@@ -516,6 +516,7 @@ impl Driver {
 
     async fn seal(&mut self, survivors: Vec<ClientId>) -> Vec<Action> {
         let Some(current) = &mut self.current else { return Vec::new() };
+        tracing::debug!(task = %self.row.name, round = current.number, survivors = survivors.len(), "closing");
         let bodies = current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone()));
         current.bodies = Arc::new(bodies.collect());
         let (store, round) = (self.services.store.clone(), current.number);
@@ -545,6 +546,7 @@ impl Driver {
     async fn release(&mut self, release: Release) {
         let Some(current) = &self.current else { return };
         let number = current.number;
+        tracing::debug!(task = %self.row.name, round = number, "aggregated");
         if let Err(detail) = self.write_release(number, &release).await {
             tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
             self.abandon(Abandon::Fault { detail }, release.seats).await;
