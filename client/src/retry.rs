@@ -9,17 +9,24 @@ use tokio::time::{Instant, sleep};
 ///
 /// The n-th wait is drawn evenly from zero to `first × 2ⁿ`, at most `longest` (so that a thousand clients do not come
 /// back at the same moment), on top of whatever time the server asked for. Without
-/// [`give_up_after`](Retry::give_up_after) a session waits for ever, but an upload never longer than its round.
+/// [`give_up_after`](Retry::give_up_after) a session waits for ever, but an upload only until a
+/// while [after its round](Retry::after_round).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Retry {
     first: Duration,
     longest: Duration,
     give_up_after: Option<Duration>,
+    after_round: Duration,
 }
 
 impl Default for Retry {
     fn default() -> Self {
-        Self { first: Duration::from_millis(200), longest: Duration::from_secs(30), give_up_after: None }
+        Self {
+            first: Duration::from_millis(200),
+            longest: Duration::from_secs(30),
+            give_up_after: None,
+            after_round: Duration::from_secs(60),
+        }
     }
 }
 
@@ -43,6 +50,19 @@ impl Retry {
     pub fn give_up_after(mut self, time: Duration) -> Self {
         self.give_up_after = Some(time);
         self
+    }
+
+    /// How long an upload is still tried after its round was due to end; 60 s unless told. A server that restarted
+    /// keeps its open round open for about that long, so that its clients can come back.
+    #[must_use]
+    pub fn after_round(mut self, time: Duration) -> Self {
+        self.after_round = time;
+        self
+    }
+
+    /// The last moment of an upload whose round is due to end then.
+    pub(crate) fn extended(&self, deadline: Instant) -> Instant {
+        deadline + self.after_round
     }
 
     /// The most the wait after `failures` earlier ones may take.

@@ -6,13 +6,9 @@ use crate::{
     retry::{Backoff, Hitch, Retry},
 };
 use bytes::Bytes;
-use std::time::Duration;
 use testudo_proto::{Receipt, UploadHeader, UploadPart, framing};
 use testudo_protocol::Reason;
 use tokio::time::{Instant, timeout_at};
-
-/// A server that restarted keeps an open round open for at least this long, so that its clients can come back.
-const RECONNECT: Duration = Duration::from_secs(60);
 
 /// One update on its way.
 pub(crate) struct Upload {
@@ -34,10 +30,10 @@ impl Upload {
     /// [`Error::Rejected`]; [`Error::ServerMisbehaved`] for a receipt of something else;
     /// [`Error::GaveUp`] when the round's time is over.
     pub(crate) async fn send(&self, transport: &Transport, retry: &Retry) -> Result<Receipt, Error> {
-        let mut backoff = Backoff::new(retry, Some(self.deadline + RECONNECT));
+        let mut backoff = Backoff::new(retry, Some(retry.extended(self.deadline)));
         let mut offset = 0;
         loop {
-            match self.stream(transport, offset).await {
+            match self.stream(transport, retry, offset).await {
                 Ok(receipt) => return Ok(receipt),
                 Err(Failure::Final(error)) if !can_resume(&error) => return Err(error),
                 Err(Failure::Final(error)) => backoff.pause(resumable(error)).await?,
@@ -60,14 +56,14 @@ impl Upload {
     }
 
     /// One stream from an offset on.
-    async fn stream(&self, transport: &Transport, offset: u64) -> Result<Receipt, Failure> {
+    async fn stream(&self, transport: &Transport, retry: &Retry, offset: u64) -> Result<Receipt, Failure> {
         let header = UploadHeader { offset, ..self.header.clone() };
         let rest = self.payload.slice(offset as usize..);
         let parts = std::iter::once(UploadPart::Header(Box::new(header)))
             .chain(framing::chunks(rest, self.chunk_bytes).map(UploadPart::Chunk))
             .map(UploadPart::to_wire);
         // The server decides what is late; this bound only ends a wait for a server that says nothing.
-        let limit = self.deadline + RECONNECT + ANSWER_TIME;
+        let limit = retry.extended(self.deadline) + ANSWER_TIME;
         let mut stub = transport.stub();
         match timeout_at(limit, stub.upload(tokio_stream::iter(parts))).await {
             Ok(Ok(response)) => {

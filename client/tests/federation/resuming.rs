@@ -81,7 +81,11 @@ async fn an_upload_ends_with_its_round() {
     short.time_left = Duration::from_millis(300);
     let fake = Fake::with_model(&model).then(Answer::Assignment(Box::new(short)));
     fake.state().refusals.extend(std::iter::repeat_n(tonic::Status::unavailable("away"), 10_000));
-    let client = client(fake.serve().await).await;
+    let retry = testudo_client::Retry::default()
+        .first(Duration::from_millis(5))
+        .longest(Duration::from_millis(5))
+        .after_round(Duration::from_millis(100));
+    let client = builder(fake.serve().await).retry(retry).connect_lazy().unwrap();
     let round = client.join("task").await.unwrap().next_round().await.unwrap().unwrap();
     let error = round.submit(Update::delta(vec![0.0; 40])).await.unwrap_err();
     assert!(matches!(error, Error::GaveUp { .. }), "{error}");
