@@ -94,7 +94,7 @@ async fn an_upload_is_resumed_or_replaced_after_a_restart() {
     let [a, b] = [&seats[0], &seats[1]].map(|seat| seat.through(host.channel.clone()));
     assert_eq!(seat(host.federation(), "resumed", "a").await.place, a.place);
     let held = a.status(Digest::of(&payload)).await.unwrap().offset;
-    assert!(held <= payload.len() as u64 && held <= before.max(held), "{before} {held}");
+    assert_eq!(held, before, "a restart loses nothing that was told to be held");
     a.send(a.parts(&payload, |header| header.offset = held)).await.unwrap();
     // The other client's process has lost its update and trained another.
     let other = framing::payload(&delta(-2e-6));
@@ -137,7 +137,8 @@ async fn a_restart_in_any_phase_goes_on_with_the_same_round() {
         let record = host.ended("phases", 1).await;
         assert_eq!((record.state.as_str(), record.received, record.accepted), ("released", 4, 4), "{uploads}");
         let info = host.task("phases").await;
-        assert_eq!((info.released, info.abandoned, info.current_round.min(1)), (1, 0, 1), "{uploads}");
+        assert_eq!((info.released, info.abandoned), (1, 0), "{uploads}");
+        assert!(info.current_round >= 1, "{uploads}");
         let mut reference = Reference::new(&toml, model);
         let row = vec![0.25; reference.model.parameters().len()];
         reference.apply(&vec![row.clone(); 4], Some(&[5.0; 4]));

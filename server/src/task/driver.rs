@@ -623,15 +623,20 @@ impl Driver {
         self.typical_ms = took;
         self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
         tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
         // Nobody may be watching.
         let _ = self.services.ended.send((self.row.name.clone(), number));
         if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
             tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
         }
+        self.send_home();
+    }
+
+    /// Once the task has ended nobody needs to wait any more.
+    fn send_home(&mut self) {
         if let Some(why) = ended(self.row.state) {
             self.room.answer_all(|| Answer::Ended { why });
         }
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 
     async fn forget_old_models(&mut self, number: u64) {
@@ -690,9 +695,7 @@ impl Driver {
         self.row.state = state;
         self.row.why = why.into();
         tracing::info!(task = %self.row.name, state = super::state_word(state), "task state changed");
-        if let Some(why) = ended(state) {
-            self.room.answer_all(|| Answer::Ended { why });
-        }
+        self.send_home();
         Ok(())
     }
 }
