@@ -19,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 
 mod driver;
 mod recovery;
+mod retention;
 mod slot;
+mod updates;
 mod waiting;
 
 pub(crate) use driver::{Driver, round_prefix};

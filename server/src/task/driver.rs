@@ -1,7 +1,7 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Admission, Command, Control, CurrentModel, Grant, Services, Slot,
+    Command, Control, CurrentModel, Services, Slot,
     waiting::{HeldCall, WaitingRoom},
 };
 use crate::{
@@ -13,10 +13,10 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use testudo_engine::{Action, Engine, EngineInput, Job, Judgement, Release, TaskSpec, UploadMeta};
-use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, Receipt};
+use testudo_engine::{Action, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
+use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Receipt};
 use testudo_protocol::{
-    Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick, Verdict,
+    Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -312,158 +312,6 @@ impl Driver {
         Ok(())
     }
 
-    // ---- updates ----
-
-    fn seat_of(&self, place: &Place) -> Result<&Current, Reject> {
-        let Some(current) = &self.current else {
-            let reason =
-                if place.round <= self.row.last_round && place.round > 0 { Reason::Late } else { Reason::WrongRound };
-            return Err(Reject::new(reason, "no round is open; check in for the next one"));
-        };
-        if place.round != current.number {
-            let reason =
-                if place.round < current.number && place.round > 0 { Reason::Late } else { Reason::WrongRound };
-            return Err(Reject::new(reason, format!("round {} is open, not {}", current.number, place.round)));
-        }
-        match current.nonces.get(&place.client) {
-            Some(nonce) if *nonce == place.nonce => Ok(current),
-            _ => {
-                Err(Reject::new(Reason::NotInCohort, "no seat in this round for this client and nonce; check in first"))
-            }
-        }
-    }
-
-    fn admit(&mut self, place: &Place, digest: Digest) -> Result<Admission, Reject> {
-        let current = self.seat_of(place)?;
-        match current.engine.seat(&place.client) {
-            Some(Seat::Received(held)) if held == digest => {
-                return current.receipt(&self.row.name, &place.client).map(Admission::Recorded);
-            }
-            Some(Seat::Received(_)) => {
-                let detail = "another update of this client is already recorded in this round; one per round counts";
-                return Err(Reject::new(Reason::Duplicate, detail));
-            }
-            // The same update again waits for the same receipt, even if the round closes meanwhile. It may not touch
-            // the bytes.
-            Some(Seat::Recording(held)) if held == digest => {
-                let (answer, receipt) = oneshot::channel();
-                if let Some(current) = &mut self.current {
-                    current.receipts.entry(place.client.clone()).or_default().push(answer);
-                }
-                return Ok(Admission::Recording(receipt));
-            }
-            Some(Seat::Recording(_)) => {
-                return Err(Reject::new(Reason::Duplicate, "another update of this client is being recorded"));
-            }
-            Some(Seat::Refused(reason)) => {
-                let detail = format!("an update of this client was refused in this round ({})", reason.code());
-                return Err(Reject::new(Reason::Duplicate, detail));
-            }
-            Some(Seat::Dropout) => return Err(Reject::new(Reason::Withdrawn, "this client left the round")),
-            Some(Seat::Selected) | None => {}
-        }
-        if current.engine.phase() != Phase::Input || clock::now() >= current.engine.params().deadline() {
-            return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
-        }
-        let Some(slot) = current.slots.get(&place.client) else {
-            return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
-        };
-        Ok(Admission::Granted(Grant {
-            layout: self.layout.clone(),
-            base: self.row.model,
-            max_l2: self.spec.max_l2,
-            max_examples: self.spec.examples.max,
-            slot: slot.clone(),
-        }))
-    }
-
-    async fn offer(&mut self, place: Place, upload: UploadRow, answer: oneshot::Sender<Result<Receipt, Reject>>) {
-        if let Err(reject) = self.seat_of(&place) {
-            let _ = answer.send(Err(reject));
-            return;
-        }
-        let Some(current) = &mut self.current else { return };
-        // A twin stream of the same update may be waiting for the ledger already.
-        if current.engine.seat(&place.client) == Some(Seat::Recording(upload.digest)) {
-            current.receipts.entry(place.client).or_default().push(answer);
-            return;
-        }
-        let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
-        match current.engine.handle(clock::now(), EngineInput::Offer { client: place.client.clone(), upload: meta }) {
-            Err(reject) => {
-                let _ = answer.send(Err(reject));
-            }
-            Ok(actions) => {
-                current.receipts.entry(place.client.clone()).or_default().push(answer);
-                current.uploads.entry(place.client).or_insert(upload);
-                self.act(actions).await;
-            }
-        }
-    }
-
-    async fn refuse(&mut self, place: &Place, reject: Reject) {
-        if self.seat_of(place).is_err() {
-            return;
-        }
-        let (reason, detail) = (reject.reason, reject.detail.clone());
-        let Some(current) = &mut self.current else { return };
-        let Ok(actions) =
-            current.engine.handle(clock::now(), EngineInput::Refuse { client: place.client.clone(), reject })
-        else {
-            return;
-        };
-        tracing::info!(task = %self.row.name, round = place.round, client = %place.client, reason = reason.code(), "update rejected");
-        let verdict = Verdict::Rejected { reason };
-        self.note_refusal(place, verdict, &detail).await;
-        self.act(actions).await;
-    }
-
-    async fn withdraw(&mut self, place: &Place) -> Result<(), Reject> {
-        self.seat_of(place)?;
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let input = EngineInput::Withdraw { client: place.client.clone() };
-        let actions = current.engine.handle(clock::now(), input)?;
-        self.note_refusal(place, Verdict::Dropout, "withdrew").await;
-        self.act(actions).await;
-        Ok(())
-    }
-
-    /// Recorded for the restart; the verdict itself is written again when the round ends.
-    async fn note_refusal(&self, place: &Place, verdict: Verdict, detail: &str) {
-        if !self.services.spool.is_durable() {
-            return;
-        }
-        let store = &self.services.store;
-        let noted = store.record_refusal(&place.task, place.round, &place.client, verdict, detail, clock::now()).await;
-        if let Err(error) = noted {
-            tracing::warn!(%error, "a refusal is not in the ledger yet");
-        }
-    }
-
-    async fn recorded(&mut self, round: u64, client: ClientId, result: Result<(), String>) {
-        let Some(current) = self.current.as_mut().filter(|current| current.number == round) else { return };
-        let input = match &result {
-            Ok(()) => EngineInput::Recorded { client: client.clone() },
-            Err(_) => EngineInput::Unrecorded { client: client.clone() },
-        };
-        let actions = match current.engine.handle(clock::now(), input) {
-            Ok(actions) => actions,
-            Err(reject) => {
-                tracing::warn!(%reject, "a recorded update no longer counts");
-                Vec::new()
-            }
-        };
-        if let Err(detail) = result {
-            tracing::error!(task = %self.row.name, round, detail, "an update could not be recorded");
-            current.uploads.remove(&client);
-            let again = Reject::retry(Reason::Overloaded, "the ledger is not available", Duration::from_secs(1));
-            for answer in current.receipts.remove(&client).unwrap_or_default() {
-                let _ = answer.send(Err(again.clone()));
-            }
-        }
-        self.act(actions).await;
-    }
-
     // ---- actions ----
 
     pub(super) async fn act(&mut self, actions: Vec<Action>) {
@@ -639,33 +487,6 @@ impl Driver {
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 
-    async fn forget_old_models(&mut self, number: u64) {
-        let keep = self.services.config.storage.keep_models;
-        let Some(last) = number.checked_sub(keep).filter(|_| keep > 0) else { return };
-        for old in self.forgotten + 1..=last {
-            if let Ok(round) = self.services.store.round(&self.row.name, old).await
-                && let Some(digest) = round.model
-            {
-                self.forget(digest).await;
-            }
-        }
-        self.forgotten = self.forgotten.max(last);
-    }
-
-    /// Deletes a blob, unless some task or kept round still refers to the same content.
-    async fn forget(&self, digest: Digest) {
-        let Services { store, blobs, config, blob_gate, .. } = &self.services;
-        let _gate = blob_gate.write().await;
-        let deleted = match store.refers(&digest, config.storage.keep_models).await {
-            Ok(true) => return,
-            Ok(false) => blobs.delete(&digest).await.map_err(|error| error.to_string()),
-            Err(error) => Err(error.to_string()),
-        };
-        if let Err(error) = deleted {
-            tracing::warn!(error, "an old model or optimiser state stays behind");
-        }
-    }
-
     // ---- control ----
 
     async fn control(&mut self, control: Control) -> Result<(), Reject> {
@@ -718,7 +539,7 @@ impl Current {
         Self { number, opened_at, engine, nonces, slots, uploads, bodies, receipts }
     }
 
-    fn receipt(&self, task: &TaskName, client: &ClientId) -> Result<Receipt, Reject> {
+    pub(super) fn receipt(&self, task: &TaskName, client: &ClientId) -> Result<Receipt, Reject> {
         let Some(upload) = self.uploads.get(client) else {
             return Err(Reject::new(Reason::NotFound, "no update of this client is recorded"));
         };
