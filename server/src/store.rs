@@ -82,6 +82,19 @@ pub enum TaskState {
     Failed,
 }
 
+impl TaskState {
+    /// The word in the ledger and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Finished => "finished",
+            Self::Stopped => "stopped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Where a round stands in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -94,6 +107,18 @@ pub enum RoundState {
     Released,
     /// Given up; the model stayed as it was.
     Abandoned,
+}
+
+impl RoundState {
+    /// The word in the ledger and on the wire.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Closing => "closing",
+            Self::Released => "released",
+            Self::Abandoned => "abandoned",
+        }
+    }
 }
 
 /// A task to be created.

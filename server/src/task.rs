@@ -6,7 +6,7 @@ use crate::{
     memory::Budget,
     pool::Pool,
     spool::Spool,
-    store::{Store, TaskState, UploadRow, batch::Batcher},
+    store::{Store, UploadRow, batch::Batcher},
     telemetry::Metrics,
 };
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use tokio::sync::{RwLock, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod driver;
+mod pace;
 mod recovery;
 mod retention;
 mod slot;
@@ -171,16 +172,5 @@ impl Handle {
             || Reject::retry(Reason::Overloaded, "the server is stopping; reconnect later", Duration::from_secs(1));
         self.commands.send(command(answer)).await.map_err(|_| stopping())?;
         reply.await.map_err(|_| stopping())
-    }
-}
-
-/// The word of a task's state on the wire.
-pub(crate) fn state_word(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Running => "running",
-        TaskState::Paused => "paused",
-        TaskState::Finished => "finished",
-        TaskState::Stopped => "stopped",
-        TaskState::Failed => "failed",
     }
 }

@@ -13,6 +13,16 @@ use testudo_server::store::{self, Body, Location, UploadRow};
 
 const MEAN: &str = "kind = \"mean\"";
 
+/// Asking for the offset would end the stream; a drained channel is the sign that bytes are on their way.
+async fn drained<T>(sender: &tokio::sync::mpsc::Sender<T>) {
+    within("the chunks", async {
+        while sender.capacity() < sender.max_capacity() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
     let directory = tempfile::tempdir().unwrap();
@@ -29,13 +39,7 @@ async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
         for part in seat.parts(&payload, |_| {}).into_iter().take(4) {
             sender.send(part).await.unwrap();
         }
-        // Asking for the offset would end the stream; a drained channel is the sign that bytes are on their way.
-        within("the chunks", async {
-            while sender.capacity() < sender.max_capacity() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        drained(&sender).await;
         call.abort();
         let held = within("the offset", async {
             loop {
@@ -77,12 +81,7 @@ async fn an_upload_is_resumed_or_replaced_after_a_restart() {
         for part in seat.parts(&payload, |_| {}).into_iter().take(7) {
             sender.send(part).await.unwrap();
         }
-        within("the chunks", async {
-            while sender.capacity() < sender.max_capacity() {
-                tokio::task::yield_now().await;
-            }
-        })
-        .await;
+        drained(&sender).await;
         // A stream that breaks, as a lost connection does, instead of ending: what had arrived is kept.
         call.abort();
         broken.push(sender);

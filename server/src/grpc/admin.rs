@@ -7,7 +7,7 @@ use crate::{
     memory,
     registry::Registry,
     store::{ClientRow, RoundRow, RoundState, SeatRow, TaskRow},
-    task::{Control, state_word},
+    task::Control,
 };
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -238,7 +238,7 @@ impl AdminService {
         };
         TaskInfo {
             name: row.name.to_string(),
-            state: state_word(row.state).into(),
+            state: row.state.word().into(),
             rounds: spec.as_ref().map_or(0, |spec| spec.rounds),
             released: row.released,
             abandoned: row.abandoned,
@@ -260,13 +260,7 @@ impl AdminService {
         RoundInfo {
             task: row.task.to_string(),
             round: row.number,
-            state: match row.state {
-                RoundState::Open => "open",
-                RoundState::Closing => "closing",
-                RoundState::Released => "released",
-                RoundState::Abandoned => "abandoned",
-            }
-            .into(),
+            state: row.state.word().into(),
             why: row.why,
             base_digest: bytes(row.base),
             model_digest: row.model.map(bytes).unwrap_or_default(),

@@ -168,30 +168,6 @@ impl Driver {
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 
-    /// How long a client that is not needed now stays away: about when it may be needed, with jitter.
-    fn retry_after(&self, why: NotNowWhy) -> Duration {
-        self.jittered(self.expected_wait(why))
-    }
-
-    /// Seconds until a client may be needed.
-    fn expected_wait(&self, why: NotNowWhy) -> f64 {
-        let pace = &self.services.config.pace;
-        let round = self.typical_ms as f64 / 1000.0;
-        let rounds_ahead = self.room.len() as f64 / self.spec.cohort.selected as f64;
-        match why {
-            NotNowWhy::Filling => pace.shortest_s,
-            NotNowWhy::Paused => pace.longest_s,
-            _ => round * rounds_ahead.max(0.5),
-        }
-    }
-
-    /// Between half and one and a half times as long, within the configured pace.
-    fn jittered(&self, seconds: f64) -> Duration {
-        let pace = &self.services.config.pace;
-        let jitter = 0.5 + f64::from(u16::from_le_bytes(random::<2>())) / 65536.0;
-        Duration::from_secs_f64((seconds.clamp(pace.shortest_s, pace.longest_s) * jitter).min(pace.longest_s))
-    }
-
     fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
         let left = current.engine.params().deadline().saturating_sub(clock::now());
         Answer::Assignment(Box::new(Assignment {
@@ -224,8 +200,17 @@ impl Driver {
     async fn tick(&mut self) {
         let now = clock::now();
         if self.room.next_expiry().is_some_and(|expiry| expiry <= now) {
+            // Estimated while the room is still full: how many wait is what the estimate is about.
+            let [filling, paused, later] =
+                [NotNowWhy::Filling, NotNowWhy::Paused, NotNowWhy::Running].map(|why| self.expected_wait(why));
             let mut room = std::mem::take(&mut self.room);
-            room.expire(now, |why| self.retry_after(why));
+            room.expire(now, |why| {
+                self.jittered(match why {
+                    NotNowWhy::Filling => filling,
+                    NotNowWhy::Paused => paused,
+                    _ => later,
+                })
+            });
             self.room = room;
             self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
         }
@@ -499,7 +484,7 @@ impl Driver {
             return Ok(());
         }
         if ended(self.row.state).is_some() {
-            let detail = format!("the task is {}", super::state_word(self.row.state));
+            let detail = format!("the task is {}", self.row.state.word());
             return Err(Reject::new(Reason::WrongState, detail));
         }
         if control == Control::Stop
@@ -515,7 +500,7 @@ impl Driver {
             .map_err(|error| Reject::retry(Reason::Overloaded, error.to_string(), Duration::from_secs(1)))?;
         self.row.state = state;
         self.row.why = why.into();
-        tracing::info!(task = %self.row.name, state = super::state_word(state), "task state changed");
+        tracing::info!(task = %self.row.name, state = state.word(), "task state changed");
         self.send_home();
         Ok(())
     }
@@ -591,7 +576,7 @@ where
     call().await.map_err(|error| error.to_string())
 }
 
-fn random<const N: usize>() -> [u8; N] {
+pub(super) fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system has randomness");
     bytes

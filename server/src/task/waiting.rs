@@ -116,6 +116,17 @@ mod tests {
         HeldCall { answer, now: 0, expires: 100, why }
     }
 
+    fn four_waiting() -> (WaitingRoom, Vec<oneshot::Receiver<Answer>>) {
+        let mut room = WaitingRoom::default();
+        let enter = |number| {
+            let (answer, reply) = oneshot::channel();
+            room.enter(client(number), call(answer, NotNowWhy::Filling), Duration::ZERO);
+            reply
+        };
+        let replies = (0..4).map(enter).collect();
+        (room, replies)
+    }
+
     #[test]
     fn a_second_call_of_one_client_sends_the_first_away_for_a_while() {
         let mut room = WaitingRoom::default();
@@ -141,13 +152,7 @@ mod tests {
 
     #[test]
     fn who_was_not_drawn_goes_on_waiting_for_the_next_cohort() {
-        let mut room = WaitingRoom::default();
-        let mut replies = Vec::new();
-        for number in 0..4 {
-            let (answer, reply) = oneshot::channel();
-            room.enter(client(number), call(answer, NotNowWhy::Filling), Duration::ZERO);
-            replies.push(reply);
-        }
+        let (mut room, _replies) = four_waiting();
         assert_eq!(room.draw([3; 32], 2, 7).len(), 2);
         assert_eq!((room.len(), room.since()), (2, Some(7)));
         assert_eq!(room.draw([3; 32], 2, 8).len(), 2);
@@ -156,13 +161,7 @@ mod tests {
 
     #[test]
     fn clients_that_hung_up_are_not_drawn() {
-        let mut room = WaitingRoom::default();
-        let mut replies = Vec::new();
-        for number in 0..4 {
-            let (answer, reply) = oneshot::channel();
-            room.enter(client(number), call(answer, NotNowWhy::Filling), Duration::ZERO);
-            replies.push(reply);
-        }
+        let (mut room, mut replies) = four_waiting();
         replies.remove(2);
         room.forget_gone();
         let drawn = room.draw([3; 32], 3, 7);

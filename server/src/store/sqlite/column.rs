@@ -78,7 +78,7 @@ pub(super) fn task_state(row: &SqliteRow) -> Result<TaskState, StoreError> {
     let word: &str = get(row, "state")?;
     [Running, Paused, Finished, Stopped, Failed]
         .into_iter()
-        .find(|state| task_state_word(*state) == word)
+        .find(|state| state.word() == word)
         .ok_or_else(|| damaged("state", word))
 }
 
@@ -87,27 +87,8 @@ pub(super) fn round_state(row: &SqliteRow) -> Result<RoundState, StoreError> {
     let word: &str = get(row, "state")?;
     [Open, Closing, Released, Abandoned]
         .into_iter()
-        .find(|state| round_state_word(*state) == word)
+        .find(|state| state.word() == word)
         .ok_or_else(|| damaged("state", word))
-}
-
-pub(super) fn task_state_word(state: TaskState) -> &'static str {
-    match state {
-        TaskState::Running => "running",
-        TaskState::Paused => "paused",
-        TaskState::Finished => "finished",
-        TaskState::Stopped => "stopped",
-        TaskState::Failed => "failed",
-    }
-}
-
-pub(super) fn round_state_word(state: RoundState) -> &'static str {
-    match state {
-        RoundState::Open => "open",
-        RoundState::Closing => "closing",
-        RoundState::Released => "released",
-        RoundState::Abandoned => "abandoned",
-    }
 }
 
 /// A column that holds what no version of this program writes.

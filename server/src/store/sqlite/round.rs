@@ -5,8 +5,7 @@ use super::{
     audit::{self, Event},
     backend,
     column::{
-        digest, finite, get, integer, limit, optional_digest, optional_unsigned, round_state, round_state_word, seed,
-        size, task_state_word, unsigned,
+        digest, finite, get, integer, limit, optional_digest, optional_unsigned, round_state, seed, size, unsigned,
     },
     seat::{self, End},
     task,
@@ -26,10 +25,7 @@ pub(super) struct Head {
 
 impl Head {
     pub(super) fn wrong_state(&self) -> StoreError {
-        StoreError::WrongState {
-            what: what(&self.row.task, self.row.number),
-            state: round_state_word(self.row.state).into(),
-        }
+        StoreError::WrongState { what: what(&self.row.task, self.row.number), state: self.row.state.word().into() }
     }
 }
 
@@ -58,7 +54,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     let (id, task) = task::find(connection, &round.task).await?;
     let wrong = |what: String, state: String| Err(StoreError::WrongState { what, state });
     if task.state != TaskState::Running {
-        return wrong(task::what(&round.task), task_state_word(task.state).into());
+        return wrong(task::what(&round.task), task.state.word().into());
     }
     let busy: Option<i64> =
         sqlx::query_scalar("SELECT number FROM round WHERE task = ? AND state IN ('open', 'closing')")
@@ -148,7 +144,7 @@ pub(super) async fn close(
         if fixed == survivors {
             return Ok(());
         }
-        let state = format!("{} with other survivors, which are never changed", round_state_word(head.row.state));
+        let state = format!("{} with other survivors, which are never changed", head.row.state.word());
         return Err(StoreError::WrongState { what: what(round.0, round.1), state });
     }
     if head.row.state != RoundState::Open {

@@ -4,7 +4,7 @@ use super::{
     super::{NewTask, StoreError, TaskRow, TaskState},
     audit::{self, Event},
     backend,
-    column::{digest, get, integer, optional_digest, task_name, task_state, task_state_word, unsigned},
+    column::{digest, get, integer, optional_digest, task_name, task_state, unsigned},
 };
 use serde_json::json;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -77,20 +77,20 @@ pub(super) async fn set_state(
         return Ok(());
     }
     if !matches!(task.state, TaskState::Running | TaskState::Paused) {
-        return Err(StoreError::WrongState { what: what(name), state: task_state_word(task.state).into() });
+        return Err(StoreError::WrongState { what: what(name), state: task.state.word().into() });
     }
     if state == TaskState::Finished {
-        let state = format!("{}: only the release of its last round finishes it", task_state_word(task.state));
+        let state = format!("{}: only the release of its last round finishes it", task.state.word());
         return Err(StoreError::WrongState { what: what(name), state });
     }
     sqlx::query("UPDATE task SET state = ?, why = ? WHERE id = ?")
-        .bind(task_state_word(state))
+        .bind(state.word())
         .bind(why)
         .bind(id)
         .execute(&mut *connection)
         .await
         .map_err(backend)?;
-    let body = json!({ "from": task_state_word(task.state), "to": task_state_word(state), "why": why });
+    let body = json!({ "from": task.state.word(), "to": state.word(), "why": why });
     audit::append(connection, Event::of(name, "set_task_state", at, body)).await
 }
 
