@@ -1,20 +1,16 @@
-//! The two per-unit functions jobs call, and the in-memory driver around them.
+//! The in-memory driver: observe, decide, combine.
 
-use std::ops::Range;
-
-use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::combine::{add_counts, combine_unit};
 use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
-use crate::kernel::order_statistics::OrderStatistics;
-use crate::kernel::pair_statistics::pair_statistics;
-use crate::kernel::weighted_sum::weighted_sum;
-use crate::plan::{Combine, Plan};
+use crate::observe::observe_unit;
+use crate::plan::{Note, Plan};
 use crate::rows::{Rows, RowsError, Weights, WeightsError};
-use crate::rule::{Rule, RuleError};
-use crate::statistics::{Needs, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics};
-use crate::unit::{BLOCK, UnitError, Units};
+use crate::rule::{Decision, Rule, RuleError};
+use crate::statistics::{Observation, RowStatistics, StatisticsError, StatisticsTree};
+use crate::unit::{UnitError, Units};
 use crate::verdict::Verdict;
 
 /// What a rule made of a set of rows.
@@ -30,94 +26,120 @@ pub struct Aggregate<T> {
     pub scores: Option<Vec<f64>>,
     /// The rows used: best first for rules that select, else in row order.
     pub selected: Vec<usize>,
+    /// Figures that explain the decision.
+    pub notes: Vec<Note>,
+    /// A number for [`Inputs::memory`] of the rule's next round.
+    pub memory: Option<f64>,
+    /// Set when the aggregate means nothing and must not be used.
+    pub degenerate: Option<String>,
 }
 
-/// Aggregates rows that are in memory, on the current rayon pool.
+/// Rows in memory, and what else a rule may need.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a, T> {
+    /// The rows, in the order of their keys.
+    pub rows: &'a [&'a [T]],
+    /// The extra rows the rule's needs name, in the order of [`crate::Extras`].
+    pub extras: &'a [&'a [T]],
+    /// One weight per row, or `None` for equal weights. Must be `None` for rules that do not use them.
+    pub weights: Option<&'a [f64]>,
+    /// The round's seed, for rules that draw samples or permutations.
+    pub seed: u64,
+    /// What the rule's last aggregate asked to remember.
+    pub memory: Option<f64>,
+    /// The unit length in coordinates (default: [`Units::for_rows`]); it cannot be seen in the result.
+    pub unit_len: Option<usize>,
+}
+
+impl<'a, T> Inputs<'a, T> {
+    /// Equal weights, no extra rows, seed 0.
+    #[must_use]
+    pub fn new(rows: &'a [&'a [T]]) -> Self {
+        Self { rows, extras: &[], weights: None, seed: 0, memory: None, unit_len: None }
+    }
+}
+
+/// Aggregates rows that are in memory, on the current rayon pool. See [`aggregate_inputs`] for rules that need more.
 ///
 /// `weights` must be `None` for rules that do not use them, else one per row (default: equal). `unit_len` is the unit
 /// length in coordinates (default: [`Units::for_rows`]); it cannot be seen in the result.
 ///
 /// # Errors
 ///
-/// Rows that are not equally long or not finite, weights that are invalid or would have no effect, an invalid unit
-/// length, and whatever the rule refuses.
+/// As [`aggregate_inputs`].
 pub fn aggregate<T: Element>(
     rule: &dyn Rule,
     rows: &[&[T]],
     weights: Option<&[f64]>,
     unit_len: Option<usize>,
 ) -> Result<Aggregate<T>, AggregateError> {
-    let dimension = Rows::new(rows, 0)?.unit_len();
-    rule.check(rows.len())?;
-    let weights = checked_weights(rule, rows.len(), weights)?;
-    let units = match unit_len {
+    aggregate_inputs(rule, &Inputs { weights, unit_len, ..Inputs::new(rows) })
+}
+
+/// Aggregates rows that are in memory, on the current rayon pool.
+///
+/// # Errors
+///
+/// Rows that are not equally long or not finite, missing extra rows, weights that are invalid or would have no effect,
+/// an invalid unit length, and whatever the rule refuses.
+pub fn aggregate_inputs<T: Element>(rule: &dyn Rule, inputs: &Inputs<'_, T>) -> Result<Aggregate<T>, AggregateError> {
+    let rows = inputs.rows.len();
+    let points: Vec<&[T]> = inputs.rows.iter().chain(inputs.extras).copied().collect();
+    Rows::new(inputs.rows, 0)?;
+    let dimension = Rows::new(&points, 0)?.unit_len();
+    rule.check(rows)?;
+    let expected = rows + rule.needs().extras.count(rows);
+    if points.len() != expected {
+        return Err(RowsError::Count { got: points.len(), expected }.into());
+    }
+    let weights = checked_weights(rule, rows, inputs.weights)?;
+    let units = match inputs.unit_len {
         Some(unit_len) => Units::new(dimension, unit_len)?,
-        None => Units::for_rows(dimension, rows.len())?,
+        None => Units::for_rows(dimension, points.len())?,
     };
-    let statistics = if rule.needs().is_nothing() {
-        refuse_unread_rows(rows, &weights)?;
-        RowStatistics::unobserved(rows.len())
-    } else {
-        observe_all(rows, rule.needs(), units)?
-    };
-    let plan = rule.decide(&statistics, &weights)?;
+    let observation = Observation::first(rule.needs(), rows, dimension, inputs.seed).with_memory(inputs.memory);
+    let plan = decide(rule, &points, &weights, units, observation)?;
     let mut output = vec![T::ZERO; dimension];
-    let mut trimmed = vec![0; rows.len()];
+    let mut trimmed = vec![0; rows];
     for range in units.iter() {
-        let slices: Vec<&[T]> = rows.iter().map(|row| &row[range.clone()]).collect();
+        let slices: Vec<&[T]> = points.iter().map(|row| &row[range.clone()]).collect();
         let counts = combine_unit(&Rows::new(&slices, range.start)?, &plan, &mut output[range])?;
         add_counts(&mut trimmed, &counts);
     }
     let verdicts = plan.final_verdicts(&trimmed, dimension);
     let weights = plan.weights();
-    Ok(Aggregate { output, verdicts, weights, scores: plan.scores, selected: plan.selected })
+    let Plan { scores, selected, notes, memory, degenerate, .. } = plan;
+    Ok(Aggregate { output, verdicts, weights, scores, selected, notes, memory, degenerate })
 }
 
-/// Observes one unit: the statistics of its blocks, summed as a subtree of [`StatisticsTree`]. Uses the current rayon
-/// pool; give it a unit at a time.
-///
-/// # Errors
-///
-/// When a row is not finite.
-pub fn observe_unit<T: Element>(rows: &Rows<'_, T>, needs: Needs) -> Result<UnitStatistics, RowsError> {
-    if !needs.pair_distances {
-        for (row, slice) in rows.slices().iter().enumerate() {
-            if let Some(within) = first_non_finite(slice) {
-                return Err(in_whole_vector(RowsError::NonFinite { row, coordinate: within }, rows));
+/// Looks at the rows as often as the rule asks to.
+fn decide<T: Element>(
+    rule: &dyn Rule,
+    points: &[&[T]],
+    weights: &Weights,
+    units: Units,
+    mut observation: Observation,
+) -> Result<Plan, AggregateError> {
+    let mut statistics = if observation.needs.is_nothing() {
+        refuse_unread_rows(points, weights)?;
+        observation.unobserved()
+    } else {
+        observe_all(points, &observation, units)?
+    };
+    for _ in 0..MOST_LOOKS {
+        match rule.decide(&statistics, weights)? {
+            Decision::Plan(plan) => return Ok(*plan),
+            Decision::Refine(refinement) => {
+                observation = observation.refined(*refinement);
+                statistics = observe_all(points, &observation, units)?;
             }
         }
-        return Ok(UnitStatistics::new(rows.count(), None));
     }
-    observe_subtree(rows, 0..rows.unit_len().div_ceil(BLOCK)).map_err(|error| in_whole_vector(error, rows))
+    Err(AggregateError::Undecided { kind: rule.kind() })
 }
 
-/// Applies a plan to one unit: writes the unit's aggregate to `out` and returns how many of each row's coordinates
-/// were cut, to be added up over the units for [`Plan::final_verdicts`]. A coordinate counts as cut when its value
-/// lies strictly outside the kept values. Uses the current rayon pool; give it a unit at a time.
-///
-/// # Errors
-///
-/// When a row the plan uses is not finite, or the plan or `out` has another shape than the rows; `out` is then
-/// undefined.
-pub fn combine_unit<T: Element>(rows: &Rows<'_, T>, plan: &Plan, out: &mut [T]) -> Result<Vec<u64>, AggregateError> {
-    if plan.rows() != rows.count() {
-        return Err(AggregateError::PlanRows { plan: plan.rows(), rows: rows.count() });
-    }
-    if out.len() != rows.unit_len() {
-        return Err(AggregateError::OutputLength { output: out.len(), unit: rows.unit_len() });
-    }
-    let step = Step::new(plan, rows.count())?;
-    let blocks: Vec<Result<Vec<u64>, RowsError>> = out
-        .par_chunks_mut(BLOCK)
-        .enumerate()
-        .map(|(block, out)| step.apply(rows.slices(), block * BLOCK..block * BLOCK + out.len(), out))
-        .collect();
-    let mut trimmed = vec![0; rows.count()];
-    for counts in blocks {
-        add_counts(&mut trimmed, &counts.map_err(|error| in_whole_vector(error, rows))?);
-    }
-    Ok(trimmed)
-}
+/// Most looks at the rows: each pre-aggregation may ask for one, and the rule for one more.
+pub const MOST_LOOKS: usize = 16;
 
 /// Why rows could not be aggregated.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -158,6 +180,12 @@ pub enum AggregateError {
         /// Rows of the unit.
         rows: usize,
     },
+    /// The rule asks for one look after the other.
+    #[error("{kind} did not decide after {MOST_LOOKS} looks at the rows")]
+    Undecided {
+        /// The rule.
+        kind: &'static str,
+    },
     /// The output is longer or shorter than the unit.
     #[error("the output has {output} coordinates, but the unit has {unit}")]
     OutputLength {
@@ -168,52 +196,20 @@ pub enum AggregateError {
     },
 }
 
-/// A combine step made ready for one number of rows.
-enum Step<'a> {
-    WeightedSum { weights: &'a [f64], divisor: f64 },
-    Order(OrderStatistics),
-}
-
-impl<'a> Step<'a> {
-    fn new(plan: &'a Plan, rows: usize) -> Result<Self, AggregateError> {
-        match &plan.combine {
-            Combine::WeightedSum { weights, divisor }
-                if weights.len() == rows && divisor.is_normal() && weights.iter().all(|weight| weight.is_finite()) =>
-            {
-                Ok(Self::WeightedSum { weights, divisor: *divisor })
-            }
-            Combine::Median => Ok(Self::Order(OrderStatistics::median(rows))),
-            Combine::TrimmedMean { cut } if *cut < rows.div_ceil(2) => {
-                Ok(Self::Order(OrderStatistics::trimmed_mean(rows, *cut)))
-            }
-            Combine::WeightedSum { .. } | Combine::TrimmedMean { .. } => Err(AggregateError::PlanCombine { rows }),
-        }
-    }
-
-    fn apply<T: Element>(&self, rows: &[&[T]], range: Range<usize>, out: &mut [T]) -> Result<Vec<u64>, RowsError> {
-        match self {
-            Self::WeightedSum { weights, divisor } => {
-                weighted_sum(rows, weights, *divisor, range, out).map(|()| Vec::new())
-            }
-            Self::Order(order) => order.apply(rows, range, out),
-        }
-    }
-}
-
 fn checked_weights(rule: &dyn Rule, rows: usize, weights: Option<&[f64]>) -> Result<Weights, AggregateError> {
     let Some(weights) = weights else { return Ok(Weights::equal(rows)?) };
-    if !rule.uses_weights() {
+    if !rule.accepts_weights() {
         return Err(AggregateError::WeightsUnused { kind: rule.kind() });
     }
     if weights.len() != rows {
         return Err(WeightsError::Count { got: weights.len(), rows }.into());
     }
-    Ok(Weights::new(weights)?)
+    Ok(Weights::for_rule(rule, weights)?)
 }
 
 /// Rows of weight 0 are never read by the combine; a rule refuses them all the same when they are not finite.
-fn refuse_unread_rows<T: Element>(rows: &[&[T]], weights: &Weights) -> Result<(), RowsError> {
-    for (row, slice) in rows.iter().enumerate().filter(|(row, _)| weights.as_slice()[*row] == 0.0) {
+fn refuse_unread_rows<T: Element>(points: &[&[T]], weights: &Weights) -> Result<(), RowsError> {
+    for (row, slice) in points.iter().enumerate().filter(|(row, _)| weights.as_slice().get(*row) == Some(&0.0)) {
         if let Some(coordinate) = first_non_finite(slice) {
             return Err(RowsError::NonFinite { row, coordinate });
         }
@@ -221,40 +217,15 @@ fn refuse_unread_rows<T: Element>(rows: &[&[T]], weights: &Weights) -> Result<()
     Ok(())
 }
 
-fn observe_all<T: Element>(rows: &[&[T]], needs: Needs, units: Units) -> Result<RowStatistics, AggregateError> {
+fn observe_all<T: Element>(
+    points: &[&[T]],
+    observation: &Observation,
+    units: Units,
+) -> Result<RowStatistics, AggregateError> {
     let mut tree = StatisticsTree::new(units.count());
     for (unit, range) in units.iter().enumerate() {
-        let slices: Vec<&[T]> = rows.iter().map(|row| &row[range.clone()]).collect();
-        tree.insert(unit, observe_unit(&Rows::new(&slices, range.start)?, needs)?)?;
+        let slices: Vec<&[T]> = points.iter().map(|row| &row[range.clone()]).collect();
+        tree.insert(unit, observe_unit(&Rows::new(&slices, range.start)?, observation)?)?;
     }
-    Ok(tree.finish()?)
-}
-
-/// The subtree over `blocks`: the left child is the largest power of two of blocks that leaves something to the
-/// right, which is what pairing 2k with 2k+1 level by level comes to.
-fn observe_subtree<T: Element>(rows: &Rows<'_, T>, blocks: Range<usize>) -> Result<UnitStatistics, RowsError> {
-    if blocks.len() <= 1 {
-        let coordinates = blocks.start * BLOCK..rows.unit_len().min(blocks.end * BLOCK);
-        return Ok(UnitStatistics::new(rows.count(), Some(pair_statistics(rows.slices(), coordinates)?)));
-    }
-    let middle = blocks.start + (1 << (blocks.len() - 1).ilog2());
-    let (left, right) =
-        rayon::join(|| observe_subtree(rows, blocks.start..middle), || observe_subtree(rows, middle..blocks.end));
-    Ok(left?.join(&right?))
-}
-
-fn add_counts(totals: &mut [u64], counts: &[u64]) {
-    for (total, count) in totals.iter_mut().zip(counts) {
-        *total += count;
-    }
-}
-
-/// Kernels count coordinates from the start of the unit.
-fn in_whole_vector<T: Element>(error: RowsError, rows: &Rows<'_, T>) -> RowsError {
-    match error {
-        RowsError::NonFinite { row, coordinate } => {
-            RowsError::NonFinite { row, coordinate: rows.first_coordinate() + coordinate }
-        }
-        other => other,
-    }
+    Ok(tree.finish(observation)?)
 }

@@ -21,9 +21,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod centre;
 pub mod element;
+pub mod mixing;
+pub mod needs;
 pub mod optimizer;
 pub mod plan;
+pub mod pre;
 pub mod rows;
 pub mod rule;
 pub mod rules;
@@ -32,18 +36,35 @@ pub mod unit;
 pub mod verdict;
 
 mod aggregate;
+mod catalogue;
+mod combine;
+mod composition;
+mod infinite;
 mod kernel;
+mod observe;
 mod parameters;
+mod range;
 
-pub use aggregate::{Aggregate, AggregateError, aggregate, combine_unit, observe_unit};
+pub use aggregate::{Aggregate, AggregateError, Inputs, MOST_LOOKS, aggregate, aggregate_inputs};
+pub use catalogue::{ParameterInfo, RuleInfo};
+pub use centre::{Centre, Even};
+pub use combine::combine_unit;
+pub use composition::RuleConfig;
 pub use element::{DecodeError, Element};
 pub use kernel::finite::first_non_finite;
+pub use mixing::Mixing;
+pub use needs::{DistanceNeeds, Extras, Needs, Samples, Share};
+pub use observe::observe_unit;
 pub use optimizer::{OptimizerConfig, OptimizerError};
 pub use parameters::ParameterError;
-pub use plan::{Combine, Plan};
+pub use plan::{Combine, Note, Plan};
+pub use pre::{PreConfig, pre_catalogue};
+pub use range::MAX_PAIR_ROWS;
 pub use rows::{Rows, RowsError, Weights, WeightsError};
-pub use rule::{Rule, RuleError};
-pub use rules::{RuleConfig, RuleInfo, catalogue};
-pub use statistics::{Distances, Needs, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics};
+pub use rule::{Decision, Rule, RuleError};
+pub use rules::{RuleKind, catalogue};
+pub use statistics::{
+    Distances, Observation, Refinement, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics,
+};
 pub use unit::{BLOCK, UnitError, Units};
 pub use verdict::{RowReason, Verdict};

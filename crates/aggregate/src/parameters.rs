@@ -1,12 +1,13 @@
 //! Strict reading of a `kind = "…"` table: every wrong key, type and value is refused by name with its fix.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, Visitor};
 use thiserror::Error;
 
 /// The keys of one table, taken out one by one; what is left at the end was unknown.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Parameters {
     section: &'static str,
     kind: String,
@@ -26,7 +27,11 @@ pub(crate) enum Value {
     Number(f64),
     /// A string.
     Text(String),
-    /// A list or a table: never valid.
+    /// A list.
+    List(Vec<Value>),
+    /// A table.
+    Table(BTreeMap<String, Value>),
+    /// Anything else: never valid.
     Other(IgnoredAny),
 }
 
@@ -110,6 +115,87 @@ impl Parameters {
         }
     }
 
+    /// A whole number of at least `least`, if the key is there.
+    pub(crate) fn count_from(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        least: usize,
+    ) -> Result<Option<usize>, ParameterError> {
+        match self.count(key, expected)? {
+            Some(number) if number < least => {
+                Err(self.invalid(key, Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)), expected))
+            }
+            other => Ok(other),
+        }
+    }
+
+    /// A string that satisfies `valid`, if the key is there.
+    pub(crate) fn text(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        valid: fn(&str) -> bool,
+    ) -> Result<Option<String>, ParameterError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Text(text)) if valid(&text) => Ok(Some(text)),
+            Some(other) => Err(self.invalid(key, other, expected)),
+        }
+    }
+
+    /// True or false, if the key is there.
+    pub(crate) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ParameterError> {
+        match self.take(key) {
+            None => Ok(None),
+            Some(Value::Boolean(flag)) => Ok(Some(flag)),
+            Some(other) => Err(self.invalid(key, other, "true or false")),
+        }
+    }
+
+    /// A list, if the key is there; a single value counts as a list of one.
+    pub(crate) fn list(&mut self, key: &'static str) -> Vec<Value> {
+        match self.take(key) {
+            None => Vec::new(),
+            Some(Value::List(list)) => list,
+            Some(single) => vec![single],
+        }
+    }
+
+    /// The table under `key`, if there is one; anything else stays.
+    pub(crate) fn take_table(&mut self, key: &str) -> Option<BTreeMap<String, Value>> {
+        let at = self.entries.iter().position(|(name, value)| name == key && matches!(value, Value::Table(_)))?;
+        match self.entries.remove(at).1 {
+            Value::Table(table) => Some(table),
+            _ => None,
+        }
+    }
+
+    /// Sets a key that is not there.
+    pub(crate) fn put(&mut self, key: &str, value: Value) {
+        self.entries.push((key.to_owned(), value));
+    }
+
+    /// Whether the key is there and was not taken.
+    pub(crate) fn holds(&self, key: &str) -> bool {
+        self.entries.iter().any(|(name, _)| name == key)
+    }
+
+    /// Reads one entry of a list: a kind alone, or a table with a `kind`.
+    pub(crate) fn entry(section: &'static str, value: Value) -> Result<Self, ParameterError> {
+        match value {
+            Value::Text(kind) => Ok(Self::new(section, &kind, Vec::new())),
+            Value::Table(mut table) => match table.remove("kind") {
+                Some(Value::Text(kind)) => Ok(Self::new(section, &kind, table.into_iter().collect())),
+                Some(other) => Err(Self::new(section, "", Vec::new()).invalid("kind", other, "a string")),
+                None => Err(Self::new(section, "", Vec::new()).missing("kind", "a string such as \"nnm\"")),
+            },
+            other => {
+                Err(Self::new(section, "", Vec::new()).invalid("kind", other, "a string or a table with a `kind`"))
+            }
+        }
+    }
+
     /// A finite number that satisfies `valid`, if the key is there.
     #[allow(clippy::cast_precision_loss, reason = "whole numbers written for a fraction are small")]
     pub(crate) fn number(
@@ -180,7 +266,9 @@ impl fmt::Display for Value {
             Self::Integer(value) => value.fmt(formatter),
             Self::Number(value) => value.fmt(formatter),
             Self::Text(value) => write!(formatter, "{value:?}"),
-            Self::Other(_) => formatter.write_str("a list or a table"),
+            Self::List(_) => formatter.write_str("a list"),
+            Self::Table(_) => formatter.write_str("a table"),
+            Self::Other(_) => formatter.write_str("neither a number, a string, a list nor a table"),
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::centre::{Centre, Even};
+use crate::mixing::Mixing;
 use crate::verdict::Verdict;
 
 /// A rule's decision about one set of rows. Holds no coordinate, so it can be recorded and sent to other replicas.
@@ -11,11 +13,28 @@ pub struct Plan {
     pub verdicts: Vec<Verdict>,
     /// The rows the combine uses: best first for rules that select, else in row order.
     pub selected: Vec<usize>,
-    /// One score per row, lower is better, for rules that score; `+Inf` for a row beyond f64, serialised as null.
-    #[serde(with = "infinite_as_null")]
+    /// One score per row, for rules that score; `+Inf` for a row beyond f64, serialised as null.
+    #[serde(with = "crate::infinite::optional")]
     pub scores: Option<Vec<f64>>,
+    /// The rows the combine works on, where they are not the rows themselves.
+    pub mixing: Option<Mixing>,
     /// What to do with the coordinates.
     pub combine: Combine,
+    /// Figures that explain the decision, such as the iterations of the geometric median.
+    pub notes: Vec<Note>,
+    /// A number for the rule's next round, such as a running radius.
+    pub memory: Option<f64>,
+    /// Set when the aggregate means nothing (no row was trusted, say): a round must not release it.
+    pub degenerate: Option<String>,
+}
+
+/// One figure of a decision.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    /// What it is.
+    pub name: String,
+    /// The figure.
+    pub value: f64,
 }
 
 /// The combine step, per coordinate.
@@ -28,21 +47,87 @@ pub enum Combine {
     /// The divisor is apart because dividing once at the end is exact where dividing the weights is not: the mean of
     /// nine ones is one, but nine times a ninth is not.
     WeightedSum {
-        /// One per row.
+        /// One per row, then one per extra row.
         weights: Vec<f64>,
         /// For a mean the sum of the weights.
         divisor: f64,
     },
-    /// The middle value; for an even number of rows the average of the middle two.
-    Median,
+    /// The middle value.
+    Median {
+        /// What the middle of an even number of values is.
+        even: Even,
+    },
+    /// The value at which half of the weight is reached.
+    WeightedMedian {
+        /// One per row.
+        weights: Vec<f64>,
+    },
     /// The mean without the `cut` lowest and the `cut` highest values.
     TrimmedMean {
         /// Values dropped at each end; less than half of the rows.
         cut: usize,
     },
+    /// The weighted mean without weight `cut` at each end.
+    WeightedTrimmedMean {
+        /// One per row.
+        weights: Vec<f64>,
+        /// Weight dropped at each end; less than half of their sum.
+        cut: f64,
+    },
+    /// The mean of the `keep` values nearest to a centre.
+    MeanAround {
+        /// The centre.
+        centre: Centre,
+        /// Values kept, from 1 to all.
+        keep: usize,
+    },
+    /// The weighted sum, negated where fewer than `quorum` signs agree on balance: |Σ sign| < quorum.
+    SignVote {
+        /// One per row.
+        weights: Vec<f64>,
+        /// For a mean the sum of the weights.
+        divisor: f64,
+        /// θ.
+        quorum: usize,
+    },
 }
 
 impl Plan {
+    /// A plan that accepts every row.
+    pub(crate) fn accepting(rows: usize, combine: Combine) -> Self {
+        Self::new(vec![Verdict::Accepted; rows], combine)
+    }
+
+    /// A plan with these verdicts that uses every row that is not rejected.
+    pub(crate) fn new(verdicts: Vec<Verdict>, combine: Combine) -> Self {
+        let selected = (0..verdicts.len()).filter(|&row| !verdicts[row].is_rejected()).collect();
+        Self {
+            verdicts,
+            selected,
+            scores: None,
+            mixing: None,
+            combine,
+            notes: Vec::new(),
+            memory: None,
+            degenerate: None,
+        }
+    }
+
+    pub(crate) fn with_scores(mut self, scores: Vec<f64>) -> Self {
+        self.scores = Some(scores);
+        self
+    }
+
+    pub(crate) fn with_selected(mut self, selected: Vec<usize>) -> Self {
+        self.selected = selected;
+        self
+    }
+
+    pub(crate) fn note(mut self, name: &str, value: f64) -> Self {
+        self.notes.push(Note { name: name.to_owned(), value });
+        self
+    }
+
     /// Number of rows the plan is for.
     #[must_use]
     pub fn rows(&self) -> usize {
@@ -53,9 +138,35 @@ impl Plan {
     #[must_use]
     pub fn weights(&self) -> Option<Vec<f64>> {
         match &self.combine {
-            Combine::WeightedSum { weights, divisor } => Some(weights.iter().map(|weight| weight / divisor).collect()),
-            Combine::Median | Combine::TrimmedMean { .. } => None,
+            Combine::WeightedSum { weights, divisor } => {
+                Some(weights[..self.rows()].iter().map(|weight| weight / divisor).collect())
+            }
+            _ => None,
         }
+    }
+
+    /// The rows that the combine reads: all, or those of a weight other than 0.
+    #[must_use]
+    pub fn used(&self) -> Vec<usize> {
+        match &self.combine {
+            Combine::WeightedSum { weights, .. } => (0..self.rows()).filter(|&row| weights[row] != 0.0).collect(),
+            _ => (0..self.rows()).collect(),
+        }
+    }
+
+    /// The same plan over the rows of [`Plan::used`] only, with the same bits: rows of weight 0 add nothing.
+    #[must_use]
+    pub fn narrowed(&self) -> Self {
+        let used = self.used();
+        let mut plan = self.clone();
+        if let Combine::WeightedSum { weights, divisor } = &self.combine {
+            let kept = used.iter().map(|&row| weights[row]).chain(weights[self.rows()..].iter().copied()).collect();
+            plan.combine = Combine::WeightedSum { weights: kept, divisor: *divisor };
+            plan.verdicts = used.iter().map(|&row| self.verdicts[row]).collect();
+            plan.selected = (0..used.len()).collect();
+            plan.scores = None;
+        }
+        plan
     }
 
     /// The verdicts once every unit is combined: a row with cut coordinates is `Trimmed`.
@@ -77,42 +188,34 @@ impl Plan {
     }
 }
 
-/// JSON has no infinity; a round record must still be readable back.
-pub(crate) mod infinite_as_null {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    #[expect(clippy::ref_option, reason = "the signature is serde's")]
-    pub(crate) fn serialize<S: Serializer>(scores: &Option<Vec<f64>>, serializer: S) -> Result<S::Ok, S::Error> {
-        let finite = |scores: &Vec<f64>| -> Vec<Option<f64>> {
-            scores.iter().map(|score| score.is_finite().then_some(*score)).collect()
-        };
-        scores.as_ref().map(finite).serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<f64>>, D::Error> {
-        let scores = Option::<Vec<Option<f64>>>::deserialize(deserializer)?;
-        Ok(scores.map(|scores| scores.into_iter().map(|score| score.unwrap_or(f64::INFINITY)).collect()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::verdict::RowReason;
 
+    fn steps() -> Vec<Combine> {
+        let weights = vec![0.25, 1.0];
+        vec![
+            Combine::Median { even: Even::Average },
+            Combine::WeightedMedian { weights: weights.clone() },
+            Combine::TrimmedMean { cut: 3 },
+            Combine::WeightedTrimmedMean { weights: weights.clone(), cut: 0.125 },
+            Combine::MeanAround { centre: Centre::TrimmedMean { cut: 1 }, keep: 2 },
+            Combine::SignVote { weights, divisor: 1.25, quorum: 2 },
+        ]
+    }
+
     #[test]
     fn a_plan_survives_json_with_an_infinite_score() {
         let rejected = Verdict::Rejected { reason: RowReason::Magnitude };
-        let plan = Plan {
-            verdicts: vec![Verdict::Accepted, rejected],
-            selected: vec![0],
-            scores: Some(vec![1.5, f64::INFINITY]),
-            combine: Combine::WeightedSum { weights: vec![1.0, 0.0], divisor: 1.0 },
-        };
+        let sum = Combine::WeightedSum { weights: vec![1.0, 0.0], divisor: 1.0 };
+        let mut plan = Plan::new(vec![Verdict::Accepted, rejected], sum).with_scores(vec![1.5, f64::INFINITY]);
+        plan.mixing = Some(Mixing::buckets(&[1, 0], 2));
+        let plan = plan.note("steps", 3.0);
         let text = serde_json::to_string(&plan).unwrap();
         assert!(text.contains("[1.5,null]"), "{text}");
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
-        for combine in [Combine::Median, Combine::TrimmedMean { cut: 3 }] {
+        for combine in steps() {
             let plan = Plan { scores: None, combine, ..plan.clone() };
             assert_eq!(serde_json::from_str::<Plan>(&serde_json::to_string(&plan).unwrap()).unwrap(), plan);
         }
@@ -120,16 +223,23 @@ mod tests {
 
     #[test]
     fn only_rows_with_cut_coordinates_become_trimmed() {
-        let plan = Plan {
-            verdicts: vec![Verdict::Accepted; 3],
-            selected: vec![0, 1, 2],
-            scores: None,
-            combine: Combine::TrimmedMean { cut: 1 },
-        };
+        let plan = Plan::accepting(3, Combine::TrimmedMean { cut: 1 });
         assert_eq!(
             plan.final_verdicts(&[0, 5, 10], 10),
             [Verdict::Accepted, Verdict::Trimmed { share: 0.5 }, Verdict::Trimmed { share: 1.0 }]
         );
         assert_eq!(plan.final_verdicts(&[], 10), plan.verdicts);
+    }
+
+    #[test]
+    fn a_narrowed_plan_keeps_the_weights_of_extra_rows() {
+        let rejected = Verdict::Rejected { reason: RowReason::NotSelected };
+        let sum = Combine::WeightedSum { weights: vec![1.0, 0.0, 2.0, 0.5], divisor: 4.0 };
+        let plan = Plan::new(vec![Verdict::Accepted, rejected, Verdict::Accepted], sum);
+        assert_eq!(plan.used(), [0, 2]);
+        assert_eq!(plan.weights(), Some(vec![0.25, 0.0, 0.5]));
+        let narrow = plan.narrowed();
+        assert_eq!(narrow.combine, Combine::WeightedSum { weights: vec![1.0, 2.0, 0.5], divisor: 4.0 });
+        assert_eq!(narrow.rows(), 2);
     }
 }

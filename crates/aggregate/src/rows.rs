@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::element::Element;
+use crate::rule::{Rule, RuleError};
 use crate::unit::BLOCK;
 
 /// n equally long slices: the same unit of every row, in the order of the rows' keys.
@@ -84,6 +85,14 @@ pub enum RowsError {
         /// The refused start.
         first_coordinate: usize,
     },
+    /// Rows or extra rows are missing, or there are too many.
+    #[error("{got} rows and extra rows were given; the rule needs {expected}")]
+    Count {
+        /// Rows and extra rows given.
+        got: usize,
+        /// Rows and extra rows needed.
+        expected: usize,
+    },
     /// Rules refuse rows with NaN or infinite coordinates: reject the row before aggregating.
     #[error("row {row} is not finite at coordinate {coordinate}; reject the row before aggregating")]
     NonFinite {
@@ -93,6 +102,9 @@ pub enum RowsError {
         coordinate: usize,
     },
 }
+
+/// Medians of the weights that one weight of a robust rule may count.
+const MOST_MEDIANS: f64 = 3.0;
 
 /// One non-negative weight per row, scaled so that the largest is one.
 #[derive(Clone, Debug, PartialEq)]
@@ -128,6 +140,48 @@ impl Weights {
             return Err(WeightsError::AllZero);
         }
         Ok(Self(weights.iter().map(|weight| weight / largest).collect()))
+    }
+
+    /// Weights as `rule` may use them: for a robust rule none counts more than three times the median weight.
+    ///
+    /// # Errors
+    ///
+    /// As [`Weights::new`].
+    pub fn for_rule(rule: &dyn Rule, weights: &[f64]) -> Result<Self, WeightsError> {
+        let checked = Self::new(weights)?;
+        if rule.uses_weights() {
+            return Ok(checked);
+        }
+        let mut sorted = checked.0.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
+        let cap = MOST_MEDIANS * (low + high) / 2.0;
+        // Where most weights are 0 there is no median to go by.
+        if cap == 0.0 {
+            Ok(checked)
+        } else {
+            Self::new(&checked.0.iter().map(|weight| weight.min(cap)).collect::<Vec<_>>())
+        }
+    }
+
+    /// Whether all rows weigh the same.
+    #[must_use]
+    pub fn is_equal(&self) -> bool {
+        self.0.iter().all(|&weight| weight == 1.0)
+    }
+
+    /// Refuses weights of which `byzantine` rows can hold half: f · w_max ≥ ½ Σw.
+    #[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
+    pub(crate) fn check_majority(&self, kind: &'static str, byzantine: usize) -> Result<(), RuleError> {
+        if byzantine > 0 && byzantine as f64 >= 0.5 * self.sum() {
+            return Err(RuleError::WeightMajority { kind, byzantine });
+        }
+        Ok(())
+    }
+
+    /// Refuses weights for another number of rows.
+    pub(crate) fn check_count(&self, rows: usize) -> Result<(), RuleError> {
+        if self.0.len() == rows { Ok(()) } else { Err(RuleError::WeightCount { weights: self.0.len(), rows }) }
     }
 
     /// The scaled weights in row order.

@@ -1,12 +1,13 @@
-//! The rule interface: statistics in, plan out.
+//! The rule interface: statistics in, decision out.
 
 use std::fmt::Debug;
 
 use thiserror::Error;
 
+use crate::needs::Needs;
 use crate::plan::Plan;
 use crate::rows::Weights;
-use crate::statistics::{Needs, RowStatistics};
+use crate::statistics::{Frame, Refinement, RowStatistics};
 
 /// An aggregation rule. Deterministic: the same rows give the same bits for any thread count and any arrival order.
 ///
@@ -18,9 +19,6 @@ pub trait Rule: Debug + Send + Sync {
     /// *f*: the number of bad rows the rule is set to tolerate.
     fn byzantine(&self) -> usize;
 
-    /// Fewest rows for which the guarantee holds with this *f*.
-    fn min_rows(&self) -> usize;
-
     /// Whether the rule's guarantee holds for `rows` rows.
     ///
     /// # Errors
@@ -28,29 +26,75 @@ pub trait Rule: Debug + Send + Sync {
     /// Names the rule, n, f, and what would be valid.
     fn check(&self, rows: usize) -> Result<(), RuleError>;
 
+    /// Fewest rows for which the guarantee holds with this *f*; `usize::MAX` if there is no such number.
+    fn min_rows(&self) -> usize {
+        // Ranges are linear in f: double until one is valid, then search below it.
+        let start = self.byzantine().max(1);
+        let Some(valid) = (0..40).filter_map(|power| start.checked_mul(1 << power)).find(|&n| self.check(n).is_ok())
+        else {
+            return usize::MAX;
+        };
+        let (mut below, mut least) = (0, valid);
+        while least - below > 1 {
+            let middle = below + (least - below) / 2;
+            if self.check(middle).is_ok() { least = middle } else { below = middle }
+        }
+        least
+    }
+
     /// What [`Rule::decide`] needs to know about the rows.
     fn needs(&self) -> Needs {
         Needs::NOTHING
     }
 
-    /// Whether row weights take effect. Guarantees of robust rules assume equal weights.
+    /// Whether rows are weighed unless somebody says otherwise. Guarantees of robust rules assume equal weights.
     fn uses_weights(&self) -> bool {
         false
     }
 
-    /// From n x n numbers to a plan. Sees no coordinates.
+    /// Whether row weights may be given. Robust rules take them only when asked to, and capped: see
+    /// [`crate::Weights::for_rule`].
+    fn accepts_weights(&self) -> bool {
+        self.uses_weights()
+    }
+
+    /// From n x n numbers to a plan, or to the wish for a second look. Sees no coordinates.
     ///
     /// # Errors
     ///
     /// Whatever [`Rule::check`] refuses, statistics or weights that do not fit, and rows of which none may be used.
-    fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Plan, RuleError>;
+    fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Decision, RuleError>;
+}
+
+/// What a rule makes of statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Decision {
+    /// What to do with every unit.
+    Plan(Box<Plan>),
+    /// The statistics cannot tell; observe this and decide again. At most once per pre-aggregation and once more.
+    Refine(Box<Refinement>),
+}
+
+impl From<Plan> for Decision {
+    fn from(plan: Plan) -> Self {
+        Self::Plan(Box::new(plan))
+    }
+}
+
+impl Decision {
+    /// Measure the same points near a reference.
+    pub(crate) fn refine(needs: Needs, frame: Frame, rows: usize) -> Self {
+        let frame = Some(frame);
+        Self::Refine(Box::new(Refinement { needs, stage: 0, mixing: None, factors: vec![1.0; rows], frame }))
+    }
 }
 
 /// Why a rule cannot be applied to these rows.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
+#[non_exhaustive]
 pub enum RuleError {
     /// Too many bad rows declared for this many rows.
-    #[error("{kind} with byzantine = {byzantine} needs {range}, that is at least {min_rows} rows, but got {rows}; {}", fix(*largest, *rows))]
+    #[error("{kind} with byzantine = {byzantine} needs {range}, but there are {rows} rows; {}", fix(*min_rows, *largest, *rows))]
     Range {
         /// The rule.
         kind: &'static str,
@@ -60,8 +104,8 @@ pub enum RuleError {
         byzantine: usize,
         /// The strict range in words of n and f.
         range: &'static str,
-        /// Fewest rows for this f.
-        min_rows: usize,
+        /// Fewest rows for this f, where there is such a number.
+        min_rows: Option<usize>,
         /// Largest valid f for this n.
         largest: Option<usize>,
     },
@@ -77,8 +121,26 @@ pub enum RuleError {
         /// m.
         select: usize,
     },
+    /// A parameter does not fit the number of rows.
+    #[error("{kind}: {key} = {value} does not fit {rows} rows with byzantine = {byzantine}; it must be {expected}")]
+    Parameter {
+        /// The rule.
+        kind: &'static str,
+        /// The parameter.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// n.
+        rows: usize,
+        /// f.
+        byzantine: usize,
+        /// What would be valid, in words and numbers.
+        expected: String,
+    },
     /// More rows than the statistics may grow to.
-    #[error("{kind} compares every pair of rows and takes at most {limit} rows, but got {rows}; use larger groups")]
+    #[error(
+        "{kind} compares every pair of rows and takes at most {limit} rows, but there are {rows}; use larger groups"
+    )]
     TooManyRows {
         /// The rule.
         kind: &'static str,
@@ -87,11 +149,27 @@ pub enum RuleError {
         /// The most that is allowed.
         limit: usize,
     },
+    /// An exact search would take too long, and none of its shortcuts applies.
+    #[error(
+        "{kind}: the exact search over {rows} rows with byzantine = {byzantine} exceeds its budget of {budget} steps; lower byzantine or the number of rows"
+    )]
+    Budget {
+        /// The rule.
+        kind: &'static str,
+        /// n.
+        rows: usize,
+        /// f.
+        byzantine: usize,
+        /// Steps allowed.
+        budget: u64,
+    },
     /// The statistics the rule asked for were not observed.
-    #[error("{kind} needs squared distances, but the rows were not observed")]
+    #[error("{kind} needs {what}, but the rows were not observed so")]
     NotObserved {
         /// The rule.
         kind: &'static str,
+        /// What is missing.
+        what: &'static str,
     },
     /// The weights are for another number of rows.
     #[error("{weights} weights for {rows} rows; give one per row")]
@@ -101,19 +179,36 @@ pub enum RuleError {
         /// Rows observed.
         rows: usize,
     },
-    /// Every row is too far from the others for f64.
-    #[error("{kind} rejects all {rows} rows: their distances are beyond f64; bound the updates' length")]
+    /// A few rows could hold the majority of the weight.
+    #[error(
+        "{kind}: {byzantine} rows of the largest weight hold half of all weight or more; cap the weights lower or weigh all rows alike"
+    )]
+    WeightMajority {
+        /// The rule.
+        kind: &'static str,
+        /// f.
+        byzantine: usize,
+    },
+    /// Every row is too far from the others for f64, or nothing is left of them.
+    #[error("{kind} rejects all {rows} rows: {why}")]
     AllRejected {
         /// The rule.
         kind: &'static str,
         /// n.
         rows: usize,
+        /// Why, and what to do.
+        why: &'static str,
     },
 }
 
-fn fix(largest: Option<usize>, rows: usize) -> String {
-    match largest {
+/// Distances beyond f64, as [`RuleError::AllRejected`] says it.
+pub(crate) const BEYOND_F64: &str = "their distances are beyond f64; bound the updates' length";
+
+fn fix(min_rows: Option<usize>, largest: Option<usize>, rows: usize) -> String {
+    let more = min_rows.map(|min_rows| format!("it takes at least {min_rows} rows")).unwrap_or_default();
+    let fewer = match largest {
         Some(largest) => format!("with {rows} rows byzantine may be at most {largest}"),
         None => format!("no byzantine is valid with {rows} rows"),
-    }
+    };
+    if more.is_empty() { fewer } else { format!("{more}; {fewer}") }
 }

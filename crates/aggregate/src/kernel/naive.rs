@@ -39,6 +39,52 @@ pub(super) fn distances<T: Element>(rows: &[&[T]]) -> Vec<f64> {
     packed
 }
 
+pub(super) fn mix<T: Element>(points: &[&[T]], coefficients: &[f64]) -> Vec<f64> {
+    let mut mixed = Vec::new();
+    for row in coefficients.chunks(points.len()) {
+        for c in 0..points[0].len() {
+            let mut sum = 0.0;
+            for (point, coefficient) in points.iter().zip(row) {
+                if *coefficient != 0.0 {
+                    sum = coefficient.mul_add(point[c].to_f64(), sum);
+                }
+            }
+            mixed.push(sum + 0.0);
+        }
+    }
+    mixed
+}
+
+pub(super) fn sign_vote<T: Element>(rows: &[&[T]], weights: &[f64], divisor: f64, quorum: usize) -> Vec<T> {
+    let mut result = weighted_sum(rows, weights, divisor);
+    for (c, value) in result.iter_mut().enumerate() {
+        let positive = rows.iter().filter(|row| row[c].to_f64() > 0.0).count();
+        let negative = rows.iter().filter(|row| row[c].to_f64() < 0.0).count();
+        if positive.abs_diff(negative) < quorum {
+            *value = T::from_f64(-value.to_f64());
+        }
+    }
+    result
+}
+
+pub(super) fn signs<T: Element>(rows: &[&[T]], selected: &[usize]) -> Vec<[u64; 3]> {
+    let count = |row: &&[T]| {
+        let mut counts = [0; 3];
+        for &c in selected {
+            let value = row[c].to_f64();
+            counts[if value > 0.0 {
+                0
+            } else if value == 0.0 {
+                1
+            } else {
+                2
+            }] += 1;
+        }
+        counts
+    };
+    rows.iter().map(count).collect()
+}
+
 /// Values at ranks `low` and `high`, the mean of the values of rank low..=high, and per row how many of its values
 /// are outside.
 pub(super) struct Trimmed {

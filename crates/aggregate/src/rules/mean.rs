@@ -2,16 +2,17 @@
 
 use serde::Serialize;
 
-use super::{Definition, RuleInfo};
+use super::Definition;
+use crate::catalogue::RuleInfo;
 use crate::parameters::{ParameterError, Parameters};
 use crate::plan::{Combine, Plan};
+use crate::range::ANY;
 use crate::rows::Weights;
-use crate::rule::{Rule, RuleError};
+use crate::rule::{Decision, Rule, RuleError};
 use crate::statistics::RowStatistics;
-use crate::verdict::Verdict;
 
 /// Σ wᵢxᵢ / Σ wᵢ. One bad row moves it anywhere.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Mean {}
 
 impl Rule for Mean {
@@ -23,54 +24,48 @@ impl Rule for Mean {
         0
     }
 
-    fn min_rows(&self) -> usize {
-        1
-    }
-
     fn check(&self, rows: usize) -> Result<(), RuleError> {
-        if rows > 0 {
-            return Ok(());
-        }
-        Err(RuleError::Range { kind: self.kind(), rows, byzantine: 0, range: "n ≥ 1", min_rows: 1, largest: None })
+        ANY.check(self.kind(), rows, 0)
     }
 
     fn uses_weights(&self) -> bool {
         true
     }
 
-    fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Plan, RuleError> {
+    fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Decision, RuleError> {
         let rows = statistics.rows();
         self.check(rows)?;
-        if weights.as_slice().len() != rows {
-            return Err(RuleError::WeightCount { weights: weights.as_slice().len(), rows });
-        }
-        Ok(Plan {
-            verdicts: vec![Verdict::Accepted; rows],
-            selected: (0..rows).collect(),
-            scores: None,
-            combine: Combine::WeightedSum { weights: weights.as_slice().to_vec(), divisor: weights.sum() },
-        })
+        weights.check_count(rows)?;
+        let combine = Combine::WeightedSum { weights: weights.as_slice().to_vec(), divisor: weights.sum() };
+        Ok(Plan::accepting(rows, combine).into())
     }
 }
 
 impl Definition for Mean {
     const INFO: RuleInfo = RuleInfo {
         kind: "mean",
-        definition: "weighted mean of the rows, Σ wᵢxᵢ / Σ wᵢ",
+        name: "mean",
+        definition: "weighted mean of the rows",
+        formula: "Σ wᵢxᵢ / Σ wᵢ",
         parameters: &[],
         range: "n ≥ 1; weights finite and ≥ 0, not all 0",
         breakdown: "no bad row",
         bound: "none",
+        cost: "nd, one read",
         source: "McMahan et al. 2017, Algorithm 1",
+        fails: &[
+            "one bad row moves it anywhere",
+            "it beats most rules under weak attacks: digits with an unscaled sign flip 95.2 % against 84.4 % of the \
+             trimmed mean, label flip 94.1 % against 83.2 %",
+        ],
     };
 
     fn parse(_parameters: &mut Parameters) -> Result<Self, ParameterError> {
         Ok(Self {})
     }
 
-    fn fit(&self, rows: usize) -> Result<Self, RuleError> {
-        self.check(rows)?;
-        Ok(self.clone())
+    fn lowered(&self, _byzantine: usize, _rows: usize) -> Self {
+        self.clone()
     }
 
     fn describe(&self) -> String {

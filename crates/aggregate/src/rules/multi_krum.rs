@@ -2,16 +2,18 @@
 
 use serde::Serialize;
 
-use super::krum::{NEIGHBOURS_INFO, Neighbours, select_best};
-use super::{Definition, ParameterInfo, RuleInfo, required_byzantine};
+use super::krum::{NEIGHBOURS_INFO, Neighbours, scores, select_best};
+use super::{Definition, distances};
+use crate::catalogue::{BYZANTINE_INFO, ParameterInfo, RuleInfo, required_byzantine};
+use crate::needs::Needs;
 use crate::parameters::{ParameterError, Parameters};
-use crate::plan::Plan;
 use crate::rows::Weights;
-use crate::rule::{Rule, RuleError};
-use crate::statistics::{Needs, RowStatistics};
+use crate::rule::{Decision, Rule, RuleError};
+use crate::statistics::RowStatistics;
 
-/// Blanchard et al. 2017: the mean of the m rows of lowest Krum score, unweighted. Ties go to the lowest row.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Blanchard et al. 2017: the mean of the m rows of lowest Krum score. Ties go to the lowest row. Weights never move
+/// the selection; they weigh the selected rows.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MultiKrum {
     /// *f*.
     pub byzantine: usize,
@@ -34,13 +36,8 @@ impl Rule for MultiKrum {
         self.byzantine
     }
 
-    fn min_rows(&self) -> usize {
-        let for_select = self.select.unwrap_or(0).saturating_add(self.byzantine);
-        self.neighbours.range().min_rows(self.byzantine).max(for_select)
-    }
-
     fn check(&self, rows: usize) -> Result<(), RuleError> {
-        self.neighbours.check(self, rows)?;
+        self.neighbours.range().check(self.kind(), rows, self.byzantine)?;
         let Some(select) = self.select else { return Ok(()) };
         if (1..=rows - self.byzantine).contains(&select) {
             return Ok(());
@@ -52,26 +49,48 @@ impl Rule for MultiKrum {
         Needs::PAIR_DISTANCES
     }
 
-    fn decide(&self, statistics: &RowStatistics, _weights: &Weights) -> Result<Plan, RuleError> {
+    fn accepts_weights(&self) -> bool {
+        true
+    }
+
+    fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Decision, RuleError> {
         let rows = statistics.rows();
         self.check(rows)?;
-        select_best(self, statistics, self.neighbours, self.select.unwrap_or(rows - self.byzantine))
+        weights.check_count(rows)?;
+        weights.check_majority(self.kind(), self.byzantine)?;
+        let count = self.neighbours.count(rows, self.byzantine);
+        let scores = scores(distances(self.kind(), statistics)?, rows, count);
+        let select = self.select.unwrap_or(rows - self.byzantine);
+        Ok(select_best(self.kind(), scores, select, weights.as_slice())?.into())
     }
 }
 
 impl Definition for MultiKrum {
     const INFO: RuleInfo = RuleInfo {
         kind: "multi_krum",
-        definition: "mean of the m rows of lowest Krum score, unweighted",
+        name: "Multi-Krum",
+        definition: "mean of the m rows of lowest Krum score",
+        formula: "1/m · Σ xᵢ over the m rows of least Krum score",
         parameters: &[
-            ParameterInfo { key: "byzantine", meaning: "f", default: None },
-            ParameterInfo { key: "select", meaning: "m, rows to average", default: Some("n−f") },
+            BYZANTINE_INFO,
+            ParameterInfo {
+                key: "select",
+                meaning: "m, rows to average",
+                range: SELECT,
+                default: Some("n−f"),
+                example: None,
+            },
             NEIGHBOURS_INFO,
         ],
         range: "n ≥ 2f+3 and 1 ≤ m ≤ n−f; neighbours = \"byzfl\": 2f < n",
         breakdown: "f ≤ (n−3)/2",
         bound: "no worse than Krum",
+        cost: "n²d/2 for the distances, then md",
         source: "Blanchard et al. 2017, section 5; arXiv 2602.03899",
+        fails: &[
+            "it always leaves out n−m rows, honest ones where fewer are bad",
+            "it lets colluders in under unscaled backdoors",
+        ],
     };
 
     fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
@@ -80,10 +99,9 @@ impl Definition for MultiKrum {
         Ok(Self { byzantine, select, neighbours: Neighbours::parse(parameters)? })
     }
 
-    fn fit(&self, rows: usize) -> Result<Self, RuleError> {
-        let byzantine = self.neighbours.range().fit(self, rows)?;
-        let select = self.select.map(|select| select.min(rows - byzantine));
-        Ok(Self { byzantine, select, neighbours: self.neighbours })
+    fn lowered(&self, byzantine: usize, rows: usize) -> Self {
+        let select = self.select.map(|select| select.min(rows.saturating_sub(byzantine)));
+        Self { byzantine, select, neighbours: self.neighbours }
     }
 
     fn describe(&self) -> String {

@@ -1,6 +1,6 @@
 //! Rows to test with.
 
-use testudo_aggregate::{Aggregate, AggregateError, Element, RuleConfig, aggregate};
+use testudo_aggregate::{Aggregate, AggregateError, Element, Inputs, Rule, RuleConfig, aggregate_inputs};
 
 /// SplitMix64: a small deterministic generator, so that tests repeat.
 pub(crate) struct Random(pub(crate) u64);
@@ -43,7 +43,21 @@ impl Random {
 
 pub(crate) fn run<T: Element>(config: &RuleConfig, rows: &[Vec<T>]) -> Result<Aggregate<T>, AggregateError> {
     let rows: Vec<&[T]> = rows.iter().map(Vec::as_slice).collect();
-    aggregate(config.rule(), &rows, None, None)
+    run_inputs(config, &Inputs::new(&rows))
+}
+
+/// Runs a rule; extra rows it needs are zero for the last aggregate and histories, and the first row for a reference.
+pub(crate) fn run_inputs<T: Element>(
+    config: &RuleConfig,
+    inputs: &Inputs<'_, T>,
+) -> Result<Aggregate<T>, AggregateError> {
+    let extras = config.needs().extras;
+    let zero = vec![T::ZERO; inputs.rows.first().map_or(0, |row| row.len())];
+    let mut views: Vec<&[T]> = Vec::new();
+    views.extend(extras.last_aggregate.then_some(zero.as_slice()));
+    views.extend(inputs.rows.first().filter(|_| extras.reference));
+    views.extend(inputs.rows.iter().filter(|_| extras.history).map(|_| zero.as_slice()));
+    aggregate_inputs(config.rule(), &Inputs { extras: &views, ..*inputs })
 }
 
 /// Every rule with this *f*, compatibility modes included.

@@ -1,11 +1,11 @@
 //! The same bits for any thread count, unit size and order of units.
 
 use testudo_aggregate::{
-    BLOCK, Element, RowStatistics, Rows, RuleConfig, StatisticsTree, Units, Weights, aggregate, combine_unit,
-    observe_unit,
+    BLOCK, Decision, Element, Inputs, Observation, Plan, Rows, Rule, RuleConfig, StatisticsTree, Units, Weights,
+    combine_unit, observe_unit,
 };
 
-use crate::common::{Random, all_rules};
+use crate::common::{Random, all_rules, run_inputs};
 
 const DIMENSION: usize = 11 * BLOCK + 357;
 
@@ -19,10 +19,12 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 
 fn check<T: Element>(rows: &[&[T]]) {
     for config in all_rules(3) {
-        let expected = aggregate(config.rule(), rows, None, None).unwrap();
+        let expected = run_inputs(&config, &Inputs::new(rows)).unwrap();
         for threads in [1, 2, 8] {
             for unit_len in [BLOCK, 2 * BLOCK, 8 * BLOCK, 64 * BLOCK] {
-                let got = pool(threads).install(|| aggregate(config.rule(), rows, None, Some(unit_len))).unwrap();
+                let got = pool(threads)
+                    .install(|| run_inputs(&config, &Inputs { unit_len: Some(unit_len), ..Inputs::new(rows) }))
+                    .unwrap();
                 assert!(
                     bits(&got.output) == bits(&expected.output),
                     "{config}, {threads} threads, units of {unit_len}"
@@ -48,22 +50,28 @@ fn threads_and_unit_sizes_cannot_be_seen_in_the_result() {
 fn by_units(config: &RuleConfig, rows: &[Vec<f32>], unit_len: usize, order: &[usize]) -> Vec<f32> {
     let units = Units::new(DIMENSION, unit_len).unwrap();
     let slices = |unit: usize| -> Vec<&[f32]> { rows.iter().map(|row| &row[units.range(unit).unwrap()]).collect() };
-    let rule = config.rule();
-    let statistics = if rule.needs().is_nothing() {
-        RowStatistics::unobserved(rows.len())
-    } else {
+    let observe = |observation: &Observation| {
         let mut tree = StatisticsTree::new(units.count());
         for &unit in order {
             let slices = slices(unit);
             let view = Rows::new(&slices, units.range(unit).unwrap().start).unwrap();
-            let observed = observe_unit(&view, rule.needs()).unwrap();
-            let sent = serde_json::to_string(&observed).unwrap();
+            let sent = serde_json::to_string(&observe_unit(&view, observation).unwrap()).unwrap();
             tree.insert(unit, serde_json::from_str(&sent).unwrap()).unwrap();
         }
-        tree.finish().unwrap()
+        tree.finish(observation).unwrap()
     };
-    let plan = rule.decide(&statistics, &Weights::equal(rows.len()).unwrap()).unwrap();
-    let plan = serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap();
+    let mut observation = Observation::first(config.needs(), rows.len(), DIMENSION, 0);
+    let mut statistics = if config.needs().is_nothing() { observation.unobserved() } else { observe(&observation) };
+    let plan: Plan = loop {
+        match config.decide(&statistics, &Weights::equal(rows.len()).unwrap()).unwrap() {
+            Decision::Plan(plan) => break serde_json::from_str(&serde_json::to_string(&plan).unwrap()).unwrap(),
+            Decision::Refine(refinement) => {
+                let sent = serde_json::to_string(&refinement).unwrap();
+                observation = observation.refined(serde_json::from_str(&sent).unwrap());
+                statistics = observe(&observation);
+            }
+        }
+    };
     let mut output = vec![0.0; DIMENSION];
     for &unit in order.iter().rev() {
         let slices = slices(unit);
@@ -79,7 +87,10 @@ fn units_in_any_order_give_the_bits_of_the_whole() {
     let rows = random.rows::<f32>(11, DIMENSION);
     let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
     for config in all_rules(2) {
-        let expected = aggregate(config.rule(), &views, None, None).unwrap().output;
+        if !config.needs().extras.is_empty() {
+            continue;
+        }
+        let expected = run_inputs(&config, &Inputs::new(&views)).unwrap().output;
         for unit_len in [BLOCK, 4 * BLOCK] {
             let order = random.permutation(Units::new(DIMENSION, unit_len).unwrap().count());
             assert!(bits(&by_units(&config, &rows, unit_len, &order)) == bits(&expected), "{config}");

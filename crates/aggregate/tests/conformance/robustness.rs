@@ -76,7 +76,7 @@ fn rows_beyond_f64_sort_last_and_are_rejected_for_magnitude() {
     let mut rows = Random(18).rows::<f64>(9, 20);
     rows.iter_mut().flatten().for_each(|value| *value *= 1e200);
     let error = run(&RuleConfig::with_byzantine("krum", 3).unwrap(), &rows).unwrap_err();
-    assert_eq!(error, AggregateError::Rule(RuleError::AllRejected { kind: "krum", rows: 9 }));
+    assert!(matches!(error, AggregateError::Rule(RuleError::AllRejected { kind: "krum", rows: 9, .. })));
 }
 
 #[test]

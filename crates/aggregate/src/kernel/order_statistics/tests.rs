@@ -19,7 +19,7 @@ fn check<T: Element>(count: usize, length: usize, offset: usize, distinct: usize
     for cut in [0, count / 4, (count - 1) / 2] {
         let expected = naive::trimmed(&shifted, cut, count - 1 - cut);
         let network = OrderStatistics::trimmed_mean(count, cut);
-        let selection = OrderStatistics { finder: Finder::Selection, ..network.clone() };
+        let selection = OrderStatistics { finder: Finder::scalar(&[cut, count - 1 - cut]), ..network.clone() };
         let mut results = Vec::new();
         for order in [&network, &selection] {
             let mut out = vec![T::ZERO; length];
@@ -36,7 +36,7 @@ fn check<T: Element>(count: usize, length: usize, offset: usize, distinct: usize
     }
     let expected = naive::trimmed(&shifted, (count - 1) / 2, count / 2);
     let mut out = vec![T::ZERO; length];
-    assert!(OrderStatistics::median(count).apply(&rows, range, &mut out).unwrap().is_empty());
+    assert!(OrderStatistics::median(count, Even::Average).apply(&rows, range, &mut out).unwrap().is_empty());
     for (got, expected) in out.iter().zip(&expected.middle) {
         assert_eq!(*got, T::from_f64(*expected));
     }
@@ -63,7 +63,7 @@ fn every_number_of_rows_agrees_with_and_without_ties() {
 fn portable_and_dispatched_paths_have_the_same_bits() {
     let rows: Vec<Vec<f64>> = (0..20).map(|seed| values(seed, 500, 1999)).collect();
     let rows: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
-    for order in [OrderStatistics::median(20), OrderStatistics::trimmed_mean(20, 3)] {
+    for order in [OrderStatistics::median(20, Even::Average), OrderStatistics::trimmed_mean(20, 3)] {
         let (mut fast, mut portable) = (vec![0.0; 500], vec![0.0; 500]);
         order.apply(&rows, 0..500, &mut fast).unwrap();
         Apply { order: &order, rows: &rows, range: 0..500, out: &mut portable }.run().unwrap();
@@ -80,7 +80,7 @@ fn the_first_row_that_is_not_finite_is_named() {
     rows[3][70] = f32::NAN;
     rows[2][71] = f32::INFINITY;
     let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    let error = OrderStatistics::median(5).apply(&rows, 0..100, &mut [0.0; 100]).unwrap_err();
+    let error = OrderStatistics::median(5, Even::Average).apply(&rows, 0..100, &mut [0.0; 100]).unwrap_err();
     assert_eq!(error, RowsError::NonFinite { row: 2, coordinate: 71 });
 }
 
@@ -88,7 +88,7 @@ fn the_first_row_that_is_not_finite_is_named() {
 fn sums_and_averages_beyond_f64_do_not_overflow() {
     let rows: [&[f64]; 4] = [&[1.6e308], &[1.5e308], &[1.4e308], &[1.3e308]];
     let mut out = [0.0];
-    OrderStatistics::median(4).apply(&rows, 0..1, &mut out).unwrap();
+    OrderStatistics::median(4, Even::Average).apply(&rows, 0..1, &mut out).unwrap();
     assert!(close(out[0], 1.45e308, 1e-15));
     OrderStatistics::trimmed_mean(4, 0).apply(&rows, 0..1, &mut out).unwrap();
     assert!(close(out[0], 1.45e308, 1e-15));
@@ -101,8 +101,11 @@ fn sums_and_averages_beyond_f64_do_not_overflow() {
 fn negative_zero_leaves_as_zero() {
     let rows: [&[f32]; 3] = [&[-0.0], &[0.0], &[-0.0]];
     let mut out = [1.0];
-    for order in [OrderStatistics::median(3), OrderStatistics::trimmed_mean(3, 0), OrderStatistics::trimmed_mean(3, 1)]
-    {
+    for order in [
+        OrderStatistics::median(3, Even::Average),
+        OrderStatistics::trimmed_mean(3, 0),
+        OrderStatistics::trimmed_mean(3, 1),
+    ] {
         order.apply(&rows, 0..1, &mut out).unwrap();
         assert_eq!(out[0].to_bits(), 0);
     }

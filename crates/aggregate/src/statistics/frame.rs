@@ -1,0 +1,108 @@
+//! Points brought near a reference, so that what they have in common survives their difference in length.
+
+use serde::{Deserialize, Serialize};
+
+use crate::mixing::Mixing;
+
+/// A reference point ρ and a scale per point: point x is measured as ρ + s(x − ρ). Scales are powers of two, hence
+/// exact; 0 marks a point so far away that its distance is beyond f64.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Frame {
+    reference: usize,
+    scales: Vec<f64>,
+}
+
+/// Ratio of lengths from which inner products of the longer with the shorter lose too many digits.
+const RATIO: f64 = 1e6;
+
+/// Which points a frame must bring near.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Spread {
+    /// Every point: directions of short points matter as much as those of long ones.
+    Every,
+    /// Points much farther than the median: what lies nearer is measured well enough beside the rest.
+    Far,
+}
+
+impl Frame {
+    /// The frame that `distances2` (of every point from the reference, squared) need, if they need one.
+    pub(crate) fn needed(reference: usize, distances2: &[f64], spread: Spread) -> Option<Self> {
+        let mut lengths: Vec<f64> =
+            distances2.iter().filter(|d| d.is_finite() && **d > 0.0).map(|d| d.sqrt()).collect();
+        lengths.sort_unstable_by(f64::total_cmp);
+        let (&shortest, &longest) = (lengths.first()?, lengths.last()?);
+        let unit = match spread {
+            Spread::Every => shortest,
+            Spread::Far => lengths[(lengths.len() - 1) / 2],
+        };
+        if longest <= unit * RATIO {
+            return None;
+        }
+        let scale = |&d: &f64| match d {
+            d if !d.is_finite() => 0.0,
+            0.0 => 1.0,
+            d if spread == Spread::Far && d.sqrt() <= unit * 2.0 => 1.0,
+            d => power_of_two_below(unit / d.sqrt()),
+        };
+        Some(Self { reference, scales: distances2.iter().map(scale).collect() })
+    }
+
+    /// Index of the reference among the points.
+    #[must_use]
+    pub fn reference(&self) -> usize {
+        self.reference
+    }
+
+    /// One scale per row and extra row.
+    #[must_use]
+    pub fn scales(&self) -> &[f64] {
+        &self.scales
+    }
+
+    /// The framed points written over the `points` points.
+    pub(super) fn mixing(&self, points: usize) -> Mixing {
+        let row = |(point, &scale): (usize, &f64)| {
+            if point == self.reference || scale == 1.0 {
+                return vec![(point, 1.0)];
+            }
+            if scale == 0.0 {
+                return vec![(self.reference, 1.0)];
+            }
+            let mut row = vec![(point, scale), (self.reference, 1.0 - scale)];
+            row.sort_unstable_by_key(|(point, _)| *point);
+            row
+        };
+        let rows: Vec<_> = self.scales.iter().enumerate().map(row).collect();
+        let count = rows.len();
+        Mixing::new(points, rows, vec![1.0; count], (0..count).collect())
+    }
+}
+
+/// The largest power of two not above `value`, which is positive and normal.
+fn power_of_two_below(value: f64) -> f64 {
+    f64::from_bits(value.max(f64::MIN_POSITIVE).to_bits() & 0x7FF0_0000_0000_0000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_of_like_length_need_no_frame() {
+        assert_eq!(Frame::needed(3, &[1.0, 1e10, 0.0, f64::INFINITY], Spread::Every), None);
+        assert_eq!(Frame::needed(3, &[0.0, 0.0], Spread::Far), None);
+        assert_eq!(Frame::needed(9, &[1e-16, 1.0, 1.0, 4.0], Spread::Far), None);
+        assert!(Frame::needed(9, &[1e-16, 1.0, 1.0, 4.0], Spread::Every).is_some());
+    }
+
+    #[test]
+    fn far_points_are_brought_near_by_powers_of_two() {
+        let frame = Frame::needed(3, &[1.0, 1.0, 1e60, f64::INFINITY], Spread::Far).unwrap();
+        assert_eq!((frame.scales[0], frame.scales[1], frame.scales[3]), (1.0, 1.0, 0.0));
+        assert_eq!(frame.scales[2].log2().fract(), 0.0);
+        assert!((0.4..=1.0).contains(&(frame.scales[2] * 1e30)));
+        let mixing = frame.mixing(6);
+        assert_eq!(mixing.row(2)[0], (2, frame.scales[2]));
+        assert_eq!(mixing.row(3), [(3, 1.0)]);
+    }
+}
