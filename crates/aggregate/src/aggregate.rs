@@ -3,10 +3,14 @@
 use thiserror::Error;
 
 use crate::combine::{add_counts, combine_unit};
+use crate::composition::RuleConfig;
 use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
-use crate::observe::observe_unit;
+use crate::kernel::mix::mix;
+use crate::mixing::Mixing;
+use crate::observe::{divide, observe_unit};
 use crate::plan::{Note, Plan};
+use crate::pre::PreConfig;
 use crate::rows::{Rows, RowsError, Weights, WeightsError};
 use crate::rule::{Decision, Rule, RuleError};
 use crate::statistics::{Observation, RowStatistics, StatisticsError, StatisticsTree};
@@ -110,6 +114,46 @@ pub fn aggregate_inputs<T: Element>(rule: &dyn Rule, inputs: &Inputs<'_, T>) -> 
     let weights = plan.weights();
     let Plan { scores, selected, notes, memory, degenerate, .. } = plan;
     Ok(Aggregate { output, verdicts, weights, scores, selected, notes, memory, degenerate })
+}
+
+/// The rows after pre-aggregation, in f64: what a rule behind it works on.
+///
+/// # Errors
+///
+/// As [`aggregate_inputs`].
+pub fn pre_aggregate<T: Element>(
+    pre: &[PreConfig],
+    byzantine: usize,
+    rows: &[&[T]],
+    seed: u64,
+) -> Result<Vec<Vec<f64>>, AggregateError> {
+    // A rule without a plan of its own: the median's keeps the mixed rows as they are.
+    let rule = RuleConfig::median(byzantine).after(pre.to_vec(), byzantine);
+    let dimension = Rows::new(rows, 0)?.unit_len();
+    rule.check(rows.len())?;
+    let observation = Observation::first(rule.needs(), rows.len(), dimension, seed);
+    let units = Units::for_rows(dimension, rows.len())?;
+    let plan = decide(&rule, rows, &Weights::equal(rows.len())?, units, observation)?;
+    match plan.mixing {
+        Some(mixing) => mix_rows(&mixing, rows),
+        None => Ok(rows.iter().map(|row| row.iter().map(|value| value.to_f64()).collect()).collect()),
+    }
+}
+
+/// The rows of a mixing, in f64.
+///
+/// # Errors
+///
+/// When the rows are not equally long or not finite, or the mixing is for another number of rows.
+pub fn mix_rows<T: Element>(mixing: &Mixing, rows: &[&[T]]) -> Result<Vec<Vec<f64>>, AggregateError> {
+    let dimension = Rows::new(rows, 0)?.unit_len();
+    if !mixing.fits(rows.len() + 1) {
+        return Err(AggregateError::PlanCombine { rows: rows.len() });
+    }
+    let mut mixed = vec![0.0; mixing.rows() * dimension];
+    mix(rows, &mixing.dense(), 0..dimension, &mut mixed)?;
+    divide(mixing, &mut mixed, dimension);
+    Ok(mixed.chunks_exact(dimension).map(<[f64]>::to_vec).collect())
 }
 
 /// Looks at the rows as often as the rule asks to.

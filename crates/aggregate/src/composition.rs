@@ -45,6 +45,12 @@ impl RuleConfig {
         RuleKind::Mean(crate::rules::Mean {}).into()
     }
 
+    /// The coordinate-wise median.
+    #[must_use]
+    pub fn median(byzantine: usize) -> Self {
+        RuleKind::Median(crate::rules::Median { byzantine, ..Default::default() }).into()
+    }
+
     /// The rule itself, with its pre-aggregations.
     #[must_use]
     pub fn rule(&self) -> &dyn Rule {

@@ -45,7 +45,9 @@ mod observe;
 mod parameters;
 mod range;
 
-pub use aggregate::{Aggregate, AggregateError, Inputs, MOST_LOOKS, aggregate, aggregate_inputs};
+pub use aggregate::{
+    Aggregate, AggregateError, Inputs, MOST_LOOKS, aggregate, aggregate_inputs, mix_rows, pre_aggregate,
+};
 pub use catalogue::{ParameterInfo, RuleInfo};
 pub use centre::{Centre, Even};
 pub use combine::combine_unit;

@@ -18,7 +18,7 @@ pub struct Bucketing {
     pub size: usize,
 }
 
-const SIZE: &str = "the number of rows in a bucket, a whole number of at least 2";
+const SIZE: &str = "the number of rows in a bucket, a whole number of at least 1";
 
 /// The stream of the seed that orders the rows; samples of coordinates have the low numbers.
 const STREAM: u64 = 1 << 32;
@@ -45,7 +45,7 @@ impl PreAggregation for Bucketing {
     };
 
     fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { size: parameters.count_from("size", SIZE, 2)?.unwrap_or(2) })
+        Ok(Self { size: parameters.count_from("size", SIZE, 1)?.unwrap_or(2) })
     }
 
     fn describe(&self) -> String {
