@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 use thiserror::Error;
 
+use crate::centre::Even;
 use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
 use crate::kernel::order_statistics::OrderStatistics;
@@ -182,7 +183,7 @@ impl<'a> Step<'a> {
             {
                 Ok(Self::WeightedSum { weights, divisor: *divisor })
             }
-            Combine::Median => Ok(Self::Order(OrderStatistics::median(rows))),
+            Combine::Median => Ok(Self::Order(OrderStatistics::median(rows, Even::Average))),
             Combine::TrimmedMean { cut } if *cut < rows.div_ceil(2) => {
                 Ok(Self::Order(OrderStatistics::trimmed_mean(rows, *cut)))
             }

@@ -1,4 +1,4 @@
-//! The three kernels that carry every rule, and the finite check.
+//! The kernels that carry every rule, and the finite check.
 //!
 //! Each is one safe body, compiled once for the portable instruction set and once for the widest the machine has
 //! (`dispatch`). A body fixes the order of every floating-point operation and fuses multiply-adds explicitly, so
@@ -6,9 +6,12 @@
 
 pub(crate) mod dispatch;
 pub(crate) mod finite;
+pub(crate) mod mix;
 pub(crate) mod network;
 pub(crate) mod order_statistics;
 pub(crate) mod pair_statistics;
+pub(crate) mod sign_vote;
+pub(crate) mod signs;
 pub(crate) mod weighted_sum;
 
 #[cfg(test)]

@@ -21,6 +21,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+pub mod centre;
 pub mod element;
 pub mod optimizer;
 pub mod plan;
@@ -36,6 +37,7 @@ mod kernel;
 mod parameters;
 
 pub use aggregate::{Aggregate, AggregateError, aggregate, combine_unit, observe_unit};
+pub use centre::{Centre, Even};
 pub use element::{DecodeError, Element};
 pub use kernel::finite::first_non_finite;
 pub use optimizer::{OptimizerConfig, OptimizerError};
