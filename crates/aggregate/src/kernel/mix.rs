@@ -1,5 +1,4 @@
 //! Rows mixed by a matrix, in f64.
-#![cfg_attr(not(test), expect(dead_code, reason = "called once the mixing plans are wired"))]
 
 use std::ops::Range;
 

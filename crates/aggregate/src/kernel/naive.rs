@@ -85,26 +85,84 @@ pub(super) fn signs<T: Element>(rows: &[&[T]], selected: &[usize]) -> Vec<[u64; 
     rows.iter().map(count).collect()
 }
 
-/// Values at ranks `low` and `high`, the mean of the values of rank low..=high, and per row how many of its values
-/// are outside.
-pub(super) struct Trimmed {
-    pub(super) middle: Vec<f64>,
-    pub(super) mean: Vec<f64>,
+/// What an order statistic makes of rows: one value per coordinate, and per row how many of its values are cut.
+pub(super) struct Ordered<T> {
+    pub(super) out: Vec<T>,
     pub(super) outside: Vec<u64>,
 }
 
-pub(super) fn trimmed<T: Element>(rows: &[&[T]], low: usize, high: usize) -> Trimmed {
-    let mut result = Trimmed { middle: Vec::new(), mean: Vec::new(), outside: vec![0; rows.len()] };
+/// Applies to every coordinate a function from its values in row order and sorted to a value and the bounds outside
+/// of which values are cut.
+pub(super) fn ordered<T: Element>(rows: &[&[T]], function: impl Fn(&[f64], &[f64]) -> (f64, f64, f64)) -> Ordered<T> {
+    let mut result = Ordered { out: Vec::new(), outside: vec![0; rows.len()] };
     for c in 0..rows[0].len() {
         let column: Vec<f64> = rows.iter().map(|row| row[c].to_f64()).collect();
         let mut sorted = column.clone();
         sorted.sort_by(f64::total_cmp);
-        let kept = &sorted[low..=high];
-        result.middle.push((sorted[low] + sorted[high]) / 2.0);
-        result.mean.push(kept.iter().sum::<f64>() / kept.len() as f64);
-        for (row, value) in column.iter().enumerate() {
-            result.outside[row] += u64::from(*value < sorted[low] || *value > sorted[high]);
+        let (value, low, high) = function(&column, &sorted);
+        result.out.push(T::from_f64(value));
+        for (outside, value) in result.outside.iter_mut().zip(&column) {
+            *outside += u64::from(*value < low || *value > high);
         }
     }
     result
+}
+
+/// The mean of `kept`, some successive values of the sorted column, with its first and last.
+pub(super) fn kept_mean(column: &[f64], kept: &[f64]) -> (f64, f64, f64) {
+    let (low, high) = (kept[0], kept[kept.len() - 1]);
+    let count = |bound: f64| kept.iter().filter(|value| **value == bound).count() as f64;
+    let inside: f64 = column.iter().filter(|value| **value > low && **value < high).fold(0.0, |sum, value| sum + value);
+    let sum = count(low).mul_add(low, count(high).mul_add(high, inside));
+    let mean = if low == high { low } else { sum / kept.len() as f64 };
+    (mean, low, high)
+}
+
+/// The `keep` values nearest to the centre, sorted; of equally near ones the lower.
+pub(super) fn nearest(sorted: &[f64], centre: f64, keep: usize) -> Vec<f64> {
+    let mut nearest = sorted.to_vec();
+    nearest.sort_by(|a, b| (a - centre).abs().total_cmp(&(b - centre).abs()).then(a.total_cmp(b)));
+    nearest.truncate(keep);
+    nearest.sort_by(f64::total_cmp);
+    nearest
+}
+
+/// The sum, in row order, of the weights of the values that count.
+fn weight_where(column: &[f64], weights: &[f64], counts: impl Fn(f64) -> bool) -> f64 {
+    column.iter().zip(weights).filter(|(value, _)| counts(**value)).fold(0.0, |sum, (_, weight)| sum + weight)
+}
+
+pub(super) fn weighted_median(column: &[f64], weights: &[f64]) -> f64 {
+    let half = weights.iter().fold(0.0, |sum, weight| sum + weight) / 2.0;
+    let mut values: Vec<f64> =
+        column.iter().zip(weights).filter(|(_, weight)| **weight > 0.0).map(|(value, _)| *value).collect();
+    values.sort_by(f64::total_cmp);
+    let reached = |bound: f64| weight_where(column, weights, |value| value <= bound);
+    let median = values.iter().position(|value| reached(*value) >= half).unwrap();
+    let next = values.iter().find(|value| **value > values[median]);
+    match next {
+        Some(next) if reached(values[median]) == half => (values[median] + next) / 2.0,
+        _ => values[median],
+    }
+}
+
+/// Walks in from both ends, taking weight off the values until `cut` is gone at each. Returns the weighted mean of
+/// what is left, and the lowest and highest value left.
+pub(super) fn weighted_trimmed_mean(column: &[f64], weights: &[f64], cut: f64) -> (f64, f64, f64) {
+    let mut values: Vec<(f64, f64)> =
+        column.iter().copied().zip(weights.iter().copied()).filter(|(_, weight)| *weight > 0.0).collect();
+    values.sort_by(|a, b| a.0.total_cmp(&b.0));
+    for _ in 0..2 {
+        let mut gone = 0.0;
+        for (_, weight) in &mut values {
+            let taken = weight.min(cut - gone);
+            *weight -= taken;
+            gone += taken;
+        }
+        values.reverse();
+    }
+    values.retain(|(_, weight)| *weight > 1e-12);
+    let total: f64 = values.iter().map(|(_, weight)| weight).sum();
+    let mean = values.iter().map(|(value, weight)| value * (weight / total)).sum();
+    (mean, values[0].0, values[values.len() - 1].0)
 }

@@ -45,48 +45,68 @@ enum Step {
     WeightedTrimmed(Masses),
 }
 
+impl Step {
+    /// The weights, of a step that weighs rows.
+    fn masses(&self) -> Option<&Masses> {
+        match self {
+            Self::WeightedMedian(masses) | Self::WeightedTrimmed(masses) => Some(masses),
+            Self::Middle { .. } | Self::Trimmed { .. } | Self::Around { .. } => None,
+        }
+    }
+
+    /// The ranks, among `rows` values, that it reads.
+    fn ranks(&self, rows: usize) -> Vec<usize> {
+        match self {
+            Self::Middle { low, high } => vec![*low, *high],
+            Self::Trimmed { cut } => vec![*cut, rows - 1 - cut],
+            Self::Around { centre, keep } => {
+                let (low, high) = match centre {
+                    Centre::Median => middle_ranks(rows, Even::Average),
+                    Centre::TrimmedMean { cut } => (*cut, rows - 1 - cut),
+                };
+                (0..=rows - keep).chain(keep - 1..rows).chain([low, high]).collect()
+            }
+            Self::WeightedMedian(_) | Self::WeightedTrimmed(_) => (0..rows).collect(),
+        }
+    }
+}
+
 impl OrderStatistics {
+    fn new(rows: usize, step: Step) -> Self {
+        let counted = step.masses().map_or(rows, |masses| masses.rows.len());
+        Self { rows, finder: Finder::new(counted, &step.ranks(counted)), step }
+    }
+
     /// The median of `rows` values, at least one.
     pub(crate) fn median(rows: usize, even: Even) -> Self {
         let (low, high) = middle_ranks(rows, even);
-        Self { rows, finder: Finder::new(rows, [low, high]), step: Step::Middle { low, high } }
+        Self::new(rows, Step::Middle { low, high })
     }
 
     /// The mean without the `cut` lowest and highest values; twice `cut` is less than `rows`.
     pub(crate) fn trimmed_mean(rows: usize, cut: usize) -> Self {
-        Self { rows, finder: Finder::new(rows, [cut, rows - 1 - cut]), step: Step::Trimmed { cut } }
+        Self::new(rows, Step::Trimmed { cut })
     }
 
     /// The mean of the `keep` values nearest to the centre, `keep` at least one and at most `rows`; of two equally
     /// near values the lower one is kept. The values kept are a window of the sorted ones.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once the plans that need it are wired"))]
     pub(crate) fn mean_around(rows: usize, centre: Centre, keep: usize) -> Self {
-        let (low, high) = match centre {
-            Centre::Median => middle_ranks(rows, Even::Average),
-            Centre::TrimmedMean { cut } => (cut, rows - 1 - cut),
-        };
-        let ranks = (0..=rows - keep).chain(keep - 1..rows).chain([low, high]);
-        Self { rows, finder: Finder::new(rows, ranks), step: Step::Around { centre, keep } }
+        Self::new(rows, Step::Around { centre, keep })
     }
 
     /// The smallest value whose cumulative weight reaches half of the total, averaged with the next value when it is
     /// exactly half. Weights are finite and not negative, at least one is positive; rows of weight 0 are not read.
     ///
     /// The cumulative weight of a value is the sum, in row order, of the weights of all values up to it.
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once the plans that need it are wired"))]
     pub(crate) fn weighted_median(weights: &[f64]) -> Self {
-        let masses = Masses::new(weights, weights.iter().sum::<f64>() * 0.5);
-        let counted = masses.rows.len();
-        Self { rows: weights.len(), finder: Finder::new(counted, 0..counted), step: Step::WeightedMedian(masses) }
+        let total: f64 = weights.iter().fold(0.0, |sum, weight| sum + weight);
+        Self::new(weights.len(), Step::WeightedMedian(Masses::new(weights, total * 0.5)))
     }
 
     /// The weighted mean without the weight `cut_mass` at each end, less than half of the total; a value at the bound
     /// counts with what is left of its weight. Weights as for [`Self::weighted_median`].
-    #[cfg_attr(not(test), expect(dead_code, reason = "called once the plans that need it are wired"))]
     pub(crate) fn weighted_trimmed_mean(weights: &[f64], cut_mass: f64) -> Self {
-        let masses = Masses::new(weights, cut_mass);
-        let counted = masses.rows.len();
-        Self { rows: weights.len(), finder: Finder::new(counted, 0..counted), step: Step::WeightedTrimmed(masses) }
+        Self::new(weights.len(), Step::WeightedTrimmed(Masses::new(weights, cut_mass)))
     }
 
     /// Applies it to the coordinates `range` of the rows. Returns per row how many of its values lie outside the
@@ -101,7 +121,7 @@ impl OrderStatistics {
         range: Range<usize>,
         out: &mut [T],
     ) -> Result<Vec<u64>, RowsError> {
-        let (Step::WeightedMedian(masses) | Step::WeightedTrimmed(masses)) = &self.step else {
+        let Some(masses) = self.step.masses() else {
             return dispatch(Apply { order: self, rows, range, out });
         };
         let counted: Vec<&[T]> = masses.rows.iter().map(|&row| rows[row]).collect();

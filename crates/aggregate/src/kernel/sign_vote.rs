@@ -1,5 +1,4 @@
 //! A weighted sum that is turned around where the rows' signs do not agree.
-#![cfg_attr(not(test), expect(dead_code, reason = "called once the sign vote's plan is wired"))]
 
 use std::ops::Range;
 

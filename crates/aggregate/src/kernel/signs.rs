@@ -1,5 +1,4 @@
 //! How many coordinates of each row are positive, zero and negative.
-#![cfg_attr(not(test), expect(dead_code, reason = "called once sign statistics are wired"))]
 
 use std::ops::Range;
 

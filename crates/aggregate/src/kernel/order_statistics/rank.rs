@@ -22,9 +22,8 @@ pub(super) enum Finder {
 
 impl Finder {
     /// The quickest way to the given ranks of `rows` values.
-    pub(super) fn new(rows: usize, ranks: impl IntoIterator<Item = usize>) -> Self {
-        let ranks: Vec<usize> = ranks.into_iter().collect();
-        if rows <= NETWORK_ROWS { Self::Network(selection_network(rows, &ranks)) } else { Self::scalar(&ranks) }
+    pub(super) fn new(rows: usize, ranks: &[usize]) -> Self {
+        if rows <= NETWORK_ROWS { Self::Network(selection_network(rows, ranks)) } else { Self::scalar(ranks) }
     }
 
     /// The way for many rows: a coordinate at a time.
