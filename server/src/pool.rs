@@ -49,14 +49,18 @@ impl Pool {
 }
 
 fn read_and_run(job: Job, spool: &Spool, bodies: &HashMap<ClientId, Body>) -> Done {
-    let range = job.bytes();
+    let ranges = job.bytes();
     let mut rows: Vec<RowBytes> = Vec::new();
     for client in job.rows() {
         let Some(body) = bodies.get(&client) else { return Job::failed(format!("no bytes for {client}")) };
-        match spool.segments(body, range.clone()) {
-            Ok(row) => rows.push(row),
-            Err(error) => return Job::failed(format!("spool: {error}")),
+        let mut row = RowBytes::new();
+        for range in &ranges {
+            match spool.segments(body, range.clone()) {
+                Ok(pieces) => row.extend(pieces),
+                Err(error) => return Job::failed(format!("spool: {error}")),
+            }
         }
+        rows.push(row);
     }
     job.run(&rows)
 }

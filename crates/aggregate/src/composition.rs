@@ -14,6 +14,7 @@ use crate::pre::{Mixed, PreConfig};
 use crate::rows::Weights;
 use crate::rule::{Decision, Rule, RuleError};
 use crate::rules::{RuleKind, catalogue};
+use crate::sampling::refuse_share;
 use crate::statistics::{Refinement, RowStatistics};
 use crate::verdict::{RowReason, Verdict};
 
@@ -141,6 +142,7 @@ impl RuleConfig {
     }
 
     pub(crate) fn parse(mut parameters: Parameters) -> Result<Self, ParameterError> {
+        refuse_share(&mut parameters)?;
         let pre = parameters.list("pre").into_iter().map(PreConfig::read).collect::<Result<Vec<_>, _>>()?;
         let rule = RuleKind::parse(&mut parameters)?;
         let mut config = Self { rule, declared: None, pre };

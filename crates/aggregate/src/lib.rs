@@ -44,6 +44,7 @@ mod kernel;
 mod observe;
 mod parameters;
 mod range;
+mod sampling;
 
 pub use aggregate::{
     Aggregate, AggregateError, Inputs, MOST_LOOKS, aggregate, aggregate_inputs, mix_rows, pre_aggregate,
@@ -65,6 +66,7 @@ pub use range::MAX_PAIR_ROWS;
 pub use rows::{Rows, RowsError, Weights, WeightsError};
 pub use rule::{Decision, Rule, RuleError};
 pub use rules::{RuleKind, catalogue};
+pub use sampling::{RuleSpec, Sampled};
 pub use statistics::{
     Distances, Observation, Refinement, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics,
 };

@@ -109,9 +109,9 @@ impl Parameters {
             None => Ok(None),
             Some(Value::Integer(number)) => match usize::try_from(number) {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => Err(self.invalid(key, Value::Integer(number), expected)),
+                Err(_) => Err(self.invalid(key, &Value::Integer(number), expected)),
             },
-            Some(other) => Err(self.invalid(key, other, expected)),
+            Some(other) => Err(self.invalid(key, &other, expected)),
         }
     }
 
@@ -124,7 +124,7 @@ impl Parameters {
     ) -> Result<Option<usize>, ParameterError> {
         match self.count(key, expected)? {
             Some(number) if number < least => {
-                Err(self.invalid(key, Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)), expected))
+                Err(self.invalid(key, &Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)), expected))
             }
             other => Ok(other),
         }
@@ -140,7 +140,7 @@ impl Parameters {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Text(text)) if valid(&text) => Ok(Some(text)),
-            Some(other) => Err(self.invalid(key, other, expected)),
+            Some(other) => Err(self.invalid(key, &other, expected)),
         }
     }
 
@@ -149,7 +149,7 @@ impl Parameters {
         match self.take(key) {
             None => Ok(None),
             Some(Value::Boolean(flag)) => Ok(Some(flag)),
-            Some(other) => Err(self.invalid(key, other, "true or false")),
+            Some(other) => Err(self.invalid(key, &other, "true or false")),
         }
     }
 
@@ -187,11 +187,11 @@ impl Parameters {
             Value::Text(kind) => Ok(Self::new(section, &kind, Vec::new())),
             Value::Table(mut table) => match table.remove("kind") {
                 Some(Value::Text(kind)) => Ok(Self::new(section, &kind, table.into_iter().collect())),
-                Some(other) => Err(Self::new(section, "", Vec::new()).invalid("kind", other, "a string")),
+                Some(other) => Err(Self::new(section, "", Vec::new()).invalid("kind", &other, "a string")),
                 None => Err(Self::new(section, "", Vec::new()).missing("kind", "a string such as \"nnm\"")),
             },
             other => {
-                Err(Self::new(section, "", Vec::new()).invalid("kind", other, "a string or a table with a `kind`"))
+                Err(Self::new(section, "", Vec::new()).invalid("kind", &other, "a string or a table with a `kind`"))
             }
         }
     }
@@ -208,9 +208,9 @@ impl Parameters {
         let number = match &value {
             Value::Integer(number) => *number as f64,
             Value::Number(number) => *number,
-            _ => return Err(self.invalid(key, value, expected)),
+            _ => return Err(self.invalid(key, &value, expected)),
         };
-        if number.is_finite() && valid(number) { Ok(Some(number)) } else { Err(self.invalid(key, value, expected)) }
+        if number.is_finite() && valid(number) { Ok(Some(number)) } else { Err(self.invalid(key, &value, expected)) }
     }
 
     /// One of the named choices, if the key is there.
@@ -221,10 +221,10 @@ impl Parameters {
         choices: &[(&str, T)],
     ) -> Result<Option<T>, ParameterError> {
         let Some(value) = self.take(key) else { return Ok(None) };
-        let Value::Text(text) = &value else { return Err(self.invalid(key, value, expected)) };
+        let Value::Text(text) = &value else { return Err(self.invalid(key, &value, expected)) };
         match choices.iter().find(|(name, _)| name == text) {
             Some((_, choice)) => Ok(Some(*choice)),
-            None => Err(self.invalid(key, value, expected)),
+            None => Err(self.invalid(key, &value, expected)),
         }
     }
 
@@ -248,7 +248,7 @@ impl Parameters {
         Some(self.entries.remove(at).1)
     }
 
-    fn invalid(&self, key: &'static str, value: Value, expected: &'static str) -> ParameterError {
+    pub(crate) fn invalid(&self, key: &'static str, value: &Value, expected: &'static str) -> ParameterError {
         ParameterError::Invalid {
             section: self.section,
             kind: self.kind.clone(),

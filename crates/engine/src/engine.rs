@@ -1,12 +1,15 @@
 //! A round from its first seat to its release.
 
+mod aggregation;
+
 use crate::{
-    TaskSpec,
-    job::{Done, Finished, Job, Outcome},
+    Carry, TaskSpec,
+    job::{Combined, Done, Finished, Job, Outcome, Unit},
 };
+use aggregation::Aggregation;
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
-use testudo_aggregate::{BLOCK, Plan, RowReason, RowStatistics, StatisticsTree, Units, Weights};
+use testudo_aggregate::{Note, RowReason, UnitStatistics};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, Phase, Reason, Reject, Round, RoundParams, Seat, Tick, Verdict,
 };
@@ -106,10 +109,12 @@ pub struct Release {
     pub file: Bytes,
     /// SHA-256 of the file.
     pub digest: Digest,
-    /// The server optimiser's state vectors.
-    pub state: Vec<Vec<f32>>,
+    /// What the task carries to its next round besides the model.
+    pub carry: Carry,
     /// L2 norm of the aggregate.
     pub aggregate_norm: f64,
+    /// Figures that explain the rule's decision.
+    pub notes: Vec<Note>,
     /// Every seat's end, sorted by client.
     pub seats: Vec<Judgement>,
 }
@@ -136,7 +141,8 @@ pub struct Judgement {
 pub struct Engine {
     spec: Arc<TaskSpec>,
     base: Arc<Model>,
-    state: Arc<Vec<Vec<f32>>>,
+    carry: Arc<Carry>,
+    seed: u64,
     round: Round,
     uploads: BTreeMap<ClientId, UploadMeta>,
     refusals: BTreeMap<ClientId, String>,
@@ -148,37 +154,28 @@ enum Stage {
     /// Taking updates.
     Input,
     /// Waiting for the ledger to hold the survivors.
-    Sealing(Arc<[ClientId]>),
-    Observing {
-        survivors: Arc<[ClientId]>,
-        units: Units,
-        tree: StatisticsTree,
-        left: usize,
-    },
-    Combining(Combining),
-    Finishing {
-        survivors: Arc<[ClientId]>,
-        plan: Arc<Plan>,
-        trimmed: Vec<u64>,
-    },
+    Sealing(Vec<ClientId>),
+    Aggregating(Box<Aggregation>),
+    Finishing(Box<Aggregation>),
     Ended,
 }
 
-#[derive(Debug)]
-struct Combining {
-    survivors: Arc<[ClientId]>,
-    units: Units,
-    plan: Arc<Plan>,
-    aggregate: Vec<f32>,
-    trimmed: Vec<u64>,
-    left: usize,
-}
-
 impl Engine {
-    /// A round over `base` with the server optimiser's state vectors (empty before the first release).
-    pub fn open(spec: Arc<TaskSpec>, base: Arc<Model>, state: Arc<Vec<Vec<f32>>>, params: RoundParams) -> Self {
+    /// A round over `base` with what the task carried from its last release. The rule's samples and permutations come
+    /// from `seed`, which nobody outside the server may know before the updates are in.
+    pub fn open(spec: Arc<TaskSpec>, base: Arc<Model>, carry: Arc<Carry>, params: RoundParams, seed: [u8; 32]) -> Self {
         let round = Round::open(params);
-        Self { spec, base, state, round, uploads: BTreeMap::new(), refusals: BTreeMap::new(), stage: Stage::Input }
+        let seed = rule_seed(&seed);
+        Self {
+            spec,
+            base,
+            carry,
+            seed,
+            round,
+            uploads: BTreeMap::new(),
+            refusals: BTreeMap::new(),
+            stage: Stage::Input,
+        }
     }
 
     /// Takes one input.
@@ -222,8 +219,8 @@ impl Engine {
     /// Takes a job's result.
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
-            Outcome::Observed { unit, statistics } => self.observed(unit, statistics),
-            Outcome::Combined { unit, aggregate, trimmed } => self.combined(unit, &aggregate, &trimmed),
+            Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
+            Outcome::Combined(combined) => self.combined(&combined),
             Outcome::Finished(finished) => self.finished(*finished),
             Outcome::Failed { detail } => self.abandon(Abandon::Fault { detail }),
         }
@@ -239,7 +236,7 @@ impl Engine {
         }
         // Ends the phases as they ended before the restart, so that the missing clients are dropouts.
         self.round.handle(Tick::MAX, Input::Tick)?;
-        self.stage = Stage::Sealing(survivors.into());
+        self.stage = Stage::Sealing(survivors.to_vec());
         Ok(self.sealed())
     }
 
@@ -283,7 +280,7 @@ impl Engine {
                 }
                 Effect::Acknowledge { client } => actions.push(Action::Acknowledge { client }),
                 Effect::Close { survivors } => {
-                    self.stage = Stage::Sealing(survivors.clone().into());
+                    self.stage = Stage::Sealing(survivors.clone());
                     actions.push(Action::Seal { survivors });
                 }
                 Effect::Abandon(why) => actions.extend(self.abandon(why)),
@@ -294,103 +291,70 @@ impl Engine {
 
     fn sealed(&mut self) -> Vec<Action> {
         let Stage::Sealing(survivors) = &self.stage else { return Vec::new() };
-        let survivors = survivors.clone();
-        // Before any job: statistics of more rows than the rule takes could be larger than memory.
-        if let Err(error) = self.spec.rule.check(survivors.len()) {
-            return self.abandon(Abandon::Rule { detail: error.to_string() });
-        }
-        let units = match Units::new(self.base.layout().dimension(), unit_length(survivors.len())) {
-            Ok(units) => units,
-            Err(error) => return self.abandon(Abandon::Fault { detail: error.to_string() }),
-        };
-        let needs = self.spec.rule.needs();
-        if needs.is_nothing() {
-            let rows = survivors.len();
-            return self.decide(survivors, units, &RowStatistics::unobserved(rows));
-        }
-        let jobs = units.iter().enumerate();
-        let actions =
-            jobs.map(|(unit, range)| Action::Run(Job::observe(unit, range, survivors.clone(), needs))).collect();
-        let (tree, left) = (StatisticsTree::new(units.count()), units.count());
-        self.stage = Stage::Observing { survivors, units, tree, left };
-        actions
-    }
-
-    fn observed(&mut self, unit: usize, statistics: testudo_aggregate::UnitStatistics) -> Vec<Action> {
-        let Stage::Observing { tree, left, .. } = &mut self.stage else { return Vec::new() };
-        if let Err(error) = tree.insert(unit, statistics) {
-            return self.abandon(Abandon::Fault { detail: error.to_string() });
-        }
-        *left -= 1;
-        if *left > 0 {
-            return Vec::new();
-        }
-        let Stage::Observing { survivors, units, tree, .. } = std::mem::replace(&mut self.stage, Stage::Ended) else {
-            return Vec::new();
-        };
-        match tree.finish() {
-            Ok(statistics) => self.decide(survivors, units, &statistics),
-            Err(error) => self.abandon(Abandon::Fault { detail: error.to_string() }),
-        }
-    }
-
-    fn decide(&mut self, survivors: Arc<[ClientId]>, units: Units, statistics: &RowStatistics) -> Vec<Action> {
-        // Restored so that an abandonment below is answered, whatever stage we came from.
-        self.stage = Stage::Sealing(survivors.clone());
-        let weights = match self.spec.examples.weighted {
-            true => {
-                let examples: Vec<f64> = survivors.iter().map(|client| self.uploads[client].examples as f64).collect();
-                Weights::new(&examples)
+        let dimension = self.base.layout().dimension();
+        let examples = |client: &ClientId| self.uploads.get(client).map_or(0, |upload| upload.examples);
+        let parts = self.spec.parts(self.base.layout());
+        match Aggregation::start(&self.spec, &parts, dimension, self.seed, &self.carry, survivors, examples) {
+            Ok((aggregation, jobs)) if parts.is_empty() => {
+                self.stage = Stage::Aggregating(Box::new(aggregation));
+                debug_assert!(jobs.is_empty());
+                self.finish()
             }
-            false => Weights::equal(survivors.len()),
-        };
-        let plan = weights
-            .map_err(|error| error.to_string())
-            .and_then(|weights| self.spec.rule.decide(statistics, &weights).map_err(|error| error.to_string()));
-        let plan = match plan {
-            Ok(plan) => Arc::new(plan),
-            Err(detail) => return self.abandon(Abandon::Rule { detail }),
-        };
-        let jobs = units.iter().enumerate();
-        let actions = jobs.map(|(unit, range)| Action::Run(Job::combine(unit, range, &survivors, &plan))).collect();
-        let (aggregate, trimmed) = (vec![0.0; units.dimension()], vec![0; survivors.len()]);
-        let left = units.count();
-        self.stage = Stage::Combining(Combining { survivors, units, plan, aggregate, trimmed, left });
-        actions
+            Ok((aggregation, jobs)) => {
+                self.stage = Stage::Aggregating(Box::new(aggregation));
+                jobs.into_iter().map(Action::Run).collect()
+            }
+            Err(why) => self.abandon(why),
+        }
     }
 
-    fn combined(&mut self, unit: usize, part: &[f32], counts: &[(usize, u64)]) -> Vec<Action> {
-        let Stage::Combining(state) = &mut self.stage else { return Vec::new() };
-        let Some(range) = state.units.range(unit) else { return Vec::new() };
-        state.aggregate[range].copy_from_slice(part);
-        for &(row, count) in counts {
-            state.trimmed[row] += count;
+    fn observed(&mut self, unit: &Unit, statistics: UnitStatistics) -> Vec<Action> {
+        let Stage::Aggregating(aggregation) = &mut self.stage else { return Vec::new() };
+        match aggregation.observed(unit, statistics) {
+            Ok(jobs) => jobs.into_iter().map(Action::Run).collect(),
+            Err(why) => self.abandon(why),
         }
-        state.left -= 1;
-        if state.left > 0 {
+    }
+
+    fn combined(&mut self, combined: &Combined) -> Vec<Action> {
+        let Stage::Aggregating(aggregation) = &mut self.stage else { return Vec::new() };
+        if aggregation.combined(combined) { self.finish() } else { Vec::new() }
+    }
+
+    fn finish(&mut self) -> Vec<Action> {
+        let Stage::Aggregating(mut aggregation) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Vec::new();
-        }
-        let Stage::Combining(state) = std::mem::replace(&mut self.stage, Stage::Ended) else { return Vec::new() };
-        let Combining { survivors, plan, aggregate, trimmed, .. } = state;
-        self.stage = Stage::Finishing { survivors, plan, trimmed };
-        vec![Action::Run(Job::finish(&self.spec, self.base.clone(), self.state.clone(), aggregate))]
+        };
+        let aggregate = aggregation.take_aggregate();
+        self.stage = Stage::Finishing(aggregation);
+        vec![Action::Run(Job::finish(&self.spec, self.base.clone(), self.carry.clone(), aggregate))]
     }
 
     fn finished(&mut self, finished: Finished) -> Vec<Action> {
-        let Stage::Finishing { survivors, plan, trimmed } = &self.stage else { return Vec::new() };
-        let verdicts = plan.final_verdicts(trimmed, self.base.layout().dimension());
-        let weights = plan.weights();
+        let Stage::Finishing(aggregation) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Vec::new();
+        };
+        let rows = aggregation.rows().to_vec();
+        let outcome = aggregation.outcome(&self.carry);
         let mut seats = self.judge();
-        for (row, client) in survivors.iter().enumerate() {
+        for (client, end) in rows.iter().zip(&outcome.rows) {
             let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(client)) else { continue };
             let seat = &mut seats[at];
-            seat.verdict = client_verdict(verdicts[row]);
-            seat.score = plan.scores.as_ref().map(|scores| scores[row]);
-            seat.weight = weights.as_ref().map(|weights| weights[row]);
+            seat.verdict = client_verdict(end.verdict);
+            (seat.score, seat.weight) = (end.score, end.weight);
         }
-        let Finished { model, file, digest, state, norm } = finished;
-        self.stage = Stage::Ended;
-        vec![Action::Release(Box::new(Release { model, file, digest, state, aggregate_norm: norm, seats }))]
+        if let Some(reference) = &self.spec.reference
+            && let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(reference))
+        {
+            seats[at].verdict = Verdict::Accepted;
+            seats[at].detail = "the reference update".into();
+        }
+        let Finished { model, file, digest, optimizer, aggregate, norm } = finished;
+        let last_aggregate = self.spec.rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate));
+        let carry = Carry { optimizer, last_aggregate, history: outcome.history, memory: outcome.memory };
+        let notes = outcome.notes;
+        let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats };
+        vec![Action::Release(Box::new(release))]
     }
 
     fn abandon(&mut self, why: Abandon) -> Vec<Action> {
@@ -424,13 +388,12 @@ impl Engine {
     }
 }
 
-/// Coordinates of a unit: its rows take at most 8 MiB (they then stay in cache), but never less than one block (16 KiB) per row, so that memory
-/// does not grow with clients times dimension. The result does not depend on it.
-fn unit_length(rows: usize) -> usize {
-    const UNIT_BYTES: usize = 8 << 20;
-    const LONGEST: usize = 1 << 18;
-    let fitting = (UNIT_BYTES / 4 / rows.max(1)).max(1);
-    (1 << fitting.ilog2()).clamp(BLOCK, LONGEST)
+/// The part of a round's seed that its rule sees: the seed itself has drawn the cohort.
+fn rule_seed(seed: &[u8; 32]) -> u64 {
+    let mut labelled = b"testudo rule seed".to_vec();
+    labelled.extend_from_slice(seed);
+    let Digest(digest) = Digest::of(&labelled);
+    u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
 }
 
 fn client_verdict(verdict: testudo_aggregate::Verdict) -> Verdict {

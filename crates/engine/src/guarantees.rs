@@ -1,6 +1,6 @@
 //! What an accepted task promises, in words and numbers.
 
-use crate::TaskSpec;
+use crate::{Granularity, TaskSpec};
 
 /// One sentence per promise or assumption, for `testudo task check` and every round record.
 pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
@@ -24,18 +24,51 @@ pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
         ),
         false => "weights: every update weighs the same, whatever its client claims".to_string(),
     });
+    lines.extend(tensors(spec));
+    lines.extend(reference(spec));
     lines.push("privacy: none (no noise is added)".to_string());
     lines
 }
 
 fn robustness(spec: &TaskSpec) -> String {
-    let kind = spec.rule_config.kind();
-    match spec.rule.byzantine() {
-        0 => format!("robustness: none; one bad client can steer the model (rule {kind}, byzantine = 0)"),
+    let rule = &spec.rule_config;
+    let mut line = match spec.rule.byzantine() {
+        0 => format!("robustness: none; one bad client can steer the model (rule {rule}, byzantine = 0)"),
         byzantine => format!(
-            "robustness: rule {kind} holds its guarantee against up to {byzantine} bad clients of at least {} (more than \
-             that void it)",
-            spec.cohort.minimum
+            "robustness: rule {rule} holds its guarantee against up to {byzantine} bad clients of at least {} (more than \
+             that void it); bound: {}",
+            spec.cohort.minimum,
+            rule.kernel().info().bound
         ),
+    };
+    if let Some(sampled) = spec.sampled {
+        line += &format!(
+            "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}",
+            sampled.fraction * 100.0,
+            sampled.population.map(|population| format!(" among {population}")).unwrap_or_default(),
+            spec.cohort.selected,
+            sampled.risk
+        );
     }
+    if spec.granularity == Granularity::Layer {
+        line += "; decided tensor by tensor, so the bound holds for each tensor and not for the whole model";
+    }
+    line
+}
+
+/// Tensors that the rule does not see.
+fn tensors(spec: &TaskSpec) -> Option<String> {
+    let word = |policy: &crate::TensorPolicy| format!("{} is {}", policy.pattern, policy.policy.word());
+    let list: Vec<String> = spec.tensors.iter().map(word).collect();
+    (!list.is_empty()).then(|| {
+        format!(
+            "tensors: {}; the rest is robust. Stats and counters are medians, outside the rule's distances",
+            list.join(", ")
+        )
+    })
+}
+
+fn reference(spec: &TaskSpec) -> Option<String> {
+    let client = spec.reference.as_ref()?;
+    Some(format!("trust: every round compares with the update of {client}; without it the round is abandoned"))
 }

@@ -1,11 +1,15 @@
 //! CPU work that leaves the engine owning its data and returns as [`Done`].
 
-use crate::TaskSpec;
+use crate::{
+    Carry, TaskSpec,
+    part::{Plain, plain_tensors},
+    rows,
+};
 use bytes::Bytes;
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 use testudo_aggregate::{
-    Combine, Needs, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, first_non_finite, observe_unit,
+    Observation, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, first_non_finite, observe_unit,
 };
 use testudo_protocol::{ClientId, Digest, Model};
 
@@ -20,9 +24,47 @@ pub struct Job {
 
 #[derive(Debug, Clone)]
 enum Work {
-    Observe { unit: usize, range: Range<usize>, rows: Arc<[ClientId]>, needs: Needs },
-    Combine { unit: usize, range: Range<usize>, rows: Arc<[ClientId]>, plan: Arc<Plan> },
-    Finish { base: Arc<Model>, state: Arc<Vec<Vec<f32>>>, aggregate: Vec<f32>, optimizer: OptimizerConfig },
+    Observe { unit: Unit, observation: Arc<Observation> },
+    Combine { unit: Unit, plan: Arc<Plan>, remember: bool },
+    Finish(Finish),
+}
+
+/// Which rows a job is about, and where.
+#[derive(Debug, Clone)]
+pub(crate) struct Unit {
+    /// The part of the model.
+    pub(crate) part: usize,
+    /// The unit of the part.
+    pub(crate) index: usize,
+    /// Coordinates of the part's own vector.
+    pub(crate) own: Range<usize>,
+    /// Where they lie in the model's vector.
+    pub(crate) places: Vec<Range<usize>>,
+    /// Whose updates are the rows.
+    pub(crate) rows: Arc<[ClientId]>,
+    /// The rows behind them.
+    pub(crate) extras: Arc<[Extra]>,
+}
+
+/// A row besides the clients' own.
+#[derive(Debug, Clone)]
+pub(crate) enum Extra {
+    /// Nothing is known yet.
+    Zero,
+    /// A vector of the whole model that is in memory.
+    Vector(Arc<Vec<f32>>),
+    /// A client's update of this round.
+    Update(ClientId),
+}
+
+#[derive(Debug, Clone)]
+struct Finish {
+    base: Arc<Model>,
+    /// Coordinates that are added as they are, past the optimiser.
+    plain: Vec<Plain>,
+    carry: Arc<Carry>,
+    aggregate: Vec<f32>,
+    optimizer: OptimizerConfig,
 }
 
 /// What a job found.
@@ -31,10 +73,20 @@ pub struct Done(pub(crate) Outcome);
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Observed { unit: usize, statistics: UnitStatistics },
-    Combined { unit: usize, aggregate: Vec<f32>, trimmed: Vec<(usize, u64)> },
+    Observed { unit: Unit, statistics: UnitStatistics },
+    Combined(Combined),
     Finished(Box<Finished>),
     Failed { detail: String },
+}
+
+#[derive(Debug)]
+pub(crate) struct Combined {
+    pub(crate) unit: Unit,
+    pub(crate) aggregate: Vec<f32>,
+    /// Rows with cut coordinates, and how many.
+    pub(crate) trimmed: Vec<(usize, u64)>,
+    /// Per row the sum of its client's updates up to this one, if the rule wants to remember it.
+    pub(crate) history: Vec<Vec<f32>>,
 }
 
 #[derive(Debug)]
@@ -42,42 +94,47 @@ pub(crate) struct Finished {
     pub(crate) model: Model,
     pub(crate) file: Bytes,
     pub(crate) digest: Digest,
-    pub(crate) state: Vec<Vec<f32>>,
+    pub(crate) optimizer: Vec<Vec<f32>>,
+    pub(crate) aggregate: Vec<f32>,
     pub(crate) norm: f64,
 }
 
 impl Job {
-    pub(crate) fn observe(unit: usize, range: Range<usize>, rows: Arc<[ClientId]>, needs: Needs) -> Self {
-        Self { work: Work::Observe { unit, range, rows, needs } }
+    pub(crate) fn observe(unit: Unit, observation: Arc<Observation>) -> Self {
+        Self { work: Work::Observe { unit, observation } }
     }
 
-    /// Reads only the rows the plan uses.
-    pub(crate) fn combine(unit: usize, range: Range<usize>, survivors: &Arc<[ClientId]>, plan: &Arc<Plan>) -> Self {
-        Self { work: Work::Combine { unit, range, rows: survivors.clone(), plan: plan.clone() } }
+    /// Reads only the rows the plan uses, unless their clients' histories are to be remembered.
+    pub(crate) fn combine(unit: Unit, plan: Arc<Plan>, remember: bool) -> Self {
+        Self { work: Work::Combine { unit, plan, remember } }
     }
 
-    pub(crate) fn finish(spec: &TaskSpec, base: Arc<Model>, state: Arc<Vec<Vec<f32>>>, aggregate: Vec<f32>) -> Self {
-        Self { work: Work::Finish { base, state, aggregate, optimizer: spec.optimizer.clone() } }
+    pub(crate) fn finish(spec: &TaskSpec, base: Arc<Model>, carry: Arc<Carry>, aggregate: Vec<f32>) -> Self {
+        let plain = plain_tensors(base.layout(), &spec.tensors);
+        Self { work: Work::Finish(Finish { base, plain, carry, aggregate, optimizer: spec.optimizer.clone() }) }
     }
 
     /// Whose bytes the job reads, in this order.
     pub fn rows(&self) -> Vec<ClientId> {
-        match &self.work {
-            Work::Observe { rows, .. } => rows.to_vec(),
-            Work::Combine { rows, plan, .. } => used(plan).into_iter().map(|row| rows[row].clone()).collect(),
-            Work::Finish { .. } => Vec::new(),
-        }
+        let (unit, used) = match &self.work {
+            Work::Observe { unit, .. } => (unit, (0..unit.rows.len()).collect()),
+            Work::Combine { unit, plan, remember } => (unit, used(unit, plan, *remember)),
+            Work::Finish(_) => return Vec::new(),
+        };
+        used.into_iter().map(|row| unit.rows[row].clone()).chain(unit.updates()).collect()
     }
 
     /// Which bytes of each payload the job reads.
-    pub fn bytes(&self) -> Range<u64> {
+    pub fn bytes(&self) -> Vec<Range<u64>> {
         match &self.work {
-            Work::Observe { range, .. } | Work::Combine { range, .. } => range.start as u64 * 4..range.end as u64 * 4,
-            Work::Finish { .. } => 0..0,
+            Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
+                unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
+            }
+            Work::Finish(_) => Vec::new(),
         }
     }
 
-    /// Does the work. `rows` holds the bytes of [`Job::rows`] over [`Job::bytes`].
+    /// Does the work. `rows` holds the bytes of [`Job::rows`] over [`Job::bytes`], one range after the other.
     ///
     /// Never panics on what it is given: a row of the wrong length comes back as a failure.
     pub fn run(self, rows: &[RowBytes]) -> Done {
@@ -90,104 +147,108 @@ impl Job {
     }
 }
 
+/// The rows that are read: those the plan uses, or all.
+fn used(unit: &Unit, plan: &Plan, remember: bool) -> Vec<usize> {
+    if remember { (0..unit.rows.len()).collect() } else { plan.used() }
+}
+
+impl Unit {
+    /// Clients whose updates are extra rows.
+    fn updates(&self) -> impl Iterator<Item = ClientId> {
+        self.extras
+            .iter()
+            .filter_map(|extra| if let Extra::Update(client) = extra { Some(client.clone()) } else { None })
+    }
+
+    /// Rows and extra rows of the unit as numbers, one after the other.
+    fn points(&self, bytes: &[RowBytes]) -> Result<Vec<f32>, String> {
+        let length = self.own.len();
+        let updates = self.extras.iter().filter(|extra| matches!(extra, Extra::Update(_))).count();
+        let rows = bytes.len().checked_sub(updates).ok_or("an extra row is missing")?;
+        let mut points = rows::decode(bytes, length)?;
+        let mut updates = points.split_off(rows * length).into_iter();
+        for extra in self.extras.iter() {
+            match extra {
+                Extra::Zero => points.resize(points.len() + length, 0.0),
+                Extra::Vector(vector) => {
+                    for place in &self.places {
+                        points.extend(vector.get(place.clone()).ok_or("a carried vector is too short")?);
+                    }
+                }
+                Extra::Update(_) => points.extend(updates.by_ref().take(length)),
+            }
+        }
+        Ok(points)
+    }
+}
+
 impl Work {
     fn run(self, bytes: &[RowBytes]) -> Result<Outcome, String> {
         match self {
-            Self::Observe { unit, range, needs, .. } => {
-                let decoded = decode(bytes, range.len())?;
-                let slices: Vec<&[f32]> = decoded.chunks_exact(range.len()).collect();
-                let rows = Rows::new(&slices, range.start).map_err(|error| error.to_string())?;
-                let statistics = observe_unit(&rows, needs).map_err(|error| error.to_string())?;
+            Self::Observe { unit, observation } => {
+                let points = unit.points(bytes)?;
+                let slices: Vec<&[f32]> = points.chunks_exact(unit.own.len()).collect();
+                let rows = Rows::new(&slices, unit.own.start).map_err(|error| error.to_string())?;
+                let statistics = observe_unit(&rows, &observation).map_err(|error| error.to_string())?;
                 Ok(Outcome::Observed { unit, statistics })
             }
-            Self::Combine { unit, range, plan, .. } => {
-                let decoded = decode(bytes, range.len())?;
-                let slices: Vec<&[f32]> = decoded.chunks_exact(range.len()).collect();
-                let rows = Rows::new(&slices, range.start).map_err(|error| error.to_string())?;
-                let used = used(&plan);
-                let mut aggregate = vec![0.0; range.len()];
-                let counts =
-                    combine_unit(&rows, &narrow(&plan, &used), &mut aggregate).map_err(|error| error.to_string())?;
+            Self::Combine { unit, plan, remember } => {
+                let length = unit.own.len();
+                let points = unit.points(bytes)?;
+                let slices: Vec<&[f32]> = points.chunks_exact(length).collect();
+                let rows = Rows::new(&slices, unit.own.start).map_err(|error| error.to_string())?;
+                let used = used(&unit, &plan, remember);
+                let mut aggregate = vec![0.0; length];
+                let narrowed = if remember { None } else { Some(plan.narrowed()) };
+                let counts = combine_unit(&rows, narrowed.as_ref().unwrap_or(&plan), &mut aggregate)
+                    .map_err(|error| error.to_string())?;
+                let history = if remember { sums(&slices, used.len()) } else { Vec::new() };
                 let trimmed = used.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
-                Ok(Outcome::Combined { unit, aggregate, trimmed })
+                Ok(Outcome::Combined(Combined { unit, aggregate, trimmed, history }))
             }
-            Self::Finish { base, state, aggregate, optimizer } => finish(&base, &state, &aggregate, &optimizer),
+            Self::Finish(finish) => finish.run(),
         }
     }
 }
 
-/// The rows a plan reads: all, or those of positive weight.
-fn used(plan: &Plan) -> Vec<usize> {
-    match &plan.combine {
-        Combine::WeightedSum { weights, .. } => (0..weights.len()).filter(|&row| weights[row] != 0.0).collect(),
-        _ => (0..plan.rows()).collect(),
-    }
-}
-
-/// The same plan over the used rows only. Rows of weight 0 add nothing, so the bits are the same.
-fn narrow(plan: &Plan, used: &[usize]) -> Plan {
-    let combine = match &plan.combine {
-        Combine::WeightedSum { weights, divisor } => {
-            Combine::WeightedSum { weights: used.iter().map(|&row| weights[row]).collect(), divisor: *divisor }
-        }
-        other => other.clone(),
+/// Row plus history, for each row: histories are the last extra rows.
+fn sums(points: &[&[f32]], rows: usize) -> Vec<Vec<f32>> {
+    let histories = &points[points.len() - rows..];
+    let sum = |(row, history): (&&[f32], &&[f32])| {
+        row.iter().zip(*history).map(|(a, b)| (a + b).clamp(f32::MIN, f32::MAX)).collect()
     };
-    let verdicts = used.iter().map(|&row| plan.verdicts[row]).collect();
-    Plan { verdicts, selected: (0..used.len()).collect(), scores: None, combine }
-}
-
-/// All rows one after the other as f32.
-fn decode(rows: &[RowBytes], coordinates: usize) -> Result<Vec<f32>, String> {
-    let mut values = Vec::with_capacity(rows.len() * coordinates);
-    for (index, row) in rows.iter().enumerate() {
-        let length: usize = row.iter().map(Bytes::len).sum();
-        if length != coordinates * 4 {
-            return Err(format!("row {index} has {length} bytes instead of {}", coordinates * 4));
-        }
-        decode_row(row, &mut values);
-    }
-    Ok(values)
-}
-
-fn decode_row(pieces: &[Bytes], values: &mut Vec<f32>) {
-    let (mut cut, mut held) = ([0u8; 4], 0);
-    for piece in pieces {
-        let mut piece = &piece[..];
-        // A coordinate may be cut by the end of a piece.
-        while held > 0 && !piece.is_empty() {
-            cut[held] = piece[0];
-            (held, piece) = (held + 1, &piece[1..]);
-            if held == 4 {
-                values.push(f32::from_le_bytes(cut));
-                held = 0;
-            }
-        }
-        let (whole, rest) = piece.as_chunks::<4>();
-        values.extend(whole.iter().map(|four| f32::from_le_bytes(*four)));
-        cut[held..held + rest.len()].copy_from_slice(rest);
-        held += rest.len();
-    }
+    points[..rows].iter().zip(histories).map(sum).collect()
 }
 
 /// Coordinates the optimiser steps at a time; they are independent, so the result does not depend on it.
 const STEP: usize = 1 << 16;
 
-fn finish(base: &Model, state: &[Vec<f32>], aggregate: &[f32], optimizer: &OptimizerConfig) -> Result<Outcome, String> {
-    let mut parameters = base.parameters().to_vec();
-    let mut state = state.to_vec();
-    if state.is_empty() {
-        let start = |index| vec![optimizer.initial_state(index) as f32; parameters.len()];
-        state = (0..optimizer.state_vectors()).map(start).collect();
+impl Finish {
+    fn run(self) -> Result<Outcome, String> {
+        let Self { base, plain, carry, aggregate, optimizer } = self;
+        let mut parameters = base.parameters().to_vec();
+        let mut state = carry.optimizer.clone();
+        if state.is_empty() {
+            let start = |index| vec![optimizer.initial_state(index) as f32; parameters.len()];
+            state = (0..optimizer.state_vectors()).map(start).collect();
+        }
+        step(&optimizer, &mut parameters, &aggregate, &mut state)?;
+        for tensor in plain {
+            let range = tensor.range.clone();
+            let old = base.parameters()[range.clone()].iter().zip(&aggregate[range.clone()]);
+            for (value, (old, delta)) in parameters[range].iter_mut().zip(old) {
+                *value = tensor.apply(*old, *delta);
+            }
+        }
+        let squares: f64 = aggregate.par_chunks(STEP).map(squares_of).collect::<Vec<f64>>().iter().sum();
+        if state.iter().any(|vector| first_non_finite(vector).is_some()) {
+            return Err("the server optimiser's state is no longer finite".into());
+        }
+        let model = base.with_parameters(parameters).map_err(|error| error.to_string())?;
+        let file = Bytes::from(model.to_safetensors());
+        let (digest, norm) = (Digest::of(&file), squares.sqrt());
+        Ok(Outcome::Finished(Box::new(Finished { model, file, digest, optimizer: state, aggregate, norm })))
     }
-    step(optimizer, &mut parameters, aggregate, &mut state)?;
-    let squares: f64 = aggregate.par_chunks(STEP).map(squares_of).collect::<Vec<f64>>().iter().sum();
-    if state.iter().any(|vector| first_non_finite(vector).is_some()) {
-        return Err("the server optimiser's state is no longer finite".into());
-    }
-    let model = base.with_parameters(parameters).map_err(|error| error.to_string())?;
-    let file = Bytes::from(model.to_safetensors());
-    let digest = Digest::of(&file);
-    Ok(Outcome::Finished(Box::new(Finished { model, file, digest, state, norm: squares.sqrt() })))
 }
 
 /// One optimiser step, on all cores of the current pool.
@@ -211,27 +272,4 @@ fn step(
 /// Sum of squares of one piece, in coordinate order.
 fn squares_of(piece: &[f32]) -> f64 {
     piece.iter().map(|&value| f64::from(value) * f64::from(value)).sum()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn rows_decode_alike_however_they_are_cut(values in prop::collection::vec(any::<f32>(), 1..40), cut in 1usize..23) {
-            let payload: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            let pieces: RowBytes = payload.chunks(cut).map(Bytes::copy_from_slice).collect();
-            let decoded = decode(&[pieces], values.len()).unwrap();
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            prop_assert_eq!(bits(&decoded), bits(&values));
-        }
-    }
-
-    #[test]
-    fn a_row_of_the_wrong_length_is_a_failure_not_a_panic() {
-        let error = decode(&[vec![Bytes::from_static(&[0; 7])]], 2).unwrap_err();
-        assert!(error.contains("7 bytes instead of 8"), "{error}");
-    }
 }

@@ -9,15 +9,20 @@
 
 pub mod document;
 
+mod carry;
 mod door;
 mod engine;
 mod guarantees;
 mod job;
+mod part;
+mod rows;
 mod selection;
 mod spec;
 
+pub use carry::{Carry, CarryError, History};
 pub use door::{Door, Passed};
 pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
 pub use job::{Done, Job, RowBytes};
+pub use part::{Granularity, Policy, TensorPolicy};
 pub use selection::select;
 pub use spec::{Cohort, Examples, SpecError, TaskSpec};

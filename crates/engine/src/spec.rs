@@ -3,11 +3,12 @@
 use crate::{
     document::{Document, Problem, Problems},
     guarantees,
+    part::{self, Granularity, Part, Policy, TensorPolicy},
 };
 use serde::Deserialize;
 use std::sync::Arc;
-use testudo_aggregate::{OptimizerConfig, Rule, RuleConfig};
-use testudo_protocol::{TaskName, limits};
+use testudo_aggregate::{OptimizerConfig, Rule, RuleConfig, RuleSpec, Sampled};
+use testudo_protocol::{ClientId, Layout, TaskName, limits};
 
 /// A checked task. An impossible one cannot be constructed.
 #[derive(Debug, Clone)]
@@ -28,6 +29,14 @@ pub struct TaskSpec {
     pub rule_config: RuleConfig,
     /// The aggregation rule.
     pub rule: Arc<dyn Rule>,
+    /// The declared share of bad clients that the rule's `byzantine` comes from, if it does.
+    pub sampled: Option<Sampled>,
+    /// Whether the rule sees the whole model or one tensor at a time.
+    pub granularity: Granularity,
+    /// Tensors that are not under the rule; the first pattern that matches counts.
+    pub tensors: Vec<TensorPolicy>,
+    /// The trusted client whose update the rule compares the others with.
+    pub reference: Option<ClientId>,
     /// The server optimiser.
     pub optimizer: OptimizerConfig,
     /// What this combination promises, one sentence each.
@@ -78,6 +87,9 @@ struct RawTask {
     examples: RawExamples,
     rule: toml::Table,
     #[serde(default)]
+    tensors: toml::Table,
+    reference: Option<RawReference>,
+    #[serde(default)]
     optimizer: toml::Table,
     privacy: Option<toml::Table>,
 }
@@ -86,6 +98,12 @@ struct RawTask {
 #[serde(deny_unknown_fields)]
 struct RawModel {
     initial: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawReference {
+    client: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -166,13 +184,15 @@ impl TaskSpec {
             check.fail("model.initial", "is empty", "give the path of a safetensors file");
         }
         check.clear_mode(&raw);
-        let rule_config: Option<RuleConfig> = check.table("rule", &raw.rule);
+        let (rule_config, sampled, granularity) = check.rule(&raw);
         let optimizer = match raw.optimizer.is_empty() {
             true => Some(OptimizerConfig::default()),
             false => check.table("optimizer", &raw.optimizer),
         };
         let rule: Option<Arc<dyn Rule>> = rule_config.as_ref().map(|config| Arc::from(config.build()));
-        let cohort = check.cohort(&raw.cohort, rule.as_deref());
+        let reference = check.reference(raw.reference.as_ref(), rule.as_deref());
+        let cohort = check.cohort(&raw.cohort, rule.as_deref(), reference.is_some());
+        let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
@@ -192,11 +212,26 @@ impl TaskSpec {
             examples,
             rule_config,
             rule,
+            sampled,
+            granularity,
+            tensors,
+            reference,
             optimizer,
             guarantees: Vec::new(),
         };
         spec.guarantees = guarantees::report(&spec);
         Ok(spec)
+    }
+
+    /// The parts of a model of this layout.
+    pub(crate) fn parts(&self, layout: &Layout) -> Vec<Arc<Part>> {
+        part::parts(layout, &self.tensors, self.granularity, &self.rule)
+    }
+
+    /// What the task does with each tensor of a model, for people.
+    pub fn policies(&self, layout: &Layout) -> Vec<(String, Policy)> {
+        let policy = |tensor| part::policy_of(&self.tensors, tensor);
+        layout.tensors().iter().map(|tensor| (tensor.name.clone(), policy(tensor))).collect()
     }
 }
 
@@ -231,10 +266,14 @@ impl Check<'_> {
 
     /// Reads a `kind = "…"` table. Its own messages read "what; fix" and quote the key.
     fn table<T: serde::de::DeserializeOwned>(&mut self, section: &str, table: &toml::Table) -> Option<T> {
-        let error = match T::deserialize(table.clone()) {
-            Ok(value) => return Some(value),
-            Err(error) => error.message().to_string(),
-        };
+        match T::deserialize(table.clone()) {
+            Ok(value) => Some(value),
+            Err(error) => self.refused(section, table, error.message()),
+        }
+    }
+
+    /// Places a message about a `kind = "…"` table at its key.
+    fn refused<T>(&mut self, section: &str, table: &toml::Table, error: &str) -> Option<T> {
         let quoted = error.split('`').skip(1).step_by(2);
         let key = quoted.map(|key| if table.contains_key(key) { key } else { "kind" }).next().unwrap_or("kind");
         let path = if table.contains_key(key) { format!("{section}.{key}") } else { section.to_string() };
@@ -244,13 +283,65 @@ impl Check<'_> {
             let what = format!("unknown key `{written}`");
             return self.fail_none(&format!("{section}.{written}"), what, format!("did you mean `{named}`?"));
         }
-        let (what, fix) = error.split_once("; ").unwrap_or((&error, "see `testudo init` for a commented sample"));
+        let (what, fix) = error.split_once("; ").unwrap_or((error, "see `testudo init` for a commented sample"));
         self.fail_none(&path, what, fix)
     }
 
     fn fail_none<T>(&mut self, key: &str, what: impl Into<String>, fix: impl Into<String>) -> Option<T> {
         self.fail(key, what, fix);
         None
+    }
+
+    /// The rule for the largest cohort there may be: an over-selected one may hold more bad clients.
+    fn rule(&mut self, raw: &RawTask) -> (Option<RuleConfig>, Option<Sampled>, Granularity) {
+        let mut table = raw.rule.clone();
+        let granularity = match table.remove("granularity") {
+            None => Granularity::Model,
+            Some(toml::Value::String(word)) if word == "model" => Granularity::Model,
+            Some(toml::Value::String(word)) if word == "layer" => Granularity::Layer,
+            Some(_) => {
+                self.fail("rule.granularity", "is not a granularity", "write granularity = \"model\" or \"layer\"");
+                Granularity::Model
+            }
+        };
+        let Some(spec) = self.table::<RuleSpec>("rule", &table) else { return (None, None, granularity) };
+        let selected = selected(raw.cohort.size, raw.cohort.over_selection);
+        match spec.resolve(selected.clamp(1, limits::COHORT)) {
+            Ok(config) => (Some(config), spec.sampled(), granularity),
+            Err(error) => (self.refused("rule", &table, &error.to_string()), None, granularity),
+        }
+    }
+
+    fn reference(&mut self, raw: Option<&RawReference>, rule: Option<&dyn Rule>) -> Option<ClientId> {
+        let needed = rule.is_none_or(|rule| rule.needs().extras.reference);
+        match raw {
+            None if needed && rule.is_some() => {
+                let fix = "add [reference] with client = \"…\", the id of a client that trains on data you trust";
+                self.fail_none("rule.kind", "this rule compares every update with a trusted one", fix)
+            }
+            None => None,
+            Some(_) if !needed => {
+                self.fail_none("reference.client", "this rule compares with no reference", "remove the section")
+            }
+            Some(raw) => match ClientId::new(&raw.client) {
+                Ok(client) => Some(client),
+                Err(error) => self.fail_none("reference.client", error.to_string(), "write the id of a client"),
+            },
+        }
+    }
+
+    fn tensors(&mut self, table: &toml::Table) -> Vec<TensorPolicy> {
+        let mut policies = Vec::with_capacity(table.len());
+        for (pattern, value) in table {
+            match value.as_str().and_then(Policy::from_word) {
+                Some(policy) => policies.push(TensorPolicy { pattern: pattern.clone(), policy }),
+                None => {
+                    let fix = "write \"robust\", \"stats\", \"counter\" or \"ignore\"";
+                    self.fail(&format!("tensors.{pattern}"), format!("{value} is not a policy"), fix);
+                }
+            }
+        }
+        policies
     }
 
     fn clear_mode(&mut self, raw: &RawTask) {
@@ -280,7 +371,8 @@ impl Check<'_> {
         }
     }
 
-    fn cohort(&mut self, raw: &RawCohort, rule: Option<&dyn Rule>) -> Option<Cohort> {
+    /// A `reference` client takes a seat of its own.
+    fn cohort(&mut self, raw: &RawCohort, rule: Option<&dyn Rule>, reference: bool) -> Option<Cohort> {
         let mut good = self.range("cohort.size", raw.size as f64, 1.0, limits::COHORT as f64);
         good &= self.range("cohort.over_selection", raw.over_selection, 1.0, 10.0);
         good &= self.range("cohort.phase_limit_s", raw.phase_limit_s, 0.05, PHASE_LIMIT_S);
@@ -289,8 +381,9 @@ impl Check<'_> {
             return None;
         }
         let size = raw.size as usize;
-        let selected = (size as f64 * raw.over_selection).ceil() as usize;
-        let least = rule.map_or(1, |rule| rule.min_rows());
+        let selected = selected(raw.size, raw.over_selection);
+        let extra = usize::from(reference);
+        let least = rule.map_or(1, |rule| rule.min_rows()).saturating_add(extra);
         if size < least {
             let fix = format!("raise cohort.size to at least {least}, or declare fewer byzantine rows");
             self.fail("cohort.size", format!("{size} clients, but the rule needs at least {least} rows"), fix);
@@ -303,7 +396,7 @@ impl Check<'_> {
         }
         // A round may close with any number from its size to all selected: a twin of the last one may be under way.
         for rows in [size, selected] {
-            if let Some(Err(error)) = rule.map(|rule| rule.check(rows)) {
+            if let Some(Err(error)) = rule.map(|rule| rule.check(rows.saturating_sub(extra))) {
                 self.fail("cohort.size", error.to_string(), "choose fewer clients, or a rule without pair distances");
                 return None;
             }
@@ -321,7 +414,7 @@ impl Check<'_> {
 
     fn examples(&mut self, raw: &RawExamples, rule: Option<&dyn Rule>) -> Examples {
         let weights = rule.is_none_or(|rule| rule.uses_weights());
-        if raw.weighted == Some(true) && !weights {
+        if raw.weighted == Some(true) && rule.is_some_and(|rule| !rule.accepts_weights()) {
             let what = "this rule takes every row alike, so claimed examples cannot weigh them";
             self.fail("examples.weighted", what, "write weighted = false or remove the key");
         }
@@ -331,6 +424,11 @@ impl Check<'_> {
         }
         Examples { max: raw.max.unwrap_or(MAX_EXAMPLES), weighted }
     }
+}
+
+/// Clients selected: size times over-selection, rounded up.
+fn selected(size: u64, over_selection: f64) -> usize {
+    (size as f64 * over_selection).ceil() as usize
 }
 
 #[cfg(test)]

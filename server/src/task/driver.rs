@@ -13,7 +13,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use testudo_engine::{Action, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
+use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Receipt};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
@@ -37,8 +37,8 @@ pub(crate) struct Driver {
     /// The model's layout, the same in every round.
     pub(super) layout: Arc<Layout>,
     pub(super) file: bytes::Bytes,
-    /// The server optimiser's state vectors.
-    pub(super) state: Arc<Vec<Vec<f32>>>,
+    /// What the task carries from round to round besides its model.
+    pub(super) carry: Arc<Carry>,
     pub(super) room: WaitingRoom,
     pub(super) current: Option<Current>,
     /// An abandonment that the ledger could not take, and when to try again. The round and its bytes stay till then.
@@ -239,11 +239,13 @@ impl Driver {
         }
         self.room.forget_gone();
         let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
-        if self.room.len() < self.spec.cohort.selected || !gathered {
+        let reference = self.spec.reference.as_ref();
+        let complete = reference.is_none_or(|client| self.room.holds(client));
+        if self.room.len() < self.spec.cohort.selected || !gathered || !complete {
             return;
         }
         let seed = random::<32>();
-        let drawn = self.room.draw(seed, self.spec.cohort.selected, now);
+        let drawn = self.room.draw(seed, reference, self.spec.cohort.selected, now);
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
         let nonces: BTreeMap<ClientId, Nonce> =
             drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
@@ -290,7 +292,7 @@ impl Driver {
         };
         store.open_round(round).await.map_err(|error| error.to_string())?;
         self.row.last_round = number;
-        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.state.clone(), params);
+        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.carry.clone(), params, seed);
         self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
         self.services.metrics.round_opened(self.row.name.as_str(), number);
         tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
@@ -390,7 +392,7 @@ impl Driver {
         self.row.model = release.digest;
         self.model = Arc::new(release.model);
         self.file = release.file;
-        self.state = Arc::new(release.state);
+        self.carry = Arc::new(release.carry);
         if finishes {
             self.row.state = TaskState::Finished;
         }
@@ -402,11 +404,11 @@ impl Driver {
         let Services { blobs, store, blob_gate, .. } = &self.services;
         let gate = blob_gate.read().await;
         with_retries(|| blobs.put_as(release.digest, release.file.clone())).await?;
-        let optimizer = match release.state.is_empty() {
+        let optimizer = match release.carry.is_empty() {
             true => None,
             false => {
-                let state = super::recovery::encode_state(&release.state);
-                Some(with_retries(|| blobs.put(state.clone())).await?)
+                let carry = release.carry.to_bytes();
+                Some(with_retries(|| blobs.put(carry.clone())).await?)
             }
         };
         let row = ReleaseRow {

@@ -11,7 +11,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
-use testudo_engine::{Engine, EngineInput, TaskSpec, UploadMeta};
+use testudo_engine::{Carry, Engine, EngineInput, TaskSpec, UploadMeta};
 use testudo_protocol::{Abandon, Model, Reject, RoundParams, Tick, Verdict};
 
 /// Longest extension of an open round's deadline after a restart, so that clients can reconnect.
@@ -25,11 +25,12 @@ impl Driver {
         let spec = TaskSpec::new("task.toml", &row.toml).map_err(|error| fail("its specification", &error))?;
         let file = services.blobs.get(&row.model).await.map_err(|error| fail("its model", &error))?;
         let model = read_model(file.clone()).await.map_err(|error| fail("its model", &error))?;
-        let state = match &row.optimizer {
-            None => Vec::new(),
+        let carry = match &row.optimizer {
+            None => Carry::default(),
             Some(digest) => {
-                let bytes = services.blobs.get(digest).await.map_err(|error| fail("its optimiser state", &error))?;
-                decode_state(&bytes, model.layout().dimension())
+                let bytes = services.blobs.get(digest).await.map_err(|error| fail("its carried state", &error))?;
+                Carry::from_bytes(&bytes, model.layout().dimension())
+                    .map_err(|error| fail("its carried state", &error))?
             }
         };
         // A little further back than the models that should be left, in case the last process did not get to it.
@@ -41,7 +42,7 @@ impl Driver {
             layout: Arc::new(model.layout().clone()),
             model: Arc::new(model),
             file,
-            state: Arc::new(state),
+            carry: Arc::new(carry),
             room: WaitingRoom::default(),
             current: None,
             unwritten: None,
@@ -76,7 +77,7 @@ impl Driver {
         let closes_at = round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace);
         let params =
             RoundParams::new(cohort, round.target, round.minimum, closes_at).map_err(|error| error.to_string())?;
-        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.state.clone(), params);
+        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.carry.clone(), params, round.seed);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
         if !self.services.spool.is_durable() {
@@ -148,31 +149,4 @@ impl Driver {
 async fn read_model(file: Bytes) -> Result<Model, String> {
     let read = tokio::task::spawn_blocking(move || Model::from_safetensors(&file)).await;
     read.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
-}
-
-/// State vectors one after the other, little-endian f32.
-pub(super) fn encode_state(state: &[Vec<f32>]) -> Bytes {
-    let mut bytes = Vec::with_capacity(state.iter().map(|vector| vector.len() * 4).sum());
-    for value in state.iter().flatten() {
-        bytes.extend_from_slice(&value.to_le_bytes());
-    }
-    bytes.into()
-}
-
-fn decode_state(bytes: &[u8], dimension: usize) -> Vec<Vec<f32>> {
-    let (values, _) = bytes.as_chunks::<4>();
-    let values: Vec<f32> = values.iter().map(|four| f32::from_le_bytes(*four)).collect();
-    values.chunks_exact(dimension).map(<[f32]>::to_vec).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn optimiser_state_reads_what_it_writes() {
-        let state = vec![vec![1.0, -2.5, 0.0], vec![f32::MIN_POSITIVE, 3.0, 7.0]];
-        assert_eq!(decode_state(&encode_state(&state), 3), state);
-        assert!(decode_state(&[], 3).is_empty());
-    }
 }

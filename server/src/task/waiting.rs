@@ -82,9 +82,22 @@ impl WaitingRoom {
         }
     }
 
-    /// Draws a cohort and takes its members out, with the calls to answer.
-    pub(super) fn draw(&mut self, seed: [u8; 32], count: usize, now: Tick) -> Vec<(ClientId, oneshot::Sender<Answer>)> {
-        let cohort = select(seed, self.waiting.keys().cloned().collect(), count);
+    /// Whether a client waits.
+    pub(super) fn holds(&self, client: &ClientId) -> bool {
+        self.waiting.contains_key(client)
+    }
+
+    /// Draws a cohort and takes its members out, with the calls to answer. `always`, who waits, is one of them.
+    pub(super) fn draw(
+        &mut self,
+        seed: [u8; 32],
+        always: Option<&ClientId>,
+        count: usize,
+        now: Tick,
+    ) -> Vec<(ClientId, oneshot::Sender<Answer>)> {
+        let others = self.waiting.keys().filter(|client| Some(*client) != always).cloned().collect();
+        let mut cohort = select(seed, others, count - usize::from(always.is_some()));
+        cohort.extend(always.cloned());
         let taken =
             cohort.into_iter().filter_map(|client| Some((client.clone(), self.waiting.remove(&client)?.answer)));
         let taken = taken.collect();
@@ -153,9 +166,9 @@ mod tests {
     #[test]
     fn who_was_not_drawn_goes_on_waiting_for_the_next_cohort() {
         let (mut room, _replies) = four_waiting();
-        assert_eq!(room.draw([3; 32], 2, 7).len(), 2);
+        assert_eq!(room.draw([3; 32], None, 2, 7).len(), 2);
         assert_eq!((room.len(), room.since()), (2, Some(7)));
-        assert_eq!(room.draw([3; 32], 2, 8).len(), 2);
+        assert_eq!(room.draw([3; 32], None, 2, 8).len(), 2);
         assert_eq!(room.since(), None);
     }
 
@@ -164,7 +177,7 @@ mod tests {
         let (mut room, mut replies) = four_waiting();
         replies.remove(2);
         room.forget_gone();
-        let drawn = room.draw([3; 32], 3, 7);
+        let drawn = room.draw([3; 32], None, 3, 7);
         assert_eq!(drawn.iter().map(|(client, _)| client.as_str()).collect::<Vec<_>>(), ["c0", "c1", "c3"]);
     }
 }

@@ -1,4 +1,6 @@
+use super::aggregation::unit_length;
 use super::*;
+use testudo_aggregate::BLOCK;
 use testudo_protocol::Tensor;
 
 const DIMENSION: usize = 9000;
@@ -31,7 +33,7 @@ fn base() -> Arc<Model> {
 
 fn engine(spec: Arc<TaskSpec>) -> Engine {
     let params = RoundParams::new((0..7).map(client).collect(), 7, 5, 1000).unwrap();
-    Engine::open(spec, base(), Arc::new(Vec::new()), params)
+    Engine::open(spec, base(), Arc::new(Carry::default()), params, [7; 32])
 }
 
 fn offer(number: usize) -> EngineInput {
@@ -56,7 +58,8 @@ fn drive(engine: &mut Engine, mut actions: Vec<Action>, reverse: bool) -> Action
                 let bytes = job.bytes();
                 let slice = |client: &ClientId| {
                     let number: usize = client.as_str()[1..].parse().unwrap();
-                    vec![payload(number).slice(bytes.start as usize..bytes.end as usize)]
+                    let piece = |range: &std::ops::Range<u64>| range.start as usize..range.end as usize;
+                    bytes.iter().map(|range| payload(number).slice(piece(range))).collect::<Vec<_>>()
                 };
                 let rows: Vec<_> = job.rows().iter().map(slice).collect();
                 actions.extend(engine.done(job.run(&rows)));
@@ -183,9 +186,9 @@ fn the_optimisers_state_is_carried_from_round_to_round() {
     let rest = "[optimizer]\nkind = \"fedavgm\"\nmomentum = 0.5";
     let spec = spec("kind = \"mean\"", rest);
     let first = released(run(spec.clone(), &[1, 2, 3, 4, 5, 6], false).1);
-    assert_eq!(first.state.len(), 1);
+    assert_eq!(first.carry.optimizer.len(), 1);
     let params = RoundParams::new((0..7).map(client).collect(), 6, 5, 1000).unwrap();
-    let mut engine = Engine::open(spec, Arc::new(first.model.clone()), Arc::new(first.state.clone()), params);
+    let mut engine = Engine::open(spec, Arc::new(first.model.clone()), Arc::new(first.carry.clone()), params, [7; 32]);
     let mut actions = Vec::new();
     for number in 1..7 {
         actions.extend(engine.handle(1, offer(number)).unwrap());

@@ -1,0 +1,187 @@
+//! How many bad rows a random cohort may hold: f from a declared share of the population.
+
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
+
+use crate::composition::{RuleConfig, count};
+use crate::parameters::{ParameterError, Parameters, Value};
+
+/// A rule as written in a task: like [`RuleConfig`], but `byzantine` may be
+/// `{ fraction = 0.1, risk = 1e-6, population = 1000 }`, which becomes a number once the cohort's size is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleSpec {
+    parameters: Parameters,
+    sampled: Option<Sampled>,
+}
+
+/// A declared share of bad clients, and the risk that a cohort holds more than *f* of them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sampled {
+    /// Share of bad clients in the population, in 0..½.
+    pub fraction: f64,
+    /// Highest probability that a cohort holds more than *f* of them.
+    pub risk: f64,
+    /// Clients in the population; `None`: so many that drawing one does not change the rest (binomial, which is never
+    /// below the hypergeometric *f*).
+    pub population: Option<usize>,
+}
+
+const TABLE: &str = "a number of rows, or a table with fraction, risk and perhaps population";
+const FRACTION: &str = "the share of bad clients in the population, from 0 up to but not including 0.5";
+const RISK: &str = "the probability that a cohort may hold more bad clients, above 0 and below 1, for example 1e-6";
+const POPULATION: &str = "the number of clients in the population, a whole number of at least 1";
+
+impl RuleSpec {
+    /// The rule for cohorts of `rows` rows.
+    ///
+    /// # Errors
+    ///
+    /// Unknown kinds and keys, values out of range, and a population smaller than the cohort.
+    pub fn resolve(&self, rows: usize) -> Result<RuleConfig, ParameterError> {
+        let mut parameters = self.parameters.clone();
+        if let Some(sampled) = self.sampled {
+            if let Some(population) = sampled.population.filter(|&population| population < rows) {
+                let (value, expected) = (count(population), "at least the cohort's size");
+                return Err(parameters.invalid("population", &value, expected));
+            }
+            parameters.put("byzantine", count(sampled.byzantine(rows)));
+        }
+        RuleConfig::parse(parameters)
+    }
+
+    /// The declared share, if `byzantine` is one.
+    #[must_use]
+    pub fn sampled(&self) -> Option<Sampled> {
+        self.sampled
+    }
+
+    fn new(mut parameters: Parameters) -> Result<Self, ParameterError> {
+        let Some(table) = parameters.take_table("byzantine") else { return Ok(Self { parameters, sampled: None }) };
+        let kind = parameters.kind().to_owned();
+        let mut keys = Parameters::new("rule", &kind, table.into_iter().collect());
+        let fraction = keys.number("fraction", FRACTION, |value| (0.0..0.5).contains(&value))?;
+        let risk = keys.number("risk", RISK, |value| value > 0.0 && value < 1.0)?;
+        let population = keys.count_from("population", POPULATION, 1)?;
+        let fraction = fraction.ok_or_else(|| keys.missing("fraction", FRACTION))?;
+        let risk = risk.ok_or_else(|| keys.missing("risk", RISK))?;
+        keys.finish()?;
+        Ok(Self { parameters, sampled: Some(Sampled { fraction, risk, population }) })
+    }
+}
+
+impl<'de> Deserialize<'de> for RuleSpec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(Parameters::read("rule", deserializer)?).map_err(D::Error::custom)
+    }
+}
+
+/// What [`RuleConfig`] itself says to a share: only a [`RuleSpec`] knows the cohort.
+pub(crate) fn refuse_share(parameters: &mut Parameters) -> Result<(), ParameterError> {
+    match parameters.take_table("byzantine") {
+        Some(table) => Err(parameters.invalid("byzantine", &Value::Table(table), TABLE)),
+        None => Ok(()),
+    }
+}
+
+impl Sampled {
+    /// The least *f* such that a random cohort of `rows` clients holds more than *f* bad ones with at most the declared
+    /// risk: the tail of the hypergeometric distribution, or of the binomial where no population is declared.
+    #[must_use]
+    #[allow(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts are far below 2^53, and a share of a count is not negative"
+    )]
+    pub fn byzantine(&self, rows: usize) -> usize {
+        let m = rows as f64;
+        // p(k+1)/p(k), and the range of k.
+        let (first, last, ratio): (usize, usize, Box<dyn Fn(f64) -> f64>) = match self.population {
+            Some(population) => {
+                let bad = ((self.fraction * population as f64).ceil() as usize).min(population);
+                let first = rows.saturating_sub(population - bad);
+                let (good, bad_count) = ((population - bad) as f64, bad as f64);
+                let ratio = move |k: f64| (bad_count - k) * (m - k) / ((k + 1.0) * (good - m + k + 1.0));
+                (first, rows.min(bad), Box::new(ratio))
+            }
+            None => {
+                let odds = self.fraction / (1.0 - self.fraction);
+                (0, rows, Box::new(move |k: f64| (m - k) / (k + 1.0) * odds))
+            }
+        };
+        // Logarithms: the first term may be below f64. Terms are scaled by the largest.
+        let mut logs = vec![0.0];
+        for k in first..last {
+            let ratio = ratio(k as f64);
+            logs.push(if ratio > 0.0 { logs[logs.len() - 1] + ratio.ln() } else { f64::NEG_INFINITY });
+        }
+        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let terms: Vec<f64> = logs.iter().map(|log| (log - largest).exp()).collect();
+        // Small terms first, from the top: the tail keeps its digits.
+        let total: f64 = terms.iter().rev().sum();
+        let mut tail = 0.0;
+        for (k, term) in terms.iter().enumerate().rev() {
+            tail += term;
+            if tail > self.risk * total {
+                return first + k;
+            }
+        }
+        first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rule::Rule;
+
+    fn sampled(fraction: f64, risk: f64, population: Option<usize>) -> Sampled {
+        Sampled { fraction, risk, population }
+    }
+
+    #[test]
+    fn the_hypergeometric_tail_gives_the_published_numbers() {
+        for (population, bad, rows, thousandth, millionth) in
+            [(100, 10.0, 20, 6, 8), (100, 20.0, 20, 9, 12), (1000, 50.0, 50, 8, 12), (1000, 200.0, 100, 32, 39)]
+        {
+            let fraction = bad / population as f64;
+            for (risk, expected) in [(1e-3, thousandth), (1e-6, millionth)] {
+                assert_eq!(sampled(fraction, risk, Some(population)).byzantine(rows), expected, "{population} {risk}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_endless_population_is_the_limit_and_never_lower() {
+        for (fraction, rows) in [(0.1, 20), (0.2, 100), (0.05, 50), (0.3, 1000)] {
+            let endless = sampled(fraction, 1e-6, None).byzantine(rows);
+            assert_eq!(sampled(fraction, 1e-6, Some(1_000_000_000)).byzantine(rows), endless);
+            assert!(sampled(fraction, 1e-6, Some(2 * rows)).byzantine(rows) <= endless);
+        }
+        assert_eq!(sampled(0.0, 1e-9, None).byzantine(50), 0);
+        assert_eq!(sampled(0.4, 1e-9, Some(5)).byzantine(5), 2);
+        assert!(sampled(0.499, 1e-300, None).byzantine(4096) <= 4096);
+    }
+
+    #[test]
+    fn a_share_becomes_a_number_and_mistakes_are_named() {
+        let spec = |text: &str| toml::from_str::<RuleSpec>(text).map_err(|error| error.message().to_owned());
+        let text = "kind = \"krum\"\nbyzantine = { fraction = 0.1, risk = 1e-6, population = 100 }";
+        let config = spec(text).unwrap().resolve(20).unwrap();
+        assert_eq!(config.byzantine(), 8);
+        assert!(spec(text).unwrap().resolve(101).unwrap_err().to_string().contains("`population` is 100"));
+        assert_eq!(spec("kind = \"krum\"\nbyzantine = 2").unwrap().resolve(20).unwrap().byzantine(), 2);
+        for (text, message) in [
+            ("kind = \"krum\"\nbyzantine = { fraction = 0.5, risk = 0.1 }", "`fraction` is 0.5"),
+            ("kind = \"krum\"\nbyzantine = { fraction = 0.1 }", "`risk` is missing"),
+            ("kind = \"krum\"\nbyzantine = { fraction = 0.1, risk = 0 }", "`risk` is 0"),
+            ("kind = \"krum\"\nbyzantine = { fraction = 0.1, risk = 0.1, populaton = 3 }", "unknown key `populaton`"),
+        ] {
+            let error = spec(text).unwrap_err();
+            assert!(error.contains(message), "{error}");
+        }
+        assert!(spec("kind = \"krumm\"").unwrap().resolve(3).is_err());
+        let direct = toml::from_str::<RuleConfig>(text).unwrap_err();
+        assert!(direct.message().contains("`byzantine` is a table"), "{direct}");
+    }
+}

@@ -1,0 +1,350 @@
+//! From a round's fixed survivors to its aggregate: each part of the model is observed, decided and combined.
+
+use crate::{
+    Carry, TaskSpec,
+    carry::History,
+    job::{Combined, Extra, Job, Unit},
+    part::{Part, Policy},
+};
+use std::{collections::BTreeMap, sync::Arc};
+use testudo_aggregate::{
+    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, StatisticsTree, UnitStatistics, Units,
+    Verdict, Weights,
+};
+use testudo_protocol::{Abandon, ClientId};
+
+/// A round that has its updates.
+#[derive(Debug)]
+pub(super) struct Aggregation {
+    rows: Arc<[ClientId]>,
+    weights: Weights,
+    parts: Vec<Progress>,
+    aggregate: Vec<f32>,
+    /// Per row the sum of its client's updates, if the rule remembers it.
+    history: Vec<Vec<f32>>,
+}
+
+/// How far a part is.
+#[derive(Debug)]
+struct Progress {
+    part: Arc<Part>,
+    extras: Arc<[Extra]>,
+    units: Units,
+    observation: Arc<Observation>,
+    looks: usize,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Observing { tree: StatisticsTree, left: usize },
+    Combining { plan: Arc<Plan>, trimmed: Vec<u64>, left: usize },
+}
+
+/// What became of each row.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct RowEnd {
+    pub(super) verdict: Verdict,
+    pub(super) score: Option<f64>,
+    pub(super) weight: Option<f64>,
+}
+
+/// What came of the parts, apart from the aggregate itself.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) rows: Vec<RowEnd>,
+    pub(super) notes: Vec<Note>,
+    pub(super) memory: Vec<Option<f64>>,
+    pub(super) history: BTreeMap<ClientId, History>,
+}
+
+/// Histories of at most this many bytes are kept; the longest unseen clients are forgotten first.
+const HISTORY_BYTES: usize = 1 << 30;
+
+impl Aggregation {
+    /// The first jobs over the survivors. `examples` weighs them where the task says so.
+    pub(super) fn start(
+        spec: &TaskSpec,
+        parts: &[Arc<Part>],
+        dimension: usize,
+        seed: u64,
+        carry: &Carry,
+        survivors: &[ClientId],
+        examples: impl Fn(&ClientId) -> u64,
+    ) -> Result<(Self, Vec<Job>), Abandon> {
+        let rows: Arc<[ClientId]> =
+            survivors.iter().filter(|client| Some(*client) != spec.reference.as_ref()).cloned().collect();
+        if let Some(reference) = spec.reference.as_ref().filter(|reference| !survivors.contains(reference)) {
+            return Err(Abandon::Rule { detail: format!("the reference client {reference} sent no update") });
+        }
+        let weights = match spec.examples.weighted {
+            true => {
+                let claims: Vec<f64> = rows.iter().map(|client| examples(client) as f64).collect();
+                Weights::for_rule(spec.rule.as_ref(), &claims)
+            }
+            false => Weights::equal(rows.len()),
+        };
+        let weights = weights.map_err(|error| Abandon::Rule { detail: error.to_string() })?;
+        let mut this = Self { rows, weights, parts: Vec::new(), aggregate: vec![0.0; dimension], history: Vec::new() };
+        if spec.rule.needs().extras.history {
+            this.history = vec![vec![0.0; dimension]; this.rows.len()];
+        }
+        let mut jobs = Vec::new();
+        for (index, part) in parts.iter().enumerate() {
+            let memory = carry.memory.get(index).copied().flatten();
+            let progress = Progress::new(part, spec, &this.rows, carry, seed, memory)?;
+            this.parts.push(progress);
+            jobs.extend(this.first_jobs(index)?);
+        }
+        Ok((this, jobs))
+    }
+
+    /// Takes a unit's statistics; answers the jobs that follow.
+    pub(super) fn observed(&mut self, unit: &Unit, statistics: UnitStatistics) -> Result<Vec<Job>, Abandon> {
+        let Some(progress) = self.parts.get_mut(unit.part) else { return Ok(Vec::new()) };
+        let Stage::Observing { tree, left } = &mut progress.stage else { return Ok(Vec::new()) };
+        tree.insert(unit.index, statistics).map_err(|error| Abandon::Fault { detail: error.to_string() })?;
+        *left -= 1;
+        if *left > 0 {
+            return Ok(Vec::new());
+        }
+        let tree = std::mem::replace(tree, StatisticsTree::new(0));
+        let statistics =
+            tree.finish(&progress.observation).map_err(|error| Abandon::Fault { detail: error.to_string() })?;
+        self.decide(unit.part, &statistics)
+    }
+
+    /// Takes a combined unit; says whether it was the last of the last part.
+    pub(super) fn combined(&mut self, combined: &Combined) -> bool {
+        let Combined { unit, aggregate, trimmed, history } = combined;
+        let Some(progress) = self.parts.get_mut(unit.part) else { return false };
+        let Stage::Combining { trimmed: counts, left, .. } = &mut progress.stage else { return false };
+        scatter(&mut self.aggregate, unit, aggregate);
+        for (whole, piece) in self.history.iter_mut().zip(history) {
+            scatter(whole, unit, piece);
+        }
+        for &(row, count) in trimmed {
+            counts[row] += count;
+        }
+        *left -= 1;
+        self.parts.iter().all(|part| matches!(part.stage, Stage::Combining { left: 0, .. }))
+    }
+
+    /// The aggregate, once all parts are combined.
+    pub(super) fn take_aggregate(&mut self) -> Vec<f32> {
+        std::mem::take(&mut self.aggregate)
+    }
+
+    /// The verdicts and what the rule remembers.
+    pub(super) fn outcome(self, carry: &Carry) -> Outcome {
+        let mut rows = Ends::new(self.rows.len());
+        let (mut notes, mut memory) = (Vec::new(), Vec::new());
+        for progress in &self.parts {
+            let Stage::Combining { plan, trimmed, .. } = &progress.stage else { continue };
+            memory.push(plan.memory);
+            if progress.part.policy == Policy::Robust {
+                notes.extend(plan.notes.iter().cloned());
+                rows.add(plan, trimmed, progress.part.dimension());
+            }
+        }
+        let dimension = self.history.first().map_or(0, Vec::len);
+        let sums = self.rows.iter().cloned().zip(self.history);
+        let history = remember(carry, sums.map(|(client, sum)| (client, Arc::new(sum))).collect(), dimension);
+        Outcome { rows: rows.finish(), notes, memory, history }
+    }
+
+    /// The clients whose updates are rows.
+    pub(super) fn rows(&self) -> &[ClientId] {
+        &self.rows
+    }
+
+    fn first_jobs(&mut self, index: usize) -> Result<Vec<Job>, Abandon> {
+        let observation = self.parts[index].observation.clone();
+        if observation.needs.is_nothing() {
+            return self.decide(index, &observation.unobserved());
+        }
+        Ok(self.look(index))
+    }
+
+    fn look(&mut self, index: usize) -> Vec<Job> {
+        let progress = &mut self.parts[index];
+        let count = progress.units.count();
+        progress.looks += 1;
+        progress.stage = Stage::Observing { tree: StatisticsTree::new(count), left: count };
+        let observation = progress.observation.clone();
+        self.units(index).into_iter().map(|unit| Job::observe(unit, observation.clone())).collect()
+    }
+
+    fn decide(&mut self, index: usize, statistics: &RowStatistics) -> Result<Vec<Job>, Abandon> {
+        let progress = &mut self.parts[index];
+        let refused = |error: testudo_aggregate::RuleError| Abandon::Rule { detail: error.to_string() };
+        let equal = Weights::equal(self.rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?;
+        let weights = if progress.part.policy == Policy::Robust { &self.weights } else { &equal };
+        match progress.part.rule.decide(statistics, weights).map_err(refused)? {
+            Decision::Refine(refinement) if progress.looks < MOST_LOOKS => {
+                progress.observation = Arc::new(progress.observation.refined(*refinement));
+                Ok(self.look(index))
+            }
+            Decision::Refine(_) => Err(Abandon::Fault { detail: "the rule did not decide".into() }),
+            Decision::Plan(plan) => {
+                if let Some(why) = plan.degenerate {
+                    return Err(Abandon::Rule { detail: why });
+                }
+                let plan = Arc::from(plan);
+                let (trimmed, left) = (vec![0; self.rows.len()], progress.units.count());
+                progress.stage = Stage::Combining { plan: Arc::clone(&plan), trimmed, left };
+                let remember = !self.history.is_empty() && progress.part.policy == Policy::Robust;
+                Ok(self.units(index).into_iter().map(|unit| Job::combine(unit, plan.clone(), remember)).collect())
+            }
+        }
+    }
+
+    fn units(&self, part: usize) -> Vec<Unit> {
+        let progress = &self.parts[part];
+        let unit = |(index, own): (usize, std::ops::Range<usize>)| Unit {
+            part,
+            index,
+            places: progress.part.places(own.clone()),
+            own,
+            rows: self.rows.clone(),
+            extras: progress.extras.clone(),
+        };
+        progress.units.iter().enumerate().map(unit).collect()
+    }
+}
+
+impl Progress {
+    fn new(
+        part: &Arc<Part>,
+        spec: &TaskSpec,
+        rows: &Arc<[ClientId]>,
+        carry: &Carry,
+        seed: u64,
+        memory: Option<f64>,
+    ) -> Result<Self, Abandon> {
+        // Before any job: statistics of more rows than the rule takes could be larger than memory.
+        part.rule.check(rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?;
+        let needs = part.rule.needs();
+        let mut extras = Vec::new();
+        if needs.extras.last_aggregate {
+            extras.push(carry.last_aggregate.clone().map_or(Extra::Zero, Extra::Vector));
+        }
+        if needs.extras.reference {
+            extras.push(spec.reference.clone().map_or(Extra::Zero, Extra::Update));
+        }
+        if needs.extras.history {
+            let history = |client| carry.history.get(client).map(|history| history.sum.clone());
+            extras.extend(rows.iter().map(|client| history(client).map_or(Extra::Zero, Extra::Vector)));
+        }
+        let dimension = part.dimension();
+        let units = Units::new(dimension, unit_length(rows.len() + extras.len()))
+            .map_err(|error| Abandon::Fault { detail: error.to_string() })?;
+        let observation = Arc::new(Observation::first(needs, rows.len(), dimension, seed).with_memory(memory));
+        let stage = Stage::Observing { tree: StatisticsTree::new(0), left: 0 };
+        Ok(Self { part: part.clone(), extras: extras.into(), units, observation, looks: 0, stage })
+    }
+}
+
+/// Writes a unit's numbers to their places in the model's vector.
+fn scatter(whole: &mut [f32], unit: &Unit, piece: &[f32]) {
+    let mut rest = piece;
+    for place in &unit.places {
+        let (here, later) = rest.split_at(place.len().min(rest.len()));
+        whole[place.clone()].copy_from_slice(here);
+        rest = later;
+    }
+}
+
+/// The histories after this round; those of the clients longest unseen give way.
+fn remember(carry: &Carry, now: Vec<(ClientId, Arc<Vec<f32>>)>, dimension: usize) -> BTreeMap<ClientId, History> {
+    let aged = carry
+        .history
+        .iter()
+        .map(|(client, old)| (client.clone(), History { sum: old.sum.clone(), age: old.age.saturating_add(1) }));
+    let mut history: BTreeMap<ClientId, History> = aged.collect();
+    history.extend(now.into_iter().map(|(client, sum)| (client, History { sum, age: 0 })));
+    let most = HISTORY_BYTES / 4 / dimension.max(1);
+    while history.len() > most {
+        let Some(oldest) = history.iter().max_by_key(|(_, history)| history.age).map(|(client, _)| client.clone())
+        else {
+            break;
+        };
+        history.remove(&oldest);
+    }
+    history
+}
+
+/// Merges what the parts say about each row.
+struct Ends {
+    parts: usize,
+    total: usize,
+    rows: Vec<RowEnd>,
+    /// Coordinates that did not count.
+    lost: Vec<f64>,
+    /// Shortest clip factor.
+    factor: Vec<f64>,
+    reason: Vec<Option<testudo_aggregate::RowReason>>,
+}
+
+impl Ends {
+    fn new(rows: usize) -> Self {
+        let end = RowEnd { verdict: Verdict::Accepted, score: None, weight: None };
+        Self {
+            parts: 0,
+            total: 0,
+            rows: vec![end; rows],
+            lost: vec![0.0; rows],
+            factor: vec![1.0; rows],
+            reason: vec![None; rows],
+        }
+    }
+
+    fn add(&mut self, plan: &Plan, trimmed: &[u64], dimension: usize) {
+        let verdicts = plan.final_verdicts(trimmed, dimension);
+        let weights = plan.weights();
+        self.parts += 1;
+        self.total += dimension;
+        for (row, verdict) in verdicts.into_iter().enumerate() {
+            let end = &mut self.rows[row];
+            end.verdict = verdict;
+            end.score = plan.scores.as_ref().map(|scores| scores[row]);
+            end.weight = weights.as_ref().map(|weights| weights[row]);
+            match verdict {
+                Verdict::Accepted => {}
+                Verdict::Clipped { factor } => self.factor[row] = self.factor[row].min(factor),
+                Verdict::Trimmed { share } => self.lost[row] += share * dimension as f64,
+                Verdict::Rejected { reason } => {
+                    self.lost[row] += dimension as f64;
+                    self.reason[row] = self.reason[row].or(Some(reason));
+                }
+            }
+        }
+    }
+
+    /// One part speaks for itself; of several the shares add up, and scores and weights mean nothing.
+    fn finish(mut self) -> Vec<RowEnd> {
+        if self.parts == 1 {
+            return self.rows;
+        }
+        for (row, end) in self.rows.iter_mut().enumerate() {
+            let share = if self.total == 0 { 0.0 } else { self.lost[row] / self.total as f64 };
+            let verdict = match self.reason[row] {
+                Some(reason) if share >= 1.0 => Verdict::Rejected { reason },
+                _ if share > 0.0 => Verdict::Trimmed { share },
+                _ if self.factor[row] < 1.0 => Verdict::Clipped { factor: self.factor[row] },
+                _ => Verdict::Accepted,
+            };
+            *end = RowEnd { verdict, score: None, weight: None };
+        }
+        self.rows
+    }
+}
+
+/// Coordinates of a unit: its rows take at most 8 MiB (they then stay in cache), but never less than one block
+/// (16 KiB) per row, so that memory does not grow with clients times dimension. The result does not depend on it.
+pub(super) fn unit_length(rows: usize) -> usize {
+    const UNIT_BYTES: usize = 8 << 20;
+    const LONGEST: usize = 1 << 18;
+    let fitting = (UNIT_BYTES / 4 / rows.max(1)).max(1);
+    (1 << fitting.ilog2()).clamp(BLOCK, LONGEST)
+}
