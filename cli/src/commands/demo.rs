@@ -195,5 +195,5 @@ impl Demo {
 
 /// The mean, which withstands nothing.
 fn mean() -> RuleConfig {
-    RuleConfig::Mean(testudo_aggregate::rules::Mean {})
+    RuleConfig::mean()
 }

@@ -1,19 +1,20 @@
-//! The in-memory driver: observe, decide, combine.
+//! Aggregating rows that are in memory.
+
+use std::ops::Range;
 
 use thiserror::Error;
 
-use crate::combine::{add_counts, combine_unit};
 use crate::composition::RuleConfig;
 use crate::element::Element;
-use crate::kernel::finite::first_non_finite;
 use crate::kernel::mix::mix;
 use crate::mixing::Mixing;
-use crate::observe::{divide, observe_unit};
-use crate::plan::{Note, Plan};
+use crate::observe::divide;
+use crate::plan::Note;
 use crate::pre::PreConfig;
 use crate::rows::{Rows, RowsError, Weights, WeightsError};
-use crate::rule::{Decision, Rule, RuleError};
-use crate::statistics::{Observation, RowStatistics, StatisticsError, StatisticsTree};
+use crate::rule::{Rule, RuleError};
+use crate::source::{MOST_LOOKS, Source, Summary, Task, Work, aggregate_source, decide};
+use crate::statistics::{Observation, StatisticsError};
 use crate::unit::{UnitError, Units};
 use crate::verdict::Verdict;
 
@@ -87,33 +88,37 @@ pub fn aggregate<T: Element>(
 /// Rows that are not equally long or not finite, missing extra rows, weights that are invalid or would have no effect,
 /// an invalid unit length, and whatever the rule refuses.
 pub fn aggregate_inputs<T: Element>(rule: &dyn Rule, inputs: &Inputs<'_, T>) -> Result<Aggregate<T>, AggregateError> {
-    let rows = inputs.rows.len();
     let points: Vec<&[T]> = inputs.rows.iter().chain(inputs.extras).copied().collect();
     Rows::new(inputs.rows, 0)?;
     let dimension = Rows::new(&points, 0)?.unit_len();
-    rule.check(rows)?;
-    let expected = rows + rule.needs().extras.count(rows);
+    let expected = inputs.rows.len() + rule.needs().extras.count(inputs.rows.len());
     if points.len() != expected {
         return Err(RowsError::Count { got: points.len(), expected }.into());
     }
-    let weights = checked_weights(rule, rows, inputs.weights)?;
-    let units = match inputs.unit_len {
-        Some(unit_len) => Units::new(dimension, unit_len)?,
-        None => Units::for_rows(dimension, points.len())?,
-    };
-    let observation = Observation::first(rule.needs(), rows, dimension, inputs.seed).with_memory(inputs.memory);
-    let plan = decide(rule, &points, &weights, units, observation)?;
     let mut output = vec![T::ZERO; dimension];
-    let mut trimmed = vec![0; rows];
-    for range in units.iter() {
-        let slices: Vec<&[T]> = points.iter().map(|row| &row[range.clone()]).collect();
-        let counts = combine_unit(&Rows::new(&slices, range.start)?, &plan, &mut output[range])?;
-        add_counts(&mut trimmed, &counts);
-    }
-    let verdicts = plan.final_verdicts(&trimmed, dimension);
-    let weights = plan.weights();
-    let Plan { scores, selected, notes, memory, degenerate, .. } = plan;
+    let task = Task {
+        rows: inputs.rows.len(),
+        dimension,
+        weights: inputs.weights,
+        seed: inputs.seed,
+        memory: inputs.memory,
+        unit_len: inputs.unit_len,
+    };
+    let summary = aggregate_source(rule, &task, &mut InMemory(&points), &mut |range, unit| {
+        output[range].copy_from_slice(unit);
+        Ok(())
+    })?;
+    let Summary { verdicts, weights, scores, selected, notes, memory, degenerate } = summary;
     Ok(Aggregate { output, verdicts, weights, scores, selected, notes, memory, degenerate })
+}
+
+struct InMemory<'a, T>(&'a [&'a [T]]);
+
+impl<T: Element> Source<T> for InMemory<'_, T> {
+    fn unit(&mut self, range: Range<usize>, work: &mut Work<'_, T>) -> Result<(), AggregateError> {
+        let slices: Vec<&[T]> = self.0.iter().map(|row| &row[range.clone()]).collect();
+        work(&slices)
+    }
 }
 
 /// The rows after pre-aggregation, in f64: what a rule behind it works on.
@@ -133,7 +138,7 @@ pub fn pre_aggregate<T: Element>(
     rule.check(rows.len())?;
     let observation = Observation::first(rule.needs(), rows.len(), dimension, seed);
     let units = Units::for_rows(dimension, rows.len())?;
-    let plan = decide(&rule, rows, &Weights::equal(rows.len())?, units, observation)?;
+    let plan = decide(&rule, &mut InMemory(rows), &Weights::equal(rows.len())?, units, observation)?;
     match plan.mixing {
         Some(mixing) => mix_rows(&mixing, rows),
         None => Ok(rows.iter().map(|row| row.iter().map(|value| value.to_f64()).collect()).collect()),
@@ -155,35 +160,6 @@ pub fn mix_rows<T: Element>(mixing: &Mixing, rows: &[&[T]]) -> Result<Vec<Vec<f6
     divide(mixing, &mut mixed, dimension);
     Ok(mixed.chunks_exact(dimension).map(<[f64]>::to_vec).collect())
 }
-
-/// Looks at the rows as often as the rule asks to.
-fn decide<T: Element>(
-    rule: &dyn Rule,
-    points: &[&[T]],
-    weights: &Weights,
-    units: Units,
-    mut observation: Observation,
-) -> Result<Plan, AggregateError> {
-    let mut statistics = if observation.needs.is_nothing() {
-        refuse_unread_rows(points, weights)?;
-        observation.unobserved()
-    } else {
-        observe_all(points, &observation, units)?
-    };
-    for _ in 0..MOST_LOOKS {
-        match rule.decide(&statistics, weights)? {
-            Decision::Plan(plan) => return Ok(*plan),
-            Decision::Refine(refinement) => {
-                observation = observation.refined(*refinement);
-                statistics = observe_all(points, &observation, units)?;
-            }
-        }
-    }
-    Err(AggregateError::Undecided { kind: rule.kind() })
-}
-
-/// Most looks at the rows: each pre-aggregation may ask for one, and the rule for one more.
-pub const MOST_LOOKS: usize = 16;
 
 /// Why rows could not be aggregated.
 #[derive(Clone, Debug, PartialEq, Error)]
@@ -230,6 +206,9 @@ pub enum AggregateError {
         /// The rule.
         kind: &'static str,
     },
+    /// Rows could not be read, or a part of the result not written.
+    #[error("{0}")]
+    Io(String),
     /// The output is longer or shorter than the unit.
     #[error("the output has {output} coordinates, but the unit has {unit}")]
     OutputLength {
@@ -238,38 +217,4 @@ pub enum AggregateError {
         /// Coordinates of the unit.
         unit: usize,
     },
-}
-
-fn checked_weights(rule: &dyn Rule, rows: usize, weights: Option<&[f64]>) -> Result<Weights, AggregateError> {
-    let Some(weights) = weights else { return Ok(Weights::equal(rows)?) };
-    if !rule.accepts_weights() {
-        return Err(AggregateError::WeightsUnused { kind: rule.kind() });
-    }
-    if weights.len() != rows {
-        return Err(WeightsError::Count { got: weights.len(), rows }.into());
-    }
-    Ok(Weights::for_rule(rule, weights)?)
-}
-
-/// Rows of weight 0 are never read by the combine; a rule refuses them all the same when they are not finite.
-fn refuse_unread_rows<T: Element>(points: &[&[T]], weights: &Weights) -> Result<(), RowsError> {
-    for (row, slice) in points.iter().enumerate().filter(|(row, _)| weights.as_slice().get(*row) == Some(&0.0)) {
-        if let Some(coordinate) = first_non_finite(slice) {
-            return Err(RowsError::NonFinite { row, coordinate });
-        }
-    }
-    Ok(())
-}
-
-fn observe_all<T: Element>(
-    points: &[&[T]],
-    observation: &Observation,
-    units: Units,
-) -> Result<RowStatistics, AggregateError> {
-    let mut tree = StatisticsTree::new(units.count());
-    for (unit, range) in units.iter().enumerate() {
-        let slices: Vec<&[T]> = points.iter().map(|row| &row[range.clone()]).collect();
-        tree.insert(unit, observe_unit(&Rows::new(&slices, range.start)?, observation)?)?;
-    }
-    Ok(tree.finish(observation)?)
 }

@@ -45,10 +45,9 @@ mod observe;
 mod parameters;
 mod range;
 mod sampling;
+mod source;
 
-pub use aggregate::{
-    Aggregate, AggregateError, Inputs, MOST_LOOKS, aggregate, aggregate_inputs, mix_rows, pre_aggregate,
-};
+pub use aggregate::{Aggregate, AggregateError, Inputs, aggregate, aggregate_inputs, mix_rows, pre_aggregate};
 pub use catalogue::{ParameterInfo, RuleInfo};
 pub use centre::{Centre, Even};
 pub use combine::combine_unit;
@@ -67,6 +66,7 @@ pub use rows::{Rows, RowsError, Weights, WeightsError};
 pub use rule::{Decision, Rule, RuleError};
 pub use rules::{RuleKind, catalogue};
 pub use sampling::{RuleSpec, Sampled};
+pub use source::{MOST_LOOKS, Source, Summary, Task, Work, aggregate_source};
 pub use statistics::{
     Distances, Observation, Refinement, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics,
 };
