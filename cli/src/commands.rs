@@ -9,6 +9,7 @@ pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod model;
 pub(crate) mod round;
+pub(crate) mod rules;
 pub(crate) mod serve;
 pub(crate) mod task;
 
@@ -50,6 +51,8 @@ commands! {
     Client(client),
     /// Fetches released models
     Model(model),
+    /// Lists and explains the aggregation rules
+    Rules(rules),
     /// Applies a rule to a file of updates, without a server
     Aggregate(aggregate),
     /// Takes part in a task as an example client

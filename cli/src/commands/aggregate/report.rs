@@ -5,8 +5,8 @@ use crate::{
     format::{self, Table},
     output::Output,
 };
-use serde_json::{Value, json};
-use testudo_aggregate::{Element, RowReason, RuleConfig, Verdict};
+use serde_json::{Map, Value, json};
+use testudo_aggregate::{Element, Note, RowReason, RuleConfig, Verdict};
 
 /// Most rows in the table for people; `--json` has all.
 const TABLE_ROWS: usize = 200;
@@ -24,6 +24,9 @@ pub(super) struct Report {
     scores: Option<Vec<Option<f64>>>,
     selected: Vec<usize>,
     norm: f64,
+    notes: Vec<Note>,
+    memory: Option<f64>,
+    degenerate: Option<String>,
     seconds: Vec<f64>,
     threads: usize,
 }
@@ -44,10 +47,13 @@ impl Report {
             columns: matrix.columns,
             names: matrix.names.clone(),
             verdicts: outcome.verdicts(matrix.rows),
-            weights: outcome.spread(outcome.result.weights.as_ref(), matrix.rows, Some(0.0)),
-            scores: outcome.spread(outcome.result.scores.as_ref(), matrix.rows, None),
-            selected: outcome.result.selected.iter().map(|&row| outcome.kept[row]).collect(),
-            norm: outcome.result.output.iter().map(square).sum::<f64>().sqrt(),
+            weights: outcome.spread(outcome.summary.weights.as_ref(), matrix.rows, Some(0.0)),
+            scores: outcome.spread(outcome.summary.scores.as_ref(), matrix.rows, None),
+            selected: outcome.summary.selected.iter().map(|&row| outcome.kept[row]).collect(),
+            norm: outcome.output.iter().map(square).sum::<f64>().sqrt(),
+            notes: outcome.summary.notes.clone(),
+            memory: outcome.summary.memory,
+            degenerate: outcome.summary.degenerate.clone(),
             seconds: outcome.seconds.clone(),
             threads,
         }
@@ -64,7 +70,8 @@ impl Report {
             "n": self.verdicts.len(), "n_used": self.kept, "d": self.columns,
             "names": self.names, "verdicts": words, "values": values, "weights": self.weights, "scores": self.scores,
             "selected": self.selected, "norm": self.norm.is_finite().then_some(self.norm),
-            "seconds": self.seconds, "threads": self.threads,
+            "notes": self.notes.iter().map(|note| (note.name.clone(), json!(note.value))).collect::<Map<_, _>>(),
+            "memory": self.memory, "degenerate": self.degenerate, "seconds": self.seconds, "threads": self.threads,
         })
     }
 
@@ -95,6 +102,10 @@ impl Report {
         if self.verdicts.len() > TABLE_ROWS {
             lines.push(format!("… and {} more; --json has all", self.verdicts.len() - TABLE_ROWS));
         }
+        if let Some(why) = &self.degenerate {
+            lines.push(format!("the aggregate means nothing: {why}"));
+        }
+        lines.extend(self.notes.iter().map(|note| format!("{} {}", note.name, format::number(note.value))));
         let seconds: Vec<String> = self.seconds.iter().map(|seconds| format!("{seconds:.6}")).collect();
         lines.push(format!("norm of the aggregate {}", format::number(self.norm)));
         lines.push(format!("seconds on {}: {}", format::plural(self.threads as u64, "thread"), seconds.join(" ")));

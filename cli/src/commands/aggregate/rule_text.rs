@@ -14,17 +14,21 @@ const RULE_BYTES: u64 = 64 << 10;
 /// What errors call the rule's text.
 const FILE: &str = "--rule";
 
-/// Reads TOML, `@FILE` or a bare kind, with `byzantine` added if given apart.
+/// Reads TOML, `@FILE` or a bare kind, with `byzantine` and `pre` added if given apart.
 ///
 /// # Errors
 /// What is wrong with the rule: line, key, value and fix.
-pub(super) fn read(text: &str, byzantine: Option<u64>) -> Result<RuleConfig, Failure> {
+pub(super) fn read(text: &str, byzantine: Option<u64>, pre: &[String]) -> Result<RuleConfig, Failure> {
     let (name, mut text) = match text.strip_prefix('@') {
         Some(path) => (path, file::read_text(Path::new(path), RULE_BYTES)?),
         None => (FILE, unfold(text)),
     };
     if let Some(byzantine) = byzantine {
         text = format!("{}\nbyzantine = {byzantine}\n", text.trim_end());
+    }
+    if !pre.is_empty() {
+        let list: Vec<String> = pre.iter().map(|kind| toml::Value::from(kind.as_str()).to_string()).collect();
+        text = format!("{}\npre = [{}]\n", text.trim_end(), list.join(", "));
     }
     parse(name, &text).map_err(|problems| {
         let kinds: Vec<&str> = catalogue().iter().map(|info| info.kind).collect();
@@ -98,13 +102,13 @@ mod tests {
             r#"kind = "krum"; byzantine = 2"#,
             r#"kind='krum';byzantine=2;"#,
         ] {
-            assert_eq!(read(text, None).unwrap().to_string(), krum, "{text}");
+            assert_eq!(read(text, None, &[]).unwrap().to_string(), krum, "{text}");
         }
-        assert_eq!(read("krum", Some(2)).unwrap().to_string(), krum);
-        assert_eq!(read("median", None).unwrap().kind(), "median");
+        assert_eq!(read("krum", Some(2), &[]).unwrap().to_string(), krum);
+        assert_eq!(read("median", None, &[]).unwrap().kind(), "median");
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "kind = \"krum\" # the one\nbyzantine = 2\n").unwrap();
-        assert_eq!(read(&format!("@{}", file.path().display()), None).unwrap().to_string(), krum);
+        assert_eq!(read(&format!("@{}", file.path().display()), None, &[]).unwrap().to_string(), krum);
     }
 
     #[test]
@@ -119,12 +123,12 @@ mod tests {
             ("byzantine = 2", &["kind"]),
             ("", &["kind"]),
         ] {
-            let failure = read(text, None).unwrap_err();
+            let failure = read(text, None, &[]).unwrap_err();
             assert_eq!(failure.exit, Exit::Config, "{text}");
             for part in parts {
                 assert!(failure.why.contains(part), "{text}: {}", failure.why);
             }
         }
-        assert_eq!(read("@/no/such/rule.toml", None).unwrap_err().exit, Exit::NotFound);
+        assert_eq!(read("@/no/such/rule.toml", None, &[]).unwrap_err().exit, Exit::NotFound);
     }
 }

@@ -10,6 +10,7 @@ use safetensors::{Dtype, tensor::Metadata};
 use std::{
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
+    ops::Range,
     path::Path,
 };
 use testudo_aggregate::Element;
@@ -21,7 +22,7 @@ const SAFETENSORS_HEADER_BYTES: u64 = 32 << 20;
 const PIECE_BYTES: usize = 1 << 20;
 
 /// n rows of d coordinates.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) struct Matrix<T> {
     /// n, at least 1.
     pub(super) rows: usize,
@@ -29,21 +30,57 @@ pub(super) struct Matrix<T> {
     pub(super) columns: usize,
     /// What the rows are called, if they have names.
     pub(super) names: Option<Vec<String>>,
-    values: Vec<T>,
+    values: Values<T>,
+}
+
+/// Where the coordinates are.
+#[derive(Debug)]
+enum Values<T> {
+    /// One row after the other.
+    Memory(Vec<T>),
+    /// In the file, each row at its place.
+    File { file: File, places: Vec<u64>, bytes: Vec<u8> },
 }
 
 /// Rows in the number format of their file.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug)]
 pub(super) enum Updates {
     F32(Matrix<f32>),
     F64(Matrix<f64>),
 }
 
-impl<T> Matrix<T> {
-    /// The coordinates of one row.
-    pub(super) fn row(&self, row: usize) -> &[T] {
-        &self.values[row * self.columns..(row + 1) * self.columns]
+impl<T: Element> Matrix<T> {
+    /// Hands the coordinates `range` of some rows to `work`: from memory, or read for the purpose.
+    ///
+    /// # Errors
+    /// What cannot be read, and what `work` says.
+    pub(super) fn unit<E: From<String>>(
+        &mut self,
+        rows: &[usize],
+        range: Range<usize>,
+        work: &mut dyn FnMut(&[&[T]]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let columns = self.columns;
+        match &mut self.values {
+            Values::Memory(values) => {
+                let place = |&row: &usize| &values[row * columns + range.start..row * columns + range.end];
+                work(&rows.iter().map(place).collect::<Vec<_>>())
+            }
+            Values::File { file, places, bytes } => {
+                let mut values = vec![T::ZERO; rows.len() * range.len()];
+                bytes.resize(range.len() * T::BYTES, 0);
+                for (&row, values) in rows.iter().zip(values.chunks_exact_mut(range.len())) {
+                    read_at(file, places[row] + (range.start * T::BYTES) as u64, bytes)?;
+                    T::decode(bytes, values).map_err(|error| error.to_string())?;
+                }
+                work(&values.chunks_exact(range.len()).collect::<Vec<_>>())
+            }
+        }
     }
+}
+
+fn read_at(file: &mut File, place: u64, bytes: &mut [u8]) -> Result<(), String> {
+    file.seek(SeekFrom::Start(place)).and_then(|_| file.read_exact(bytes)).map_err(|error| error.to_string())
 }
 
 impl Updates {
@@ -56,11 +93,11 @@ impl Updates {
     }
 }
 
-/// Reads updates; the file's first bytes say which format it is.
+/// Reads updates; the file's first bytes say which format it is. `out_of_core` leaves the coordinates in the file.
 ///
 /// # Errors
 /// Names the file, what is wrong and how to save it instead.
-pub(super) fn read(path: &Path) -> Result<Updates, Failure> {
+pub(super) fn read(path: &Path, out_of_core: bool) -> Result<Updates, Failure> {
     let (mut file, length) = file::open(path)?;
     let refused = |why: String| {
         Failure::new(Exit::Usage, format!("cannot use {}", path.display()), why).next(
@@ -71,8 +108,8 @@ pub(super) fn read(path: &Path) -> Result<Updates, Failure> {
     let begins_as_npy = file.read_exact(&mut magic).is_ok() && magic == *b"\x93NUMPY";
     file.rewind().map_err(|error| refused(error.to_string()))?;
     match begins_as_npy {
-        true => read_npy(file, length).map_err(refused),
-        false => read_safetensors(file, length)
+        true => read_npy(file, length, out_of_core).map_err(refused),
+        false => read_safetensors(file, length, out_of_core)
             .map_err(|why| refused(format!("it is no .npy file, and read as safetensors: {why}"))),
     }
 }
@@ -115,7 +152,7 @@ fn weights(file: File, length: u64, rows: usize) -> Result<Vec<f64>, String> {
     Ok(bytes.chunks_exact(width as usize).map(number).collect())
 }
 
-fn read_npy(file: File, length: u64) -> Result<Updates, String> {
+fn read_npy(file: File, length: u64, out_of_core: bool) -> Result<Updates, String> {
     let mut reader = BufReader::with_capacity(PIECE_BYTES, file);
     let header = Header::read(&mut reader)?;
     let [rows, columns] = header.shape[..] else {
@@ -124,19 +161,36 @@ fn read_npy(file: File, length: u64) -> Result<Updates, String> {
     };
     check_rows(rows, columns)?;
     match header.descr.as_str() {
-        "<f4" => npy_matrix(reader, &header, length).map(Updates::F32),
-        "<f8" => npy_matrix(reader, &header, length).map(Updates::F64),
+        "<f4" => npy_matrix(reader, &header, length, out_of_core).map(Updates::F32),
+        "<f8" => npy_matrix(reader, &header, length, out_of_core).map(Updates::F64),
         ">f4" | ">f8" => Err("its numbers are big-endian; convert them with .astype('<f4') or '<f8'".into()),
         other => Err(format!("it holds {}, neither float32 nor float64; convert it with .astype('<f4')", clean(other))),
     }
 }
 
-fn npy_matrix<T: Element>(mut reader: impl Read, header: &Header, length: u64) -> Result<Matrix<T>, String> {
+fn npy_matrix<T: Element>(
+    mut reader: BufReader<File>,
+    header: &Header,
+    length: u64,
+    out_of_core: bool,
+) -> Result<Matrix<T>, String> {
     check_length(header, length, T::BYTES as u64)?;
     // The file is that long, so the counts fit.
     let (rows, columns) = (header.shape[0] as usize, header.shape[1] as usize);
+    let by_column = header.fortran && rows > 1 && columns > 1;
+    if out_of_core {
+        if by_column {
+            return Err(
+                "its first axis runs fastest, so its rows are scattered; save it in C order, or read it into memory"
+                    .into(),
+            );
+        }
+        let places = (0..rows as u64).map(|row| header.length + row * (columns * T::BYTES) as u64).collect();
+        let values = Values::File { file: reader.into_inner(), places, bytes: Vec::new() };
+        return Ok(Matrix { rows, columns, names: None, values });
+    }
     let mut values = vec![T::ZERO; rows * columns];
-    if header.fortran && rows > 1 && columns > 1 {
+    if by_column {
         let mut column = vec![T::ZERO; rows];
         for at in 0..columns {
             decode(&mut reader, &mut column)?;
@@ -147,10 +201,10 @@ fn npy_matrix<T: Element>(mut reader: impl Read, header: &Header, length: u64) -
     } else {
         decode(&mut reader, &mut values)?;
     }
-    Ok(Matrix { rows, columns, names: None, values })
+    Ok(Matrix { rows, columns, names: None, values: Values::Memory(values) })
 }
 
-fn read_safetensors(mut file: File, length: u64) -> Result<Updates, String> {
+fn read_safetensors(mut file: File, length: u64, out_of_core: bool) -> Result<Updates, String> {
     let mut size = [0; 8];
     file.read_exact(&mut size).map_err(|_| "it is shorter than 8 bytes".to_string())?;
     let size = u64::from_le_bytes(size);
@@ -189,25 +243,30 @@ fn read_safetensors(mut file: File, length: u64) -> Result<Updates, String> {
     let places: Vec<u64> = tensors.iter().map(|(_, info)| data + info.data_offsets.0 as u64).collect();
     let names: Vec<String> = tensors.into_iter().map(|(name, _)| name).collect();
     match dtype {
-        Dtype::F32 => safetensors_matrix(file, &places, columns, names).map(Updates::F32),
-        Dtype::F64 => safetensors_matrix(file, &places, columns, names).map(Updates::F64),
+        Dtype::F32 => safetensors_matrix(file, places, columns, names, out_of_core).map(Updates::F32),
+        Dtype::F64 => safetensors_matrix(file, places, columns, names, out_of_core).map(Updates::F64),
         other => Err(format!("its tensors hold {other:?}, neither F32 nor F64")),
     }
 }
 
 fn safetensors_matrix<T: Element>(
     mut file: File,
-    places: &[u64],
+    places: Vec<u64>,
     columns: usize,
     names: Vec<String>,
+    out_of_core: bool,
 ) -> Result<Matrix<T>, String> {
     let rows = places.len();
+    if out_of_core {
+        let values = Values::File { file, places, bytes: Vec::new() };
+        return Ok(Matrix { rows, columns, names: Some(names), values });
+    }
     let mut values = vec![T::ZERO; rows * columns];
     for (place, row) in places.iter().zip(values.chunks_exact_mut(columns)) {
         file.seek(SeekFrom::Start(*place)).map_err(|error| error.to_string())?;
         decode(&mut file, row)?;
     }
-    Ok(Matrix { rows, columns, names: Some(names), values })
+    Ok(Matrix { rows, columns, names: Some(names), values: Values::Memory(values) })
 }
 
 /// Fills `out` from little-endian bytes, a piece at a time.

@@ -8,7 +8,7 @@ use crate::{
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use testudo_aggregate::Units;
+use testudo_aggregate::{DistanceNeeds, Units};
 use testudo_engine::TaskSpec;
 use testudo_protocol::{Digest, Model, limits};
 use testudo_server::Config;
@@ -172,7 +172,7 @@ impl Checked {
         let vectors = (3 + self.spec.optimizer.state_vectors() as u64) * update;
         let unit = Units::for_rows(dimension as usize, rows as usize).map_or(0, |units| units.unit_len() as u64);
         let unit_rows = unit.min(dimension) * 4 * rows;
-        let distances = if self.spec.rule.needs().pair_distances { 2 * rows * rows * 8 } else { 0 };
+        let distances = if self.spec.rule.needs().distances == DistanceNeeds::Pairs { 2 * rows * rows * 8 } else { 0 };
         let on_their_way = Config::default().limits.upload_memory_bytes.min(rows * update);
         let spool = if memory_spool { rows * update } else { 0 };
         vectors + unit_rows + distances + on_their_way + spool
