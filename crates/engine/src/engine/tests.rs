@@ -207,3 +207,5 @@ fn units_hold_a_bounded_number_of_bytes_whatever_the_dimension() {
     // From then on one block of each row.
     assert_eq!(unit_length(100_000), BLOCK);
 }
+
+mod parts;
