@@ -4,6 +4,7 @@
 //!
 //! * [`TaskName`], [`ClientId`], [`Digest`], [`Nonce`]: checked identifiers;
 //! * [`Model`] and [`Layout`]: named tensors and the flat vector behind them;
+//! * [`Encoding`] and [`Decoder`]: shorter encodings of an update;
 //! * [`Round`]: the server's phases of one round, fed with [`Input`]s and answering with [`Effect`]s;
 //! * [`Reject`], [`Abandon`]: whose fault an error is (`Misbehaviour` joins with masking);
 //! * [`Verdict`]: what became of one client in one round.
@@ -13,6 +14,7 @@
 
 pub mod limits;
 
+mod encoding;
 mod error;
 mod id;
 mod model;
@@ -20,6 +22,7 @@ mod params;
 mod round;
 mod verdict;
 
+pub use encoding::{Decoder, Encoding, UnknownEncoding, keep_largest};
 pub use error::{Abandon, Reason, Reject};
 pub use id::{ClientId, Digest, IdError, Nonce, TaskName};
 pub use model::{Layout, Model, ModelError, Tensor};
