@@ -171,12 +171,9 @@ impl Decoder {
         if !scale.is_finite() {
             return Err(Reject::new(Reason::NonFinite, place("its scale is not finite".into())));
         }
-        // 255 steps of the largest scale still have to be finite.
-        if !(0.0..=f32::MAX / 256.0).contains(&scale) {
-            return Err(Reject::new(
-                Reason::Malformed,
-                place(format!("a scale of {scale}; it must be from 0 to 1e36")),
-            ));
+        if !(0.0..=LARGEST_SCALE).contains(&scale) {
+            let detail = place(format!("a scale of {scale:e}; it must be from 0 to {LARGEST_SCALE:e}"));
+            return Err(Reject::new(Reason::Malformed, detail));
         }
         if !(-128..=127).contains(&zero) {
             let detail = place(format!("a zero point of {zero}; it must be from -128 to 127"));
