@@ -1,4 +1,4 @@
-use super::*;
+use super::{check::MAX_EXAMPLES, *};
 
 pub(crate) const GOOD: &str = r#"
 name = "keyboard"
@@ -53,6 +53,18 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy", "not in this version", "remove"),
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "every row alike", "false"),
         ("[rule]", "[examples]\nmax = 0\n[rule]", "examples.max", "outside", "from 1"),
+        ("[rule]", "[tensors]\nbn = \"mean\"\n[rule]", "tensors.bn", "not a policy", "stats"),
+        ("[rule]", "[reference]\nclient = \"a\"\n[rule]", "reference.client", "no reference", "remove"),
+        ("[rule]", "[rule]\ngranularity = \"tensor\"", "rule.granularity", "not a granularity", "layer"),
+        ("[rule]", "[rule]\npre = [\"nm\"]", "rule.pre", "unknown pre kind `nm`", ""),
+        ("byzantine = 2", "byzantine = { fraction = 0.6, risk = 1e-6 }", "rule.byzantine", "`fraction` is 0.6", ""),
+        (
+            "byzantine = 2",
+            "byzantine = { fraction = 0.3, risk = 1e-6 }",
+            "cohort.size",
+            "the rule needs at least",
+            "raise",
+        ),
         ("[rule]", "[optimizer]\nkind = \"fedadam\"\nlearning_rate = -1\n[rule]", "optimizer.learning_rate", "-1", ""),
         ("[rule]", "[optimizer]\nkind = \"sgd\"\n[rule]", "optimizer.kind", "unknown", ""),
         ("initial = \"model.safetensors\"", "initial = \"\"", "model.initial", "empty", "safetensors"),
@@ -75,6 +87,28 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
 fn everything_wrong_is_reported_at_once() {
     let text = GOOD.replace("rounds = 10", "rounds = 0").replace("over_selection = 1.3", "over_selection = 99");
     assert_eq!(problems(&text).len(), 2);
+}
+
+#[test]
+fn a_share_of_bad_clients_becomes_a_number_for_the_largest_cohort() {
+    let text = GOOD.replace("byzantine = 2", "byzantine = { fraction = 0.01, risk = 1e-3, population = 1000 }");
+    let spec = TaskSpec::new("task.toml", &text).unwrap();
+    // 13 are selected of 1000 with 10 bad ones: more than 2 with probability 2.6e-4, more than 1 with 6.4e-3.
+    assert_eq!(spec.rule.byzantine(), 2);
+    assert!(spec.guarantees.iter().any(|line| line.contains("1 % bad clients among 1000")), "{:?}", spec.guarantees);
+}
+
+#[test]
+fn pre_aggregation_policies_and_granularity_are_in_the_guarantees() {
+    let text = GOOD.replace(
+        "[rule]",
+        "[tensors]\n\"bn.*\" = \"stats\"\n[rule]\npre = [\"arc\", \"nnm\"]\ngranularity = \"layer\"",
+    );
+    let spec = TaskSpec::new("task.toml", &text).unwrap();
+    let all = spec.guarantees.join("\n");
+    for part in ["arc, then nnm, then krum (byzantine = 2)", "tensor by tensor", "bn.* is stats"] {
+        assert!(all.contains(part), "{all}");
+    }
 }
 
 #[test]

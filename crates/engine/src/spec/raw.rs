@@ -1,0 +1,87 @@
+//! The text of a `task.toml`, before it is checked.
+
+use serde::Deserialize;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTask {
+    pub(super) name: String,
+    pub(super) rounds: u64,
+    pub(super) model: RawModel,
+    pub(super) cohort: RawCohort,
+    #[serde(default)]
+    pub(super) visibility: RawVisibility,
+    #[serde(default)]
+    pub(super) encoding: RawEncoding,
+    #[serde(default)]
+    pub(super) examples: RawExamples,
+    pub(super) rule: toml::Table,
+    #[serde(default)]
+    pub(super) tensors: toml::Table,
+    pub(super) reference: Option<RawReference>,
+    #[serde(default)]
+    pub(super) optimizer: toml::Table,
+    pub(super) privacy: Option<toml::Table>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawModel {
+    pub(super) initial: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawReference {
+    pub(super) client: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawCohort {
+    pub(super) size: u64,
+    #[serde(default = "one")]
+    pub(super) over_selection: f64,
+    pub(super) minimum: Option<u64>,
+    #[serde(default = "ten_minutes")]
+    pub(super) phase_limit_s: f64,
+    #[serde(default)]
+    pub(super) gather_s: f64,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawVisibility {
+    pub(super) masking: String,
+    pub(super) group_size: u64,
+    pub(super) threshold: Option<u64>,
+}
+
+impl Default for RawVisibility {
+    fn default() -> Self {
+        Self { masking: "none".into(), group_size: 1, threshold: None }
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawEncoding {
+    pub(super) max_l2: Option<f64>,
+    pub(super) clip_l2: Option<f64>,
+    pub(super) bits: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawExamples {
+    pub(super) max: Option<u64>,
+    pub(super) weighted: Option<bool>,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn ten_minutes() -> f64 {
+    600.0
+}
