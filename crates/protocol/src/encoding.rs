@@ -2,7 +2,7 @@
 
 mod decoder;
 
-pub use decoder::Decoder;
+pub use decoder::{Decoder, LONGEST_GAP, Run};
 
 use crate::Layout;
 use half::{bf16, f16};

@@ -22,7 +22,7 @@ mod params;
 mod round;
 mod verdict;
 
-pub use encoding::{Decoder, Encoding, UnknownEncoding, keep_largest};
+pub use encoding::{Decoder, Encoding, LONGEST_GAP, Run, UnknownEncoding, keep_largest};
 pub use error::{Abandon, Reason, Reject};
 pub use id::{ClientId, Digest, IdError, Nonce, TaskName};
 pub use model::{Layout, Model, ModelError, Tensor};

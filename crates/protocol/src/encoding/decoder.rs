@@ -5,6 +5,41 @@ use crate::{Layout, Reason, Reject};
 use half::{bf16, f16};
 use std::sync::Arc;
 
+/// Decoded coordinates, in order.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Run {
+    /// These.
+    Values(Vec<f32>),
+    /// That many zeros, more than [`LONGEST_GAP`].
+    Zeros(usize),
+}
+
+/// Zeros that are written out among values; a longer run of them stays a number, so that a short payload cannot
+/// become a large vector at once.
+pub const LONGEST_GAP: usize = 1024;
+
+/// Adds to the values at the end.
+fn values(out: &mut Vec<Run>) -> &mut Vec<f32> {
+    if !matches!(out.last(), Some(Run::Values(_))) {
+        out.push(Run::Values(Vec::new()));
+    }
+    match out.last_mut() {
+        Some(Run::Values(values)) => values,
+        _ => unreachable!("values were just put there"),
+    }
+}
+
+fn zeros(out: &mut Vec<Run>, count: usize) {
+    match count {
+        0 => {}
+        count if count <= LONGEST_GAP => {
+            let values = values(out);
+            values.resize(values.len() + count, 0.0);
+        }
+        count => out.push(Run::Zeros(count)),
+    }
+}
+
 /// Decodes one payload, however its bytes are cut. Never more coordinates than the layout has, whatever the bytes say.
 #[derive(Debug, Clone)]
 pub struct Decoder {
@@ -49,7 +84,7 @@ impl Decoder {
     /// # Errors
     /// `MALFORMED` for scales, zero points, counts and indices out of bounds, `NON_FINITE` for a scale that is not
     /// finite, `OVERSIZE` for more coordinates than the layout has. The payload is then refused as a whole.
-    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<f32>) -> Result<(), Reject> {
+    pub fn feed(&mut self, bytes: &[u8], out: &mut Vec<Run>) -> Result<(), Reject> {
         let mut rest = bytes;
         while !rest.is_empty() {
             let width = self.width();
@@ -72,10 +107,10 @@ impl Decoder {
     ///
     /// # Errors
     /// `TRUNCATED` when coordinates are missing.
-    pub fn finish(&mut self, out: &mut Vec<f32>) -> Result<(), Reject> {
+    pub fn finish(&mut self, out: &mut Vec<Run>) -> Result<(), Reject> {
         let dimension = self.layout.dimension();
         if self.cut.is_empty() && matches!(self.state, State::Entries { left: 0 }) {
-            out.resize(out.len() + dimension - self.coordinates, 0.0);
+            zeros(out, dimension - self.coordinates);
             self.coordinates = dimension;
         }
         if self.cut.is_empty() && self.coordinates == dimension {
@@ -108,7 +143,7 @@ impl Decoder {
     }
 
     /// Takes whole items off the front of `bytes`, at least one.
-    fn take<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<f32>) -> Result<&'a [u8], Reject> {
+    fn take<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<Run>) -> Result<&'a [u8], Reject> {
         match self.state {
             State::Values => {
                 let width = self.width();
@@ -117,12 +152,12 @@ impl Decoder {
                 let (whole, rest) = bytes.split_at(count * width);
                 match self.encoding {
                     Encoding::F16 => {
-                        out.extend(whole.as_chunks().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()))
+                        values(out).extend(whole.as_chunks().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()))
                     }
                     Encoding::Bf16 => {
-                        out.extend(whole.as_chunks().0.iter().map(|two| bf16::from_le_bytes(*two).to_f32()))
+                        values(out).extend(whole.as_chunks().0.iter().map(|two| bf16::from_le_bytes(*two).to_f32()))
                     }
-                    _ => out.extend(whole.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four))),
+                    _ => values(out).extend(whole.as_chunks().0.iter().map(|four| f32::from_le_bytes(*four))),
                 }
                 Ok(rest)
             }
@@ -136,7 +171,7 @@ impl Decoder {
                 let count = left.min(bytes.len());
                 self.count(count)?;
                 let (whole, rest) = bytes.split_at(count);
-                out.extend(whole.iter().map(|&byte| scale * (i32::from(byte as i8) - zero) as f32));
+                values(out).extend(whole.iter().map(|&byte| scale * (i32::from(byte as i8) - zero) as f32));
                 self.state = match left - count {
                     0 => State::Header { tensor: tensor + 1 },
                     left => State::Steps { tensor, left, scale, zero },
@@ -194,7 +229,7 @@ impl Decoder {
         Ok(State::Entries { left })
     }
 
-    fn entry(&mut self, entry: &[u8; 8], out: &mut Vec<f32>) -> Result<(), Reject> {
+    fn entry(&mut self, entry: &[u8; 8], out: &mut Vec<Run>) -> Result<(), Reject> {
         let [a, b, c, d, value @ ..] = *entry;
         let index = u32::from_le_bytes([a, b, c, d]) as usize;
         if index < self.coordinates || index >= self.layout.dimension() {
@@ -205,8 +240,8 @@ impl Decoder {
             );
             return Err(Reject::new(Reason::Malformed, detail));
         }
-        out.resize(out.len() + index - self.coordinates, 0.0);
-        out.push(f32::from_le_bytes(value));
+        zeros(out, index - self.coordinates);
+        values(out).push(f32::from_le_bytes(value));
         self.coordinates = index + 1;
         Ok(())
     }

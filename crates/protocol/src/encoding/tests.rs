@@ -8,15 +8,30 @@ fn layout(lengths: &[u64]) -> Arc<Layout> {
     Arc::new(Layout::new(lengths.iter().enumerate().map(tensor).collect()).unwrap())
 }
 
+fn length(runs: &[Run]) -> usize {
+    runs.iter()
+        .map(|run| match run {
+            Run::Values(values) => values.len(),
+            Run::Zeros(count) => *count,
+        })
+        .sum()
+}
+
 fn decode(encoding: Encoding, layout: &Arc<Layout>, bytes: &[u8], chunk: usize) -> Result<Vec<f32>, Reject> {
     let mut decoder = Decoder::new(encoding, layout.clone());
-    let mut out = Vec::new();
+    let mut runs = Vec::new();
     for piece in bytes.chunks(chunk) {
-        decoder.feed(piece, &mut out)?;
-        assert!(out.len() <= layout.dimension());
+        decoder.feed(piece, &mut runs)?;
+        assert!(length(&runs) <= layout.dimension());
     }
-    decoder.finish(&mut out)?;
-    Ok(out)
+    decoder.finish(&mut runs)?;
+    Ok(runs
+        .into_iter()
+        .flat_map(|run| match run {
+            Run::Values(values) => values,
+            Run::Zeros(count) => vec![0.0; count],
+        })
+        .collect())
 }
 
 proptest! {
@@ -115,6 +130,23 @@ fn the_largest_values_are_kept_and_of_equal_ones_the_first() {
     let mut all = [1.0, 2.0];
     keep_largest(&mut all, 9);
     assert_eq!(all, [1.0, 2.0]);
+}
+
+#[test]
+fn a_short_payload_does_not_become_a_large_vector() {
+    let layout = layout(&[100_000_000]);
+    let mut bytes = 2u32.to_le_bytes().to_vec();
+    for (index, value) in [(5u32, 1.0f32), (99_999_990, 2.0)] {
+        bytes.extend(index.to_le_bytes());
+        bytes.extend(value.to_le_bytes());
+    }
+    let mut decoder = Decoder::new(Encoding::Sparse, layout);
+    let mut runs = Vec::new();
+    decoder.feed(&bytes, &mut runs).unwrap();
+    decoder.finish(&mut runs).unwrap();
+    let five = vec![0.0, 0.0, 0.0, 0.0, 0.0, 1.0];
+    let tail = [vec![2.0], vec![0.0; 9]].concat();
+    assert_eq!(runs, [Run::Values(five), Run::Zeros(99_999_984), Run::Values(tail)]);
 }
 
 #[test]
