@@ -8,7 +8,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::time::Duration;
-use testudo_protocol::{Digest, Layout, Nonce, Reason, Reject, TaskName, limits};
+use testudo_protocol::{Digest, Encoding, Layout, Nonce, Reason, Reject, TaskName, UnknownEncoding, limits};
 
 macro_rules! words {
     ($(#[$doc:meta])* $type:ident { $($(#[$variant_doc:meta])* $variant:ident = $word:literal,)* }) => {
@@ -98,6 +98,8 @@ pub struct Assignment {
     pub masking: Masking,
     /// Clients whose updates are summed before a rule sees them.
     pub group_size: u32,
+    /// Encodings an update may have.
+    pub encodings: Vec<Encoding>,
 }
 
 impl Assignment {
@@ -116,6 +118,7 @@ impl Assignment {
             rule: self.rule.clone(),
             masking: self.masking.word().to_owned(),
             group_size: self.group_size,
+            encodings: self.encodings.iter().map(|encoding| encoding.word().to_owned()).collect(),
         }
     }
 
@@ -152,8 +155,16 @@ impl Assignment {
             rule: assignment.rule.chars().take(80).collect(),
             masking: Masking::from_word(&assignment.masking),
             group_size: assignment.group_size,
+            encodings: encodings(&assignment.encodings),
         })
     }
+}
+
+/// The encodings this version knows; f32 is always one of them.
+fn encodings(words: &[String]) -> Vec<Encoding> {
+    let known = words.iter().take(64).filter_map(|word| word.parse().ok());
+    let all: std::collections::BTreeSet<Encoding> = known.chain([Encoding::F32]).collect();
+    all.into_iter().collect()
 }
 
 /// What a check-in is answered with.
@@ -226,6 +237,8 @@ pub struct UploadHeader {
     pub num_examples: i64,
     /// The tensor table as claimed; compare with [`UploadHeader::check_layout`].
     pub tensors: Vec<v1::Tensor>,
+    /// What the payload's bytes stand for; not yet checked against the task.
+    pub encoding: Encoding,
 }
 
 impl UploadHeader {
@@ -239,6 +252,8 @@ impl UploadHeader {
             offset: self.offset,
             num_examples: self.num_examples,
             tensors: self.tensors,
+            // The default stays unsaid, as before there were others.
+            encoding: if self.encoding == Encoding::F32 { String::new() } else { self.encoding.word().to_owned() },
         }
     }
 
@@ -266,6 +281,12 @@ impl UploadHeader {
             offset: header.offset,
             num_examples: header.num_examples,
             tensors: header.tensors,
+            encoding: match header.encoding.as_str() {
+                "" => Encoding::F32,
+                word => word.parse().map_err(|error: UnknownEncoding| {
+                    Reject::new(Reason::WrongDtype, format!("field encoding: {error}"))
+                })?,
+            },
         })
     }
 

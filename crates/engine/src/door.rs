@@ -2,9 +2,9 @@
 
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use testudo_protocol::{Digest, Layout, Reason, Reject};
+use testudo_protocol::{Decoder, Digest, Encoding, Layout, Reason, Reject, Run};
 
-/// Follows one payload of little-endian f32 from its first byte to its last.
+/// Follows one payload from its first byte to its last, and decodes it where it is not plain f32.
 ///
 /// Norm and verdict do not depend on how the bytes are cut into chunks.
 #[derive(Debug, Clone)]
@@ -12,6 +12,12 @@ pub struct Door {
     layout: Arc<Layout>,
     max_l2: Option<f64>,
     hash: Sha256,
+    /// Bytes of the payload seen so far.
+    position: u64,
+    /// Longest payload.
+    most: u64,
+    /// For encodings other than f32.
+    decoder: Option<Decoder>,
     /// Bytes of a coordinate cut by a chunk's end.
     carry: Vec<u8>,
     coordinates: usize,
@@ -30,34 +36,111 @@ pub struct Passed {
 }
 
 impl Door {
-    /// A door for updates of this layout, with the task's cap on the L2 norm.
-    pub fn new(layout: Arc<Layout>, max_l2: Option<f64>) -> Self {
+    /// A door for updates of this layout and encoding, with the task's cap on the L2 norm.
+    pub fn new(layout: Arc<Layout>, max_l2: Option<f64>, encoding: Encoding) -> Self {
         let (hash, carry) = (Sha256::new(), Vec::with_capacity(4));
-        Self { layout, max_l2, hash, carry, coordinates: 0, squares: [0.0; 8], non_finite: None }
+        let most = *encoding.lengths(&layout).end();
+        let decoder = (encoding != Encoding::F32).then(|| Decoder::new(encoding, layout.clone()));
+        Self {
+            layout,
+            max_l2,
+            hash,
+            position: 0,
+            most,
+            decoder,
+            carry,
+            coordinates: 0,
+            squares: [0.0; 8],
+            non_finite: None,
+        }
     }
 
-    /// Bytes seen so far.
+    /// Bytes of the payload seen so far.
     pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Bytes of plain f32 they stand for: what the spool holds.
+    pub fn stored(&self) -> u64 {
         self.coordinates as u64 * 4 + self.carry.len() as u64
     }
 
-    /// Takes the next bytes.
+    /// Whether the payload is plain f32, to be stored as it comes through [`Door::feed`]; otherwise
+    /// [`Door::decode`] says what to store.
+    pub fn is_plain(&self) -> bool {
+        self.decoder.is_none()
+    }
+
+    /// Takes the next bytes of a plain payload.
     ///
     /// # Errors
     /// `OVERSIZE` for more bytes than the layout has.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), Reject> {
-        if self.position() + bytes.len() as u64 > self.layout.bytes() {
-            let detail = format!("more than the model's {} bytes", self.layout.bytes());
+        self.count(bytes)?;
+        self.plain(bytes);
+        Ok(())
+    }
+
+    /// Takes the next bytes of an encoded payload; answers the coordinates they stand for. Give it few bytes at a
+    /// time: a sparse payload's may stand for many more.
+    ///
+    /// # Errors
+    /// As [`Decoder::feed`], and `OVERSIZE`.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Vec<Run>, Reject> {
+        self.count(bytes)?;
+        let mut runs = Vec::new();
+        if let Some(decoder) = &mut self.decoder {
+            decoder.feed(bytes, &mut runs)?;
+        }
+        self.follow(&runs);
+        Ok(runs)
+    }
+
+    /// The coordinates that the end of an encoded payload stands for.
+    ///
+    /// # Errors
+    /// `TRUNCATED` when coordinates are missing.
+    pub fn decode_end(&mut self) -> Result<Vec<Run>, Reject> {
+        let mut runs = Vec::new();
+        if let Some(decoder) = &mut self.decoder {
+            decoder.finish(&mut runs)?;
+        }
+        self.follow(&runs);
+        Ok(runs)
+    }
+
+    fn count(&mut self, bytes: &[u8]) -> Result<(), Reject> {
+        if self.position + bytes.len() as u64 > self.most {
+            let detail = format!("more than the {} bytes that the model's updates have", self.most);
             return Err(Reject::new(Reason::Oversize, detail));
         }
+        self.position += bytes.len() as u64;
         self.hash.update(bytes);
+        Ok(())
+    }
+
+    fn follow(&mut self, runs: &[Run]) {
+        for run in runs {
+            match run {
+                Run::Values(values) => {
+                    for &value in values {
+                        self.note(value, self.coordinates % 8);
+                        self.coordinates += 1;
+                    }
+                }
+                Run::Zeros(count) => self.coordinates += count,
+            }
+        }
+    }
+
+    fn plain(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         if !self.carry.is_empty() {
             let need = (4 - self.carry.len()).min(rest.len());
             self.carry.extend_from_slice(&rest[..need]);
             rest = &rest[need..];
             if self.carry.len() < 4 {
-                return Ok(());
+                return;
             }
             let whole = std::mem::take(&mut self.carry);
             self.scan(&whole);
@@ -65,7 +148,6 @@ impl Door {
         let whole = rest.len() / 4 * 4;
         self.scan(&rest[..whole]);
         self.carry.extend_from_slice(&rest[whole..]);
-        Ok(())
     }
 
     /// The verdict on the whole payload.
@@ -73,8 +155,8 @@ impl Door {
     /// # Errors
     /// `TRUNCATED`, `DIGEST_MISMATCH`, `NON_FINITE` (with tensor and position) or `MAGNITUDE`, in this order.
     pub fn finish(self, announced: Digest) -> Result<Passed, Reject> {
-        if self.position() != self.layout.bytes() {
-            let detail = format!("{} of {} bytes", self.position(), self.layout.bytes());
+        if self.stored() != self.layout.bytes() {
+            let detail = format!("{} of {} bytes", self.stored(), self.layout.bytes());
             return Err(Reject::new(Reason::Truncated, detail));
         }
         let digest = Digest(self.hash.finalize().into());
@@ -166,7 +248,7 @@ mod tests {
     fn pass(values: &[f32], cap: Option<f64>, cut: usize) -> Result<Passed, Reject> {
         let layout = layout(values.len() as u64);
         let payload = bytes(values);
-        let mut door = Door::new(layout, cap);
+        let mut door = Door::new(layout, cap, Encoding::F32);
         for chunk in payload.chunks(cut) {
             door.feed(chunk)?;
         }
@@ -206,7 +288,7 @@ mod tests {
     #[test]
     fn wrong_lengths_and_digests_are_refused() {
         let layout = layout(4);
-        let mut door = Door::new(layout, None);
+        let mut door = Door::new(layout, None, Encoding::F32);
         door.feed(&[0; 15]).unwrap();
         assert_eq!(door.clone().feed(&[0; 2]).unwrap_err().reason, Reason::Oversize);
         assert_eq!(door.clone().finish(Digest::of(&[0; 15])).unwrap_err().reason, Reason::Truncated);
@@ -215,6 +297,28 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn an_encoded_payload_has_the_norm_of_what_it_stands_for(
+            values in prop::collection::vec(-1e3f32..1e3, 2..80), cut in 1usize..50, which in 1usize..5
+        ) {
+            let layout = layout(values.len() as u64);
+            let encoding = Encoding::ALL[which];
+            let payload = encoding.encode(&values, &layout);
+            let mut door = Door::new(layout, None, encoding);
+            let mut runs = Vec::new();
+            for piece in payload.chunks(cut) {
+                runs.extend(door.decode(piece).unwrap());
+            }
+            runs.extend(door.decode_end().unwrap());
+            let stored: Vec<f32> = runs.into_iter().flat_map(|run| match run {
+                Run::Values(values) => values,
+                Run::Zeros(count) => vec![0.0; count],
+            }).collect();
+            prop_assert_eq!(door.position(), payload.len() as u64);
+            let passed = door.finish(Digest::of(&payload)).unwrap();
+            prop_assert_eq!(passed.norm.to_bits(), pass(&stored, None, 4096).unwrap().norm.to_bits());
+        }
+
         #[test]
         fn the_norm_does_not_depend_on_chunks(values in prop::collection::vec(-1e3f32..1e3, 2..80), cut in 1usize..50) {
             prop_assert_eq!(pass(&values, None, cut).unwrap(), pass(&values, None, 4096).unwrap());

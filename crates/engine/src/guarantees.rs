@@ -24,6 +24,14 @@ pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
         ),
         false => "weights: every update weighs the same, whatever its client claims".to_string(),
     });
+    if spec.encodings.len() > 1 {
+        let words: Vec<&str> = spec.encodings.iter().map(|encoding| encoding.word()).collect();
+        lines.push(format!(
+            "encoding: updates may come as {}; rounding adds to the distances between rows, and a coordinate that a \
+             sparse update leaves out counts as 0",
+            words.join(", ")
+        ));
+    }
     lines.extend(tensors(spec));
     lines.extend(reference(spec));
     lines.push("privacy: none (no noise is added)".to_string());

@@ -12,7 +12,7 @@ use check::{Check, ROUNDS};
 use raw::RawTask;
 use std::sync::Arc;
 use testudo_aggregate::{OptimizerConfig, Rule, RuleConfig, Sampled};
-use testudo_protocol::{ClientId, Layout, TaskName, limits};
+use testudo_protocol::{ClientId, Encoding, Layout, TaskName, limits};
 
 /// A checked task. An impossible one cannot be constructed.
 #[derive(Debug, Clone)]
@@ -27,6 +27,8 @@ pub struct TaskSpec {
     pub cohort: Cohort,
     /// Largest L2 norm of an update; a longer one is rejected.
     pub max_l2: Option<f64>,
+    /// Encodings an update may have, f32 always among them.
+    pub encodings: Vec<Encoding>,
     /// What claimed numbers of examples do.
     pub examples: Examples,
     /// The aggregation rule's configuration.
@@ -110,6 +112,7 @@ impl TaskSpec {
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
         }
+        let encodings = check.encodings(&raw.encoding.accept);
         let examples = check.examples(&raw.examples, rule.as_deref());
         let (Some(name), Some(rule_config), Some(rule), Some(optimizer), Some(cohort), true) =
             (name, rule_config, rule, optimizer, cohort, check.list.is_empty())
@@ -122,6 +125,7 @@ impl TaskSpec {
             initial_model: raw.model.initial,
             cohort,
             max_l2,
+            encodings,
             examples,
             rule_config,
             rule,

@@ -17,6 +17,7 @@ fn assignment() -> Assignment {
         rule: "median".into(),
         masking: Masking::None,
         group_size: 1,
+        encodings: vec![Encoding::F32, Encoding::Int8],
     }
 }
 
@@ -34,6 +35,7 @@ fn header(total_bytes: u64, offset: u64) -> UploadHeader {
         offset,
         num_examples: -4,
         tensors: vec![v1::Tensor { name: "w".into(), dtype: "F32".into(), shape: vec![2, 3] }],
+        encoding: Encoding::Sparse,
     }
 }
 

@@ -183,6 +183,7 @@ impl Driver {
             rule: self.spec.rule_config.to_string(),
             masking: Masking::None,
             group_size: 1,
+            encodings: self.spec.encodings.clone(),
         }))
     }
 

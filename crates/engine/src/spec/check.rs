@@ -9,7 +9,7 @@ use crate::{
     part::{Granularity, Policy, TensorPolicy},
 };
 use testudo_aggregate::{Rule, RuleConfig, RuleSpec, Sampled};
-use testudo_protocol::{ClientId, TaskName, limits};
+use testudo_protocol::{ClientId, Encoding, TaskName, UnknownEncoding, limits};
 
 /// Most rounds of one task.
 pub(super) const ROUNDS: u64 = 1_000_000;
@@ -131,6 +131,22 @@ impl Check<'_> {
             }
         }
         policies
+    }
+
+    pub(super) fn encodings(&mut self, words: &[String]) -> Vec<Encoding> {
+        let mut all = std::collections::BTreeSet::from([Encoding::F32]);
+        for word in words {
+            match word.parse() {
+                Ok(encoding) => {
+                    all.insert(encoding);
+                }
+                Err(error) => {
+                    let error: UnknownEncoding = error;
+                    self.fail("encoding.accept", error.to_string(), "for example accept = [\"f16\", \"int8\"]");
+                }
+            }
+        }
+        all.into_iter().collect()
     }
 
     pub(super) fn clear_mode(&mut self, raw: &RawTask) {

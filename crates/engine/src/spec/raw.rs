@@ -67,6 +67,7 @@ impl Default for RawVisibility {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawEncoding {
     pub(super) max_l2: Option<f64>,
+    pub(super) accept: Vec<String>,
     pub(super) clip_l2: Option<f64>,
     pub(super) bits: Option<u64>,
 }

@@ -53,6 +53,7 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy", "not in this version", "remove"),
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "every row alike", "false"),
         ("[rule]", "[examples]\nmax = 0\n[rule]", "examples.max", "outside", "from 1"),
+        ("[rule]", "[encoding]\naccept = [\"int4\"]\n[rule]", "encoding.accept", "no encoding", "int8"),
         ("[rule]", "[tensors]\nbn = \"mean\"\n[rule]", "tensors.bn", "not a policy", "stats"),
         ("[rule]", "[reference]\nclient = \"a\"\n[rule]", "reference.client", "no reference", "remove"),
         ("[rule]", "[rule]\ngranularity = \"tensor\"", "rule.granularity", "not a granularity", "layer"),
