@@ -52,5 +52,7 @@ pub use session::{Ended, Session};
 pub use trainer::{Summary, Trainer};
 pub use update::Update;
 
-pub use testudo_protocol::{ClientId, Digest, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict};
+pub use testudo_protocol::{
+    ClientId, Digest, Encoding, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict,
+};
 pub use tonic::transport::Channel;

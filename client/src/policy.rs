@@ -116,6 +116,7 @@ mod tests {
             rule: "mean".into(),
             masking,
             group_size,
+            encodings: vec![testudo_protocol::Encoding::F32],
         }
     }
 

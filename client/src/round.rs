@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use testudo_proto::{Assignment, Place, UploadHeader};
-use testudo_protocol::{Digest, Layout, Model};
+use testudo_protocol::{Digest, Encoding, Layout, Model};
 use tokio::time::Instant;
 
 /// What a session and its open round both know.
@@ -92,6 +92,11 @@ impl Round {
         &self.assignment.layout
     }
 
+    /// The encodings the task takes, f32 always among them: see [`Update::encoded`].
+    pub fn encodings(&self) -> &[Encoding] {
+        &self.assignment.encodings
+    }
+
     /// Until the round stops taking updates; zero when it has.
     pub fn time_left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
@@ -129,7 +134,8 @@ impl Round {
     /// [`Error::Update`] as there, or if an earlier process began to send another update in this round. The round is
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
-        let Parcel { tensors, payload, digest, examples } = update.pack(self.layout())?;
+        let Parcel { tensors, payload, digest, examples, encoding } =
+            update.pack(self.layout(), &self.assignment.encodings)?;
         if let Some(earlier) = self.earlier.filter(|&earlier| earlier != digest) {
             return Err(Error::Update(format!(
                 "round {} already began with the update {earlier:?}, and this one is {digest:?}; a client sends one \
@@ -148,6 +154,7 @@ impl Round {
             offset: 0,
             num_examples: examples,
             tensors,
+            encoding,
         };
         let upload = Upload { header, payload, chunk_bytes: self.assignment.chunk_bytes, deadline: self.deadline };
         Ok(Sealed { upload, seat: self.seat })

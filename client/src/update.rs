@@ -3,7 +3,7 @@
 use crate::Error;
 use bytes::Bytes;
 use testudo_proto::{framing, layout_to_wire, v1};
-use testudo_protocol::{Digest, Layout};
+use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
 
 /// What a client sends in a round: the trained parameters minus the round's, and how many examples they saw.
 ///
@@ -14,6 +14,8 @@ pub struct Update {
     examples: i64,
     checked: bool,
     digest: Option<Digest>,
+    encoding: Encoding,
+    keep: Option<usize>,
 }
 
 #[derive(Debug, Clone)]
@@ -37,6 +39,7 @@ pub(crate) struct Parcel {
     pub(crate) payload: Bytes,
     pub(crate) digest: Digest,
     pub(crate) examples: i64,
+    pub(crate) encoding: Encoding,
 }
 
 impl Update {
@@ -67,6 +70,22 @@ impl Update {
         self
     }
 
+    /// Sends the update in another encoding than f32; the task must accept it. What is lost is lost: int8 has 255 steps
+    /// per tensor.
+    #[must_use]
+    pub fn encoded(mut self, encoding: Encoding) -> Self {
+        self.encoding = encoding;
+        self
+    }
+
+    /// Keeps only the `keep` coordinates of largest magnitude and sends them as [`Encoding::Sparse`]; the others count
+    /// as 0.
+    #[must_use]
+    pub fn top(mut self, keep: usize) -> Self {
+        self.keep = Some(keep);
+        self.encoded(Encoding::Sparse)
+    }
+
     /// Claims any number of examples, negative ones too, and sends without local checks: for testing servers.
     #[must_use]
     pub fn examples_claim(mut self, examples: i64) -> Self {
@@ -90,11 +109,25 @@ impl Update {
     }
 
     fn new(body: Body) -> Self {
-        Self { body, examples: 1, checked: true, digest: None }
+        Self { body, examples: 1, checked: true, digest: None, encoding: Encoding::F32, keep: None }
     }
 
     /// Checks the update against the round's layout and packs it.
-    pub(crate) fn pack(self, layout: &Layout) -> Result<Parcel, Error> {
+    pub(crate) fn pack(self, layout: &Layout, accepted: &[Encoding]) -> Result<Parcel, Error> {
+        let encoding = self.encoding;
+        if self.checked && !accepted.contains(&encoding) {
+            let words: Vec<&str> = accepted.iter().map(|encoding| encoding.word()).collect();
+            return Err(Error::Update(format!("the task takes no {encoding}; it takes {}", words.join(", "))));
+        }
+        let bytes = |mut delta: Vec<f32>| {
+            if let Some(keep) = self.keep {
+                keep_largest(&mut delta, keep);
+            }
+            match encoding {
+                Encoding::F32 => framing::payload(&delta),
+                encoding => Bytes::from(encoding.encode(&delta, layout)),
+            }
+        };
         if self.checked && self.examples < 1 {
             return Err(Error::Update("it claims no examples; leave the round with withdraw() instead".into()));
         }
@@ -103,18 +136,18 @@ impl Update {
                 if self.checked {
                     check_delta(&delta, layout)?;
                 }
-                (layout_to_wire(layout), framing::payload(&delta))
+                (layout_to_wire(layout), bytes(delta))
             }
             Body::Tensors(tensors) if self.checked => {
                 let delta = arrange(tensors, layout)?;
                 check_delta(&delta, layout)?;
-                (layout_to_wire(layout), framing::payload(&delta))
+                (layout_to_wire(layout), bytes(delta))
             }
             Body::Tensors(tensors) => as_given(tensors),
             Body::Raw { tensors, bytes } => (tensors, bytes),
         };
         let digest = self.digest.unwrap_or_else(|| Digest::of(&payload));
-        Ok(Parcel { tensors, payload, digest, examples: self.examples })
+        Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 }
 
@@ -184,14 +217,17 @@ mod tests {
     }
 
     fn payload(update: Update) -> Vec<f32> {
-        framing::coordinates(&update.pack(&layout()).unwrap().payload).collect()
+        framing::coordinates(&update.pack(&layout(), &[Encoding::F32]).unwrap().payload).collect()
     }
 
     #[test]
     fn named_tensors_are_put_into_the_models_order() {
         let update = Update::tensors([("b", vec![1], vec![3.0]), ("w", vec![1, 2], vec![1.0, 2.0])]);
         let flat = Update::delta(vec![1.0, 2.0, 3.0]);
-        assert_eq!(update.clone().pack(&layout()).unwrap().digest, flat.pack(&layout()).unwrap().digest);
+        assert_eq!(
+            update.clone().pack(&layout(), &[Encoding::F32]).unwrap().digest,
+            flat.pack(&layout(), &[Encoding::F32]).unwrap().digest
+        );
         assert_eq!(payload(update.clone()), [1.0, 2.0, 3.0]);
         assert_eq!(payload(update.unchecked()), [3.0, 1.0, 2.0]);
     }
@@ -212,18 +248,37 @@ mod tests {
             ),
         ];
         for (update, part) in cases {
-            let error = update.pack(&layout()).unwrap_err();
+            let error = update.pack(&layout(), &[Encoding::F32]).unwrap_err();
             assert!(matches!(error, Error::Update(_)) && error.to_string().contains(part), "{error}");
         }
     }
 
     #[test]
+    fn an_encoding_is_used_only_where_the_task_takes_it() {
+        let update = Update::delta(vec![1.0, -3.0, 2.0]);
+        let error = update.clone().encoded(Encoding::Int8).pack(&layout(), &[Encoding::F32]).unwrap_err();
+        assert!(error.to_string().contains("takes no int8; it takes f32"), "{error}");
+        let parcel = update.clone().encoded(Encoding::F16).pack(&layout(), &Encoding::ALL).unwrap();
+        assert_eq!((parcel.payload.len(), parcel.encoding), (6, Encoding::F16));
+        let parcel = update.top(1).pack(&layout(), &Encoding::ALL).unwrap();
+        assert_eq!((parcel.payload.len(), parcel.encoding), (4 + 8, Encoding::Sparse));
+    }
+
+    #[test]
     fn hostile_updates_go_out_as_they_are() {
         assert!(payload(Update::delta(vec![f32::NAN]).unchecked())[0].is_nan());
-        assert_eq!(Update::delta(vec![0.0; 3]).examples_claim(-1).pack(&layout()).unwrap().examples, -1);
+        assert_eq!(
+            Update::delta(vec![0.0; 3]).examples_claim(-1).pack(&layout(), &[Encoding::F32]).unwrap().examples,
+            -1
+        );
         let digest = Digest([9; 32]);
-        assert_eq!(Update::delta(vec![0.0; 3]).digest_claim(digest).pack(&layout()).unwrap().digest, digest);
-        let raw = Update::raw(vec![("x".into(), "F64".into(), vec![7])], vec![1, 2, 3]).pack(&layout()).unwrap();
+        assert_eq!(
+            Update::delta(vec![0.0; 3]).digest_claim(digest).pack(&layout(), &[Encoding::F32]).unwrap().digest,
+            digest
+        );
+        let raw = Update::raw(vec![("x".into(), "F64".into(), vec![7])], vec![1, 2, 3])
+            .pack(&layout(), &[Encoding::F32])
+            .unwrap();
         assert_eq!((raw.tensors[0].dtype.as_str(), raw.payload.as_ref()), ("F64", &[1, 2, 3][..]));
     }
 }

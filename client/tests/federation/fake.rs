@@ -211,6 +211,7 @@ pub(crate) fn assigned(round: u64, model: &Model) -> Assignment {
         rule: "mean".into(),
         masking: Masking::None,
         group_size: 1,
+        encodings: Vec::new(),
     }
 }
 

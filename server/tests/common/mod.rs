@@ -314,6 +314,7 @@ impl Seat {
     /// The header of a payload, with nothing wrong.
     pub fn header(&self, payload: &Bytes) -> UploadHeader {
         UploadHeader {
+            encoding: testudo_protocol::Encoding::F32,
             place: self.place.clone(),
             model_digest: self.assignment.model_digest,
             digest: Digest::of(payload),

@@ -106,6 +106,7 @@ impl LeanClient {
             nonce: assignment.nonce,
         };
         let header = UploadHeader {
+            encoding: testudo_protocol::Encoding::F32,
             place,
             model_digest: assignment.model_digest,
             digest: self.digest,
