@@ -400,6 +400,39 @@ mod tests {
     }
 
     #[test]
+    fn no_key_of_the_sample_takes_a_wrong_type_or_an_absurd_number() {
+        let assigns = |line: &str| Some(line.trim_start_matches("# ").split_once(" = ")?.0.to_owned());
+        let tls = "[tls]\ncertificate = \"a\"\nkey = \"b\"\nreload_s = 30\n";
+        let sample = format!("{SAMPLE}\n{tls}");
+        let mut tried = 0;
+        for (at, line) in sample.lines().enumerate() {
+            let Some(key) =
+                assigns(line).filter(|key| key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()))
+            else {
+                continue;
+            };
+            // Keys that are shown as comments only: their table may not be there.
+            if line.starts_with('#') && key != "check_ins_per_s" {
+                continue;
+            }
+            let number = line.split_once(" = ").is_some_and(|(_, value)| value.parse::<f64>().is_ok());
+            let wrong: &[&str] = if number { &["\"x\"", "-1", "1e30", "nan", "[1]"] } else { &["-1", "[-1]", "{}"] };
+            for value in wrong {
+                let mut lines: Vec<String> = sample.lines().map(str::to_owned).collect();
+                lines[at] = format!("{key} = {value}");
+                let error = Config::from_toml("server.toml", &lines.join("\n"));
+                let list = error.expect_err(&format!("{key} = {value} is taken")).0.list;
+                let found = list.iter().any(|problem| {
+                    problem.key.ends_with(&key) && problem.line == Some(at + 1) && !problem.fix.is_empty()
+                });
+                assert!(found, "{key} = {value}: {list:?}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 80, "{tried}");
+    }
+
+    #[test]
     fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_fix() {
         let cases = [
             ("[listen]\nadress = \"1.2.3.4:1\"", "listen.adress", "unknown field", "did you mean `address`"),

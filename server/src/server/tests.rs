@@ -7,7 +7,7 @@ use common::*;
 use futures::future::join_all;
 use std::time::Duration;
 use testudo_proto::framing;
-use testudo_protocol::{Digest, TaskName};
+use testudo_protocol::{Digest, Reason, TaskName};
 
 const MEAN: &str = "kind = \"mean\"";
 
@@ -18,6 +18,15 @@ async fn panic_and_come_back(host: &Host, task: &str) {
     handle.panic().await;
     within("the task's return", async {
         while host.server.registry.services.metrics.panics.get() == before || handle.glance().await.is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await;
+}
+
+async fn arrived(host: &Host, bytes: u64) {
+    within("the chunks", async {
+        while host.server.registry.services.metrics.upload_bytes.get() < bytes {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
@@ -42,13 +51,7 @@ async fn a_driver_that_panics_goes_on_with_the_same_round_and_transfers() {
     let mut parts = seats[1].parts(&payload, |_| {}).into_iter();
     sender.send(parts.next().unwrap()).await.unwrap();
     sender.send(parts.next().unwrap()).await.unwrap();
-    within("the first chunk", async {
-        let metrics = &host.server.registry.services.metrics;
-        while metrics.upload_bytes.get() < payload.len() as u64 + (1 << 20) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    })
-    .await;
+    arrived(&host, payload.len() as u64 + (1 << 20)).await;
     panic_and_come_back(&host, "buggy").await;
     assert_eq!(seat(host.federation(), "buggy", "c").await.place, seats[2].place);
     assert_eq!(seats[0].send(seats[0].parts(&payload, |_| {})).await.unwrap(), receipt, "the receipt holds");
@@ -69,6 +72,28 @@ async fn a_driver_that_panics_goes_on_with_the_same_round_and_transfers() {
     reference.apply(&vec![delta; 3], None);
     assert_eq!(host.model("buggy").await.digest(), reference.model.digest());
     assert_eq!(host.ended("healthy", 1).await.accepted, 2);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_panic_a_newer_stream_still_takes_over_from_an_older_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::on(directory.path(), |_| {}).await;
+    host.create(&task_toml("older", 1, "size = 2", MEAN, ""), &small_model(100_000)).await;
+    let seats = host.seats("older", &["a", "b"]).await;
+    let payload = seats[0].payload();
+    let (sender, older) = open_upload(&seats[0]);
+    for part in seats[0].parts(&payload, |_| {}).into_iter().take(2) {
+        sender.send(part).await.unwrap();
+    }
+    arrived(&host, 1 << 20).await;
+    panic_and_come_back(&host, "older").await;
+    let held = seats[0].status(Digest::of(&payload)).await.unwrap();
+    assert_eq!(held.offset, 1 << 20, "what the older stream had brought");
+    assert_eq!(reason(within("the older stream's end", older).await.unwrap()), Reason::TakenOver);
+    seats[0].send(seats[0].parts(&payload, |header| header.offset = held.offset)).await.unwrap();
+    seats[1].submit().await.unwrap();
+    assert_eq!(host.ended("older", 1).await.accepted, 2);
     host.stop().await;
 }
 
