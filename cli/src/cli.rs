@@ -33,6 +33,11 @@ struct Cli {
     command: Command,
 }
 
+/// The whole command line, for those who describe it.
+pub(crate) fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Reads the arguments, runs the command, reports a failure.
 pub(crate) fn run() -> Exit {
     let wants_json = std::env::args_os().skip(1).take_while(|word| word != "--").any(|word| word == "--json");

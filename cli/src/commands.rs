@@ -2,6 +2,7 @@
 
 pub(crate) mod aggregate;
 pub(crate) mod client;
+pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod init;
@@ -63,6 +64,8 @@ commands! {
     Init(init),
     /// Looks for whatever keeps a server from working, and says how to mend it
     Doctor(doctor),
+    /// Prints what a shell needs to complete commands and options
+    Completion(completion),
 }
 
 impl Command {

@@ -86,6 +86,7 @@ impl Exit {
             | Reason::WrongOffset
             | Reason::Duplicate
             | Reason::Late
+            | Reason::TakenOver
             | Reason::Withdrawn
             | Reason::WrongState => Self::Conflict,
             Reason::TooSlow => Self::Unavailable,

@@ -79,6 +79,7 @@ pub fn code(reason: Reason) -> Code {
         Reason::WrongOffset => Code::OutOfRange,
         Reason::Oversize | Reason::Overloaded => Code::ResourceExhausted,
         Reason::TooSlow => Code::DeadlineExceeded,
+        Reason::TakenOver => Code::Aborted,
         // `Reason` may grow; a test holds that none of today's ends here.
         _ => Code::Unknown,
     }
@@ -128,6 +129,7 @@ mod tests {
             (Reason::DigestMismatch, Code::DataLoss),
             (Reason::Overloaded, Code::ResourceExhausted),
             (Reason::TooSlow, Code::DeadlineExceeded),
+            (Reason::TakenOver, Code::Aborted),
         ] {
             assert_eq!(code(reason), expected);
         }

@@ -7,6 +7,7 @@ mod body;
 mod prefixed;
 
 use crate::{access::Peer, config::Limits, telemetry::Metrics, tls::TlsSource};
+pub(crate) use body::Arrived;
 use body::Whole;
 use hyper::server::conn::http2;
 use hyper_util::{
@@ -152,8 +153,10 @@ impl Shared {
             Err(_) => return Err("handshake_timeout"),
         };
         let service = self.routes.clone().map_request(move |request: http::Request<hyper::body::Incoming>| {
-            let mut request = request.map(Whole::from);
+            let arrived = Arrived::default();
+            let mut request = request.map(|body| Whole::new(body, arrived.clone()));
             request.extensions_mut().insert(peer.clone());
+            request.extensions_mut().insert(arrived);
             request
         });
         let connection = self.http().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));

@@ -2,8 +2,8 @@
 //!
 //! Enrolment and roles will join here: today a caller is a client, and may be an operator.
 
-use crate::config::Access;
-use std::net::SocketAddr;
+use crate::{config::Access, rate::Meter};
+use std::{net::SocketAddr, sync::Arc};
 use testudo_proto::client_id_of_certificate;
 use testudo_protocol::{ClientId, Digest, Reason, Reject};
 use tonic::Request;
@@ -16,15 +16,18 @@ pub(crate) struct Peer {
     pub(crate) client: Option<Result<ClientId, Reject>>,
     /// SHA-256 of its certificate (mTLS).
     pub(crate) certificate: Option<Digest>,
+    /// How often it checked in.
+    pub(crate) check_ins: Arc<Meter>,
 }
 
 impl Peer {
     pub(crate) fn plain(address: SocketAddr) -> Self {
-        Self { address, client: None, certificate: None }
+        Self { address, client: None, certificate: None, check_ins: Arc::default() }
     }
 
     pub(crate) fn with_certificate(address: SocketAddr, der: &[u8]) -> Self {
-        Self { address, client: Some(client_id_of_certificate(der)), certificate: Some(Digest::of(der)) }
+        let (client, certificate) = (Some(client_id_of_certificate(der)), Some(Digest::of(der)));
+        Self { client, certificate, ..Self::plain(address) }
     }
 }
 

@@ -105,18 +105,6 @@ impl Blobs {
         Ok(bytes)
     }
 
-    /// Whether the blob is there; its bytes are not looked at.
-    ///
-    /// # Errors
-    /// [`BlobError::Backend`] if the store fails.
-    pub async fn exists(&self, digest: &Digest) -> Result<bool, BlobError> {
-        match self.objects.head(&path(digest)).await {
-            Ok(_) => Ok(true),
-            Err(object_store::Error::NotFound { .. }) => Ok(false),
-            Err(error) => Err(failed(error)),
-        }
-    }
-
     /// Deletes the blob; one that is not there is fine.
     ///
     /// # Errors

@@ -120,6 +120,11 @@ pub struct Limits {
     pub upload_bytes_per_s: u64,
     /// Chunk size asked of clients, bytes.
     pub chunk_bytes: usize,
+    /// Check-ins of one client of a task, per second; four seconds' worth may come at once, and one that is given a
+    /// new seat does not count. `None` is twice as many as [`Pace::shortest_s`] makes of a client at most.
+    pub check_ins_per_s: Option<f64>,
+    /// Check-ins over one connection, counted in the same way.
+    pub connection_check_ins_per_s: f64,
     /// Tasks, finished ones included.
     pub tasks: usize,
 }
@@ -188,6 +193,8 @@ impl Default for Limits {
             upload_idle_s: 30.0,
             upload_bytes_per_s: 8 << 10,
             chunk_bytes: limits::CHUNK_BYTES,
+            check_ins_per_s: None,
+            connection_check_ins_per_s: 500.0,
             tasks: 1000,
         }
     }
@@ -259,6 +266,16 @@ impl Config {
             Some(Tls { client_ca: None, .. }) => "tls",
             Some(_) => "mtls",
         }
+    }
+
+    /// The limit on check-ins of one client.
+    pub(crate) fn check_ins_per_s(&self) -> f64 {
+        self.limits.check_ins_per_s.unwrap_or(2.0 * Self::polite_check_ins(&self.pace))
+    }
+
+    /// Most check-ins per second of a client that comes back when it is told to: jitter halves the shortest wait.
+    fn polite_check_ins(pace: &Pace) -> f64 {
+        2.0 / pace.shortest_s
     }
 
     fn check(&self, document: &Document<'_>) -> Vec<Problem> {
@@ -337,6 +354,11 @@ impl Config {
         range("limits.upload_idle_s", limits.upload_idle_s, 0.05, 3600.0);
         range("limits.upload_bytes_per_s", limits.upload_bytes_per_s as f64, 0.0, 1e9);
         range("limits.chunk_bytes", limits.chunk_bytes as f64, 1024.0, limits::CHUNK_BYTES as f64);
+        if let Some(most) = limits.check_ins_per_s {
+            // Below this, clients that come back when they are told to would be refused.
+            range("limits.check_ins_per_s", most, Self::polite_check_ins(&self.pace).clamp(0.01, 1e6), 1e6);
+        }
+        range("limits.connection_check_ins_per_s", limits.connection_check_ins_per_s, 0.01, 1e6);
         range("limits.tasks", limits.tasks as f64, 1.0, 100_000.0);
         range("pace.shortest_s", self.pace.shortest_s, 0.01, 86_400.0);
         range("pace.longest_s", self.pace.longest_s, self.pace.shortest_s.max(0.01), 604_800.0);
@@ -378,6 +400,39 @@ mod tests {
     }
 
     #[test]
+    fn no_key_of_the_sample_takes_a_wrong_type_or_an_absurd_number() {
+        let assigns = |line: &str| Some(line.trim_start_matches("# ").split_once(" = ")?.0.to_owned());
+        let tls = "[tls]\ncertificate = \"a\"\nkey = \"b\"\nreload_s = 30\n";
+        let sample = format!("{SAMPLE}\n{tls}");
+        let mut tried = 0;
+        for (at, line) in sample.lines().enumerate() {
+            let Some(key) =
+                assigns(line).filter(|key| key.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()))
+            else {
+                continue;
+            };
+            // Keys that are shown as comments only: their table may not be there.
+            if line.starts_with('#') && key != "check_ins_per_s" {
+                continue;
+            }
+            let number = line.split_once(" = ").is_some_and(|(_, value)| value.parse::<f64>().is_ok());
+            let wrong: &[&str] = if number { &["\"x\"", "-1", "1e30", "nan", "[1]"] } else { &["-1", "[-1]", "{}"] };
+            for value in wrong {
+                let mut lines: Vec<String> = sample.lines().map(str::to_owned).collect();
+                lines[at] = format!("{key} = {value}");
+                let error = Config::from_toml("server.toml", &lines.join("\n"));
+                let list = error.expect_err(&format!("{key} = {value} is taken")).0.list;
+                let found = list.iter().any(|problem| {
+                    problem.key.ends_with(&key) && problem.line == Some(at + 1) && !problem.fix.is_empty()
+                });
+                assert!(found, "{key} = {value}: {list:?}");
+                tried += 1;
+            }
+        }
+        assert!(tried > 80, "{tried}");
+    }
+
+    #[test]
     fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_fix() {
         let cases = [
             ("[listen]\nadress = \"1.2.3.4:1\"", "listen.adress", "unknown field", "did you mean `address`"),
@@ -398,6 +453,8 @@ mod tests {
             ("[limits]\nconnections = 0", "limits.connections", "outside", "from 1"),
             ("[limits]\nconnections = -4", "limits.connections", "invalid value", ""),
             ("[limits]\nstream_window_bytes = 1", "limits.stream_window_bytes", "outside", "65535"),
+            ("[limits]\ncheck_ins_per_s = 3", "limits.check_ins_per_s", "outside", "from 4"),
+            ("[limits]\nconnection_check_ins_per_s = inf", "limits.connection_check_ins_per_s", "outside", "1000000"),
             ("[limits]\nchunk_bytes = 2000000", "limits.chunk_bytes", "outside", "1048576"),
             ("[pace]\nshortest_s = 9\nlongest_s = 3", "pace.longest_s", "outside", "from 9"),
             ("[log]\nlevel = \"a=b=c\"", "log.level", "filter", "debug"),

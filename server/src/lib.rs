@@ -4,6 +4,10 @@
 //! `grpc/upload.rs` → [`spool`] → one [`store`] transaction → receipt → the task's driver (`task/driver.rs`), which
 //! owns the round's [`testudo_engine::Engine`] and runs its jobs on the pool.
 
+// Tests inside share the helpers of those outside, which know this crate by its name.
+#[cfg(test)]
+extern crate self as testudo_server;
+
 pub mod blobs;
 pub mod config;
 pub mod spool;
@@ -17,6 +21,7 @@ mod clock;
 mod grpc;
 mod memory;
 mod pool;
+mod rate;
 mod registry;
 mod server;
 mod task;

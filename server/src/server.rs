@@ -8,6 +8,7 @@ use crate::{
     grpc::{AdminService, FederationService},
     memory::Budget,
     pool::Pool,
+    rate::CheckIns,
     registry::Registry,
     spool::Spool,
     store::{self, Location, batch::Batcher},
@@ -161,6 +162,7 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
     let (ended, _) = broadcast::channel::<(TaskName, u64)>(256);
     let batcher = Batcher::spawn(store.clone());
     let openings = (config.limits.upload_memory_bytes / framing::MESSAGE_BYTES as u64).max(4) as usize;
+    let check_ins = Arc::new(CheckIns::new(&config));
     Ok(Services {
         config,
         store,
@@ -170,6 +172,7 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
         pool,
         budget,
         metrics: Metrics::new(),
+        check_ins,
         blob_gate: Arc::default(),
         openings: Arc::new(Semaphore::new(openings)),
         ended,
@@ -208,3 +211,6 @@ async fn routes(registry: &Registry) -> Result<(Routes, HealthReporter), StartEr
 fn storage(what: &'static str, detail: String) -> StartError {
     StartError::Storage { what, detail }
 }
+
+#[cfg(test)]
+mod tests;

@@ -218,29 +218,6 @@ impl Spool {
         Ok(segments)
     }
 
-    /// Fills a buffer with the bytes from `start` on, without any buffer in between. For threads that may block.
-    ///
-    /// # Errors
-    /// Those of [`Spool::read`]; the content of the buffer is then unspecified.
-    pub fn read_into(&self, body: &Body, start: u64, into: &mut [u8]) -> Result<(), SpoolError> {
-        let range = start..start.saturating_add(into.len() as u64);
-        let mut rest = into;
-        read::visit(body, range, |source| {
-            let length = source.len();
-            // `visit` yields exactly the bytes of the range, which is as long as the buffer.
-            let (target, after) = std::mem::take(&mut rest).split_at_mut(length);
-            rest = after;
-            match source {
-                read::Source::Inline(bytes) => target.copy_from_slice(&bytes),
-                read::Source::Part { key, offset, range } => match &self.store {
-                    Store::Memory(store) => target.copy_from_slice(&memory::get(store, key, offset, range)?),
-                    Store::Local(local) => local.read(key, offset, range.start, target)?,
-                },
-            }
-            Ok(())
-        })
-    }
-
     /// Deletes everything under a prefix, such as `<task>/<round>` of an ended round. A prefix ends at a `/`: `a/1`
     /// does not cover `a/10`.
     ///

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     memory::Budget,
     pool::Pool,
+    rate::CheckIns,
     spool::Spool,
     store::{Store, UploadRow, batch::Batcher},
     telemetry::Metrics,
@@ -22,6 +23,7 @@ mod pace;
 mod recovery;
 mod retention;
 mod slot;
+mod supervisor;
 mod updates;
 mod waiting;
 
@@ -39,6 +41,7 @@ pub(crate) struct Services {
     pub(crate) pool: Pool,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
+    pub(crate) check_ins: Arc<CheckIns>,
     /// Read while a blob is written and named in the ledger, written while one is deleted: a blob is never deleted
     /// between the two.
     pub(crate) blob_gate: Arc<RwLock<()>>,
@@ -88,17 +91,52 @@ pub(crate) struct CurrentModel {
 
 #[derive(Debug)]
 pub(crate) enum Command {
-    CheckIn { client: ClientId, wait: Duration, answer: oneshot::Sender<Answer> },
-    Admit { place: Place, digest: Digest, answer: oneshot::Sender<Result<Admission, Reject>> },
-    Offer { place: Place, upload: UploadRow, answer: oneshot::Sender<Result<Receipt, Reject>> },
-    Refuse { place: Place, reject: Reject },
-    Withdraw { place: Place, answer: oneshot::Sender<Result<(), Reject>> },
+    CheckIn {
+        client: ClientId,
+        wait: Duration,
+        answer: oneshot::Sender<Answer>,
+    },
+    Admit {
+        place: Place,
+        digest: Digest,
+        answer: oneshot::Sender<Result<Admission, Reject>>,
+    },
+    Offer {
+        place: Place,
+        upload: UploadRow,
+        answer: oneshot::Sender<Result<Receipt, Reject>>,
+    },
+    Refuse {
+        place: Place,
+        reject: Reject,
+    },
+    Withdraw {
+        place: Place,
+        answer: oneshot::Sender<Result<(), Reject>>,
+    },
+    Model {
+        answer: oneshot::Sender<CurrentModel>,
+    },
+    Glance {
+        answer: oneshot::Sender<(u64, u64)>,
+    },
+    Control {
+        control: Control,
+        answer: oneshot::Sender<Result<(), Reject>>,
+    },
+    Shutdown {
+        answer: oneshot::Sender<()>,
+    },
+    /// A bug, for tests.
+    #[cfg(test)]
+    Panic,
+}
+
+/// What comes back from work a driver gave away. A driver that is loaded again hears nothing of its predecessor's.
+#[derive(Debug)]
+pub(crate) enum Event {
     Recorded { round: u64, client: ClientId, result: Result<(), String> },
     Done { round: u64, done: Done },
-    Model { answer: oneshot::Sender<CurrentModel> },
-    Glance { answer: oneshot::Sender<(u64, u64)> },
-    Control { control: Control, answer: oneshot::Sender<Result<(), Reject>> },
-    Shutdown { answer: oneshot::Sender<()> },
 }
 
 /// Talks to one task's driver.
@@ -112,19 +150,11 @@ pub(crate) struct Handle {
 const QUEUE: usize = 1024;
 
 impl Handle {
-    /// Starts a driver.
+    /// Starts a driver, and starts it again after a panic.
     pub(crate) fn spawn(driver: Driver) -> Self {
         let (commands, inbox) = mpsc::channel(QUEUE);
-        let (spec, metrics) = (driver.spec(), driver.metrics());
-        let name = spec.name.clone();
-        let running = tokio::spawn(driver.run(inbox, commands.downgrade()));
-        tokio::spawn(async move {
-            if let Err(error) = running.await {
-                // A bug: contained here, so that the other tasks go on. A restart takes the task up again.
-                tracing::error!(task = %name, %error, "a task driver panicked");
-                metrics.panics.inc();
-            }
-        });
+        let spec = driver.spec();
+        tokio::spawn(supervisor::supervise(driver, inbox));
         Self { spec, commands }
     }
 
@@ -168,9 +198,15 @@ impl Handle {
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, Reject> {
         let (answer, reply) = oneshot::channel();
-        let stopping =
-            || Reject::retry(Reason::Overloaded, "the server is stopping; reconnect later", Duration::from_secs(1));
-        self.commands.send(command(answer)).await.map_err(|_| stopping())?;
-        reply.await.map_err(|_| stopping())
+        // The server is stopping, or the driver is being loaded again.
+        let away = || Reject::retry(Reason::Overloaded, "the task is not available now", Duration::from_secs(1));
+        self.commands.send(command(answer)).await.map_err(|_| away())?;
+        reply.await.map_err(|_| away())
+    }
+
+    /// Makes the driver panic.
+    #[cfg(test)]
+    pub(crate) async fn panic(&self) {
+        let _ = self.commands.send(Command::Panic).await;
     }
 }

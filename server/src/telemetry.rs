@@ -59,6 +59,7 @@ pub(crate) struct Metrics {
     pub(crate) download_bytes: Counter,
     pub(crate) resumed_uploads: Counter,
     pub(crate) panics: Counter,
+    pub(crate) rate_limited: Counter,
     resident: Gauge,
 }
 
@@ -92,6 +93,8 @@ impl Metrics {
         registry.register("resumed_uploads", "Uploads continued after a lost connection", resumed_uploads.clone());
         let panics = Counter::default();
         registry.register("panics", "Panics contained; each is a bug", panics.clone());
+        let rate_limited = Counter::default();
+        registry.register("rate_limited", "Check-ins refused because they came too often", rate_limited.clone());
         let resident = Gauge::default();
         registry.register_with_unit("resident_memory", "Resident memory", Unit::Bytes, resident.clone());
         Self {
@@ -107,6 +110,7 @@ impl Metrics {
             download_bytes,
             resumed_uploads,
             panics,
+            rate_limited,
             resident,
         }
     }

@@ -13,20 +13,25 @@ use testudo_server::store::{self, Body, Location, UploadRow};
 
 const MEAN: &str = "kind = \"mean\"";
 
-/// Asking for the offset would end the stream; a drained channel is the sign that bytes are on their way.
-async fn drained<T>(sender: &tokio::sync::mpsc::Sender<T>) {
+/// Asking for the offset would end the stream; the counter tells what has arrived. A drained channel alone would only
+/// say that bytes are on their way, and an aborted call takes those back.
+async fn arrived(host: &Host, bytes: u64) {
     within("the chunks", async {
-        while sender.capacity() < sender.max_capacity() {
-            tokio::task::yield_now().await;
+        while host.counter("testudo_upload_bytes_total").await < bytes {
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     })
     .await;
 }
 
+fn with_web(config: &mut testudo_server::Config) {
+    config.listen.web = Some("127.0.0.1:0".parse().unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
     let directory = tempfile::tempdir().unwrap();
-    for host in [Host::start().await, Host::on(directory.path(), |_| {}).await] {
+    for host in [Host::with(with_web).await, Host::on(directory.path(), with_web).await] {
         // Five chunks of one MiB.
         host.create(&task_toml("lost", 1, "size = 2", MEAN, ""), &small_model(5 * 65_536)).await;
         let seats = host.seats("lost", &["a", "b"]).await;
@@ -39,21 +44,13 @@ async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
         for part in seat.parts(&payload, |_| {}).into_iter().take(4) {
             sender.send(part).await.unwrap();
         }
-        drained(&sender).await;
+        arrived(&host, 3 << 20).await;
         call.abort();
-        let held = within("the offset", async {
-            loop {
-                let held = seat.status(Digest::of(&payload)).await.unwrap();
-                assert!(held.receipt.is_none());
-                if held.offset > 0 {
-                    return held.offset;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        });
-        let held = tokio::time::timeout(Duration::from_secs(1), held).await.unwrap_or(0);
-        assert!(held <= 3 << 20 && held % (1 << 20) == 0, "{held}");
-        // Another start than the one asked for is refused, the right one completes the update.
+        let held = seat.status(Digest::of(&payload)).await.unwrap();
+        assert_eq!((held.offset, held.receipt), (3 << 20, None), "everything that had arrived is held");
+        let held = held.offset;
+        // From the beginning again, or from elsewhere, is refused; the right start completes the update.
+        assert_eq!(reason(seat.send(seat.parts(&payload, |_| {})).await), Reason::WrongOffset);
         let elsewhere = seat.parts(&payload, |header| header.offset = held + 4);
         assert_eq!(reason(seat.send(elsewhere).await), Reason::WrongOffset);
         let receipt = seat.send(seat.parts(&payload, |header| header.offset = held)).await.unwrap();
@@ -68,7 +65,7 @@ async fn a_lost_upload_is_resumed_at_a_boundary_on_both_spools() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_is_resumed_or_replaced_after_a_restart() {
     let directory = tempfile::tempdir().unwrap();
-    let host = Host::on(directory.path(), |_| {}).await;
+    let host = Host::on(directory.path(), with_web).await;
     let toml = task_toml("resumed", 1, "size = 2", MEAN, "[examples]\nweighted = false");
     let model = small_model(9 * 65_536);
     host.create(&toml, &model).await;
@@ -76,17 +73,18 @@ async fn an_upload_is_resumed_or_replaced_after_a_restart() {
     let delta = |scale: f32| (0..seats[0].dimension()).map(|at| at as f32 * scale).collect::<Vec<_>>();
     let payload = framing::payload(&delta(1e-6));
     let mut broken = Vec::new();
-    for seat in &seats {
+    for (number, seat) in (1..).zip(&seats) {
         let (sender, call) = open_upload(seat);
         for part in seat.parts(&payload, |_| {}).into_iter().take(7) {
             sender.send(part).await.unwrap();
         }
-        drained(&sender).await;
+        arrived(&host, number * (6 << 20)).await;
         // A stream that breaks, as a lost connection does, instead of ending: what had arrived is kept.
         call.abort();
         broken.push(sender);
     }
     let before = seats[0].status(Digest::of(&payload)).await.unwrap().offset;
+    assert_eq!(before, 6 << 20, "everything that had arrived is held");
     host.stop().await;
 
     let host = Host::on(directory.path(), |_| {}).await;

@@ -23,6 +23,7 @@ const LEAVES: &[&[&str]] = &[
     &["demo"],
     &["join"],
     &["load"],
+    &["completion"],
 ];
 
 /// An address nobody listens on: port 9 is discard, and reserved.
@@ -37,6 +38,21 @@ fn help_and_version_are_results() {
         assert!(!LEAVES.contains(&words) || stdout.contains("Example"), "{words:?}: {stdout}");
     }
     assert!(expect(0, &["--version"]).0.starts_with("testudo "));
+}
+
+#[test]
+fn every_shell_has_a_script_that_knows_the_verbs() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (script, stderr) = expect(0, &["completion", shell]);
+        for word in ["aggregate", "watch", "--rule"] {
+            // Fish writes options without their dashes.
+            assert!(script.contains(word.trim_start_matches('-')), "{shell}: no {word}");
+        }
+        assert!(stderr.is_empty(), "{stderr}");
+    }
+    assert!(json(0, &["completion", "bash"])["script"].as_str().unwrap().contains("complete -F _testudo"));
+    let (_, stderr) = expect(2, &["completion", "cmd"]);
+    assert!(stderr.contains("bash"), "{stderr}");
 }
 
 #[test]

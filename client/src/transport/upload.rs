@@ -77,7 +77,7 @@ impl Upload {
 
 /// Refusals that are about one stream, not about the update.
 fn can_resume(error: &Error) -> bool {
-    matches!(error.reason(), Some(Reason::WrongOffset | Reason::TooSlow))
+    matches!(error.reason(), Some(Reason::WrongOffset | Reason::TooSlow | Reason::TakenOver))
 }
 
 fn resumable(error: Error) -> Hitch {

@@ -14,6 +14,9 @@ use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, Phase, Reason, Reject, Round, RoundParams, Seat, Tick, Verdict,
 };
 
+/// The detail of an update that was in time, but whose round was given up.
+const GIVEN_UP: &str = "the round was abandoned";
+
 /// What the engine keeps of an update; the bytes stay in the spool.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct UploadMeta {
@@ -117,6 +120,25 @@ pub struct Release {
     pub notes: Vec<Note>,
     /// Every seat's end, sorted by client.
     pub seats: Vec<Judgement>,
+}
+
+impl Release {
+    /// Every seat's end if the release cannot be written: the round is then abandoned, and what the rule thought of an
+    /// update whose round was given up is no verdict on it.
+    pub fn abandoned(self) -> Vec<Judgement> {
+        let mut seats = self.seats;
+        for seat in seats.iter_mut().filter(|seat| seat.upload.is_some()) {
+            *seat = Judgement {
+                client: seat.client.clone(),
+                verdict: Verdict::Pending,
+                detail: GIVEN_UP.into(),
+                upload: seat.upload,
+                score: None,
+                weight: None,
+            };
+        }
+        seats
+    }
 }
 
 /// One seat's end.
@@ -366,7 +388,7 @@ impl Engine {
         for seat in &mut seats {
             // An update that was in time but whose round was given up has no verdict to bear.
             if seat.verdict == Verdict::Pending {
-                seat.detail = "the round was abandoned".into();
+                seat.detail = GIVEN_UP.into();
             }
         }
         vec![Action::Abandon { why, seats }]

@@ -71,6 +71,8 @@ reasons! {
     Late = "LATE", "too late";
     /// Bytes come in more slowly than the limit.
     TooSlow = "TOO_SLOW", "sender too slow";
+    /// A newer stream of the same client goes on with the transfer.
+    TakenOver = "TAKEN_OVER", "a newer stream took over";
     /// The server is at a limit; try again later.
     Overloaded = "OVERLOADED", "server at a limit";
     /// The client left the round.

@@ -5,20 +5,36 @@ use hyper::body::{Body, Frame, Incoming, SizeHint};
 use std::{
     error::Error,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
 };
+
+/// Bytes of a request's body that have arrived, whether or not they make up a message yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Arrived(Arc<AtomicU64>);
+
+impl Arrived {
+    /// How many.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// A body whose stream was reset ends with an error. hyper ends it like a finished one, and an update cut off by a
 /// lost connection behind a proxy would count as truncated by its sender.
 #[derive(Debug)]
 pub(super) struct Whole {
     body: Incoming,
+    arrived: Arrived,
     ended: bool,
 }
 
-impl From<Incoming> for Whole {
-    fn from(body: Incoming) -> Self {
-        Self { body, ended: false }
+impl Whole {
+    pub(super) fn new(body: Incoming, arrived: Arrived) -> Self {
+        Self { body, arrived, ended: false }
     }
 }
 
@@ -46,7 +62,12 @@ impl Body for Whole {
                 self.ended = true;
                 Poll::Ready(Some(Err(broken(&error))))
             }
-            other => other.map_err(Into::into),
+            Poll::Ready(Some(Ok(frame))) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.arrived.0.fetch_add(bytes as u64, Ordering::Relaxed);
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Pending => Poll::Pending,
         }
     }
 

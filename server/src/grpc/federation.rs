@@ -1,10 +1,14 @@
 //! `testudo.v1.Federation`: check-in, transfers, withdrawal.
 
 use super::{download, status, upload};
-use crate::{access::check_client, registry::Registry};
+use crate::{
+    access::{Peer, check_client},
+    registry::Registry,
+    task::Services,
+};
 use std::time::Duration;
 use testudo_proto::{
-    Place, round_verdict_to_wire,
+    Answer, Place, round_verdict_to_wire,
     v1::{
         CheckInRequest, CheckInResponse, DownloadModelRequest, UploadReceipt, UploadRequest, UploadStatusRequest,
         UploadStatusResponse, WithdrawRequest, WithdrawResponse, federation_server::Federation,
@@ -25,14 +29,26 @@ pub(crate) struct FederationService {
 #[tonic::async_trait]
 impl Federation for FederationService {
     async fn check_in(&self, request: Request<CheckInRequest>) -> Result<Response<CheckInResponse>, Status> {
+        let Services { check_ins, store, metrics, .. } = &self.registry.services;
+        let limited = |reject| {
+            metrics.rate_limited.inc();
+            status::rejected(reject)
+        };
+        // Every connection has a peer; a call without one is refused below.
+        let connection = request.extensions().get::<Peer>().map(|peer| peer.check_ins.clone()).unwrap_or_default();
+        check_ins.over(&connection).map_err(limited)?;
         let message = request.get_ref();
         let task = task_name(&message.task).map_err(status::rejected)?;
         let client = client_id(&message.client).map_err(status::rejected)?;
         check_client(&request, &client).map_err(status::rejected)?;
         let handle = self.registry.get(&task).map_err(status::rejected)?;
         let wait = Duration::from_millis(u64::from(message.wait_ms).min(limits::CHECK_IN_WAIT_MS));
+        let party = (task.clone(), client.clone());
+        check_ins.of(&party).map_err(limited)?;
         let answer = handle.check_in(client.clone(), wait).await.map_err(status::rejected)?;
-        let store = &self.registry.services.store;
+        if let Answer::Assignment(assignment) = &answer {
+            check_ins.seated(&connection, &party, assignment.nonce);
+        }
         let verdicts =
             store.verdicts_after(&task, &client, message.verdicts_after, VERDICTS).await.map_err(status::store)?;
         let verdicts = verdicts.iter().map(|(round, verdict)| round_verdict_to_wire(*round, verdict)).collect();

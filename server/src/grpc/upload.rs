@@ -6,6 +6,7 @@
 
 use super::status;
 use crate::{
+    accept::Arrived,
     access::check_client,
     clock,
     registry::Registry,
@@ -29,8 +30,12 @@ const INLINE_BYTES: u64 = 64 << 10;
 const RESTARTS: u32 = 64;
 /// What an upload holds in memory at most: one part being written and one chunk.
 const IN_FLIGHT_BYTES: u64 = 6 << 20;
+/// How long a stream that lost its transfer to a newer one stays away.
+const TAKEN_OVER_PAUSE: Duration = Duration::from_millis(500);
 /// From when on the slowest rate counts.
 const RATE_FROM: Duration = Duration::from_secs(10);
+/// While others wait for memory, over how long the slowest rate counts.
+const CROWDED: Duration = Duration::from_secs(2);
 
 /// How an upload ends early.
 enum Stop {
@@ -87,7 +92,8 @@ async fn receive_whole(
         Admitted::Recorded(receipt) => return Ok(receipt.to_wire()),
         Admitted::Granted(grant) => grant,
     };
-    match transfer(registry, &handle, &header, &grant, &mut stream).await {
+    let arrived = caller.extensions().get::<Arrived>().cloned().unwrap_or_default();
+    match transfer(registry, &handle, &header, &grant, (&mut stream, arrived)).await {
         Ok(receipt) => Ok(receipt),
         Err(Stop::Pause(status)) => Err(status),
         Err(Stop::Refuse(reject)) => {
@@ -146,7 +152,7 @@ async fn transfer(
     handle: &Handle,
     header: &UploadHeader,
     grant: &Grant,
-    stream: &mut Streaming<UploadRequest>,
+    (stream, arrived): (&mut Streaming<UploadRequest>, Arrived),
 ) -> Result<UploadReceipt, Stop> {
     let examples = check_header(header, grant).map_err(Stop::Refuse)?;
     let services = &registry.services;
@@ -176,13 +182,13 @@ async fn transfer(
         spool.writer(key.clone(), transfer.held.clone()).map_err(|error| Stop::Pause(status::spool(error)))?;
     let taken_over = guard.taken_over.clone();
     let received = tokio::select! {
-        received = fill(registry, transfer_of(&mut guard)?, &mut writer, stream) => received,
-        () = taken_over.cancelled() => Err(Stop::Pause(fault("a newer stream of this client took over"))),
+        received = fill(registry, transfer_of(&mut guard)?, &mut writer, (stream, arrived)) => received,
+        () = taken_over.cancelled() => Err(elsewhere()),
     };
     if let Err(stop) = received {
         return Err(suspend(&mut guard, writer, spool, &key, stop).await);
     }
-    let Some(Transfer { door, .. }) = guard.transfer.take() else { return Err(gone()) };
+    let Some(Transfer { door, .. }) = guard.transfer.take() else { return Err(elsewhere()) };
     let passed = match door.finish(header.digest) {
         Ok(passed) => passed,
         Err(reject) => {
@@ -255,7 +261,7 @@ async fn resume<'a>(
 }
 
 fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
-    guard.transfer.as_mut().ok_or_else(gone)
+    guard.transfer.as_mut().ok_or_else(elsewhere)
 }
 
 /// Parts of two payloads of one client never mix.
@@ -263,8 +269,11 @@ fn payload_key(seat: &str, digest: Digest) -> String {
     format!("{seat}/{digest}")
 }
 
-fn gone() -> Stop {
-    Stop::Pause(Status::aborted("the transfer ended elsewhere"))
+/// Another stream has the transfer now. The one that lost it may ask how far it is, but had better wait a little: two
+/// streams that take it from each other at once get nowhere.
+fn elsewhere() -> Stop {
+    let detail = "a newer stream of this client took the transfer over";
+    Stop::Pause(status::rejected(Reject::retry(Reason::TakenOver, detail, TAKEN_OVER_PAUSE)))
 }
 
 /// Takes chunks until the payload is complete.
@@ -272,12 +281,13 @@ async fn fill(
     registry: &Registry,
     transfer: &mut Transfer,
     writer: &mut Writer,
-    stream: &mut Streaming<UploadRequest>,
+    (stream, arrived): (&mut Streaming<UploadRequest>, Arrived),
 ) -> Result<(), Stop> {
     let services = &registry.services;
+    let mut sender = Sender { mark: arrived.bytes(), arrived, waited: Duration::ZERO };
     let (started, mut arrived) = (Instant::now(), 0u64);
     loop {
-        let part = next(registry, stream).await?;
+        let part = next(registry, stream, &mut sender).await?;
         let chunk = match part {
             Some(UploadPart::Chunk(chunk)) => chunk,
             Some(UploadPart::Header(_)) => {
@@ -299,10 +309,42 @@ async fn fill(
     }
 }
 
-/// The next part. One that breaks a rule refuses the update.
-async fn next(registry: &Registry, stream: &mut Streaming<UploadRequest>) -> Result<Option<UploadPart>, Stop> {
-    let idle = registry.services.config.limits.upload_idle();
-    message(registry, stream, idle).await?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse)
+/// What a sender did while it was waited for.
+struct Sender {
+    arrived: Arrived,
+    /// Bytes that had arrived when the waiting began.
+    mark: u64,
+    waited: Duration,
+}
+
+/// The next part. One that breaks a rule refuses the update. A sender that holds memory must keep to the slowest rate
+/// from the start while others wait for it; only the time this side waits counts.
+async fn next(
+    registry: &Registry,
+    stream: &mut Streaming<UploadRequest>,
+    sender: &mut Sender,
+) -> Result<Option<UploadPart>, Stop> {
+    let limits = &registry.services.config.limits;
+    let least = (limits.upload_bytes_per_s as f64 * CROWDED.as_secs_f64()).max(1.0) as u64;
+    let mut message = std::pin::pin!(message(registry, stream, limits.upload_idle()));
+    loop {
+        let began = Instant::now();
+        tokio::select! {
+            biased;
+            message = &mut message => {
+                sender.waited += began.elapsed();
+                return message?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse);
+            }
+            () = tokio::time::sleep(CROWDED.saturating_sub(sender.waited)) => {}
+        }
+        let arrived = sender.arrived.bytes();
+        let sent = arrived - sender.mark;
+        if sent < least && registry.services.budget.is_wanted() {
+            let detail = format!("{sent} bytes in {} s while other uploads wait for memory", CROWDED.as_secs());
+            return Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))));
+        }
+        (sender.mark, sender.waited) = (arrived, Duration::ZERO);
+    }
 }
 
 /// The next message, within a limit. A lost connection, a silent sender and a stopping server pause the transfer.

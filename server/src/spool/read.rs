@@ -17,15 +17,6 @@ pub(super) enum Source<'a> {
     },
 }
 
-impl Source<'_> {
-    pub(super) fn len(&self) -> usize {
-        match self {
-            Self::Inline(bytes) => bytes.len(),
-            Self::Part { range, .. } => (range.end - range.start) as usize,
-        }
-    }
-}
-
 /// Visits the sources of a range in order; together they are exactly as long as the range.
 pub(super) fn visit<'a>(
     body: &'a Body,

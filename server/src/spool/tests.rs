@@ -55,17 +55,13 @@ async fn a_payload_reads_back_over_any_range() {
             for end in start..=100 {
                 let range = start as u64..end as u64;
                 assert_eq!(spool.read(&body, range.clone()).await.unwrap().concat(), bytes[start..end]);
-                let mut into = vec![0; end - start];
-                spool.read_into(&body, range.start, &mut into).unwrap();
-                assert_eq!(into, bytes[start..end]);
+                assert_eq!(spool.segments(&body, range).unwrap().concat(), bytes[start..end]);
             }
         }
         for range in [0..101, 100..101, Range { start: 5, end: 4 }, u64::MAX - 1..u64::MAX] {
             let error = spool.read(&body, range.clone()).await.unwrap_err();
             assert!(matches!(error, SpoolError::Range { length: 100, .. }), "{error}");
         }
-        assert!(matches!(spool.read_into(&body, 99, &mut [0; 2]), Err(SpoolError::Range { .. })));
-        assert!(matches!(spool.read_into(&body, u64::MAX, &mut [0; 2]), Err(SpoolError::Range { .. })));
     }
 }
 
@@ -169,7 +165,7 @@ async fn truncated_and_missing_parts_are_told_apart() {
     assert!(error.contains("part at 10 of task/1/abc is shorter than recorded"), "{error}");
     assert_eq!(spool.read(&body, 0..19).await.unwrap().concat(), payload(30)[..19]);
     std::fs::remove_file(&part).unwrap();
-    let error = spool.read_into(&body, 5, &mut [0; 10]).unwrap_err().to_string();
+    let error = spool.segments(&body, 5..15).unwrap_err().to_string();
     assert!(error.contains("is missing"), "{error}");
 
     let spool = memory();

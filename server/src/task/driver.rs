@@ -1,7 +1,8 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, Control, CurrentModel, Services, Slot,
+    Command, Control, CurrentModel, Event, Services, Slot,
+    supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
 };
 use crate::{
@@ -19,6 +20,7 @@ use testudo_protocol::{
     Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::task::TaskTracker;
 
 /// Pause before the next round after one was given up, so that a task that cannot work does not spin.
 const ABANDON_PAUSE_MS: Tick = 1000;
@@ -48,7 +50,12 @@ pub(crate) struct Driver {
     pub(super) not_before: Tick,
     /// How long the latest round took, for pace steering.
     pub(super) typical_ms: Tick,
-    pub(super) myself: Option<mpsc::WeakSender<Command>>,
+    /// Where work given away reports, and where the reports arrive.
+    pub(super) events: (mpsc::Sender<Event>, mpsc::Receiver<Event>),
+    /// Updates on their way into the ledger.
+    pub(super) recording: TaskTracker,
+    /// What is left of a driver that panicked, until the open round is taken up.
+    pub(super) salvage: Option<Salvage>,
 }
 
 /// The open or closing round.
@@ -70,25 +77,22 @@ impl Driver {
         self.spec.clone()
     }
 
-    pub(crate) fn metrics(&self) -> crate::telemetry::Metrics {
-        self.services.metrics.clone()
-    }
-
     /// Runs until shut down or every handle is gone.
-    pub(crate) async fn run(mut self, mut inbox: mpsc::Receiver<Command>, myself: mpsc::WeakSender<Command>) {
-        self.myself = Some(myself);
+    pub(crate) async fn run(&mut self, inbox: &mut mpsc::Receiver<Command>) {
         self.take_up().await;
         loop {
             self.maybe_open().await;
-            let command = match self.next_due() {
-                Some(due) => tokio::select! {
-                    command = inbox.recv() => command,
-                    () = tokio::time::sleep_until(clock::instant(due)) => {
-                        self.tick().await;
-                        continue;
-                    }
-                },
-                None => inbox.recv().await,
+            let due = self.next_due();
+            let command = tokio::select! {
+                command = inbox.recv() => command,
+                Some(event) = self.events.1.recv() => {
+                    self.returned(event).await;
+                    continue;
+                }
+                () = wait_until(due) => {
+                    self.tick().await;
+                    continue;
+                }
             };
             match command {
                 Some(Command::Shutdown { answer }) => {
@@ -116,13 +120,6 @@ impl Driver {
                 let result = self.withdraw(&place).await;
                 let _ = answer.send(result);
             }
-            Command::Recorded { round, client, result } => self.recorded(round, client, result).await,
-            Command::Done { round, done } => {
-                if let Some(current) = self.current.as_mut().filter(|current| current.number == round) {
-                    let actions = current.engine.done(done);
-                    self.act(actions).await;
-                }
-            }
             Command::Model { answer } => {
                 let _ = answer.send(CurrentModel { digest: self.row.model, file: self.file.clone() });
             }
@@ -135,6 +132,20 @@ impl Driver {
                 let _ = answer.send(result);
             }
             Command::Shutdown { .. } => {}
+            #[cfg(test)]
+            Command::Panic => panic!("a test asked for it"),
+        }
+    }
+
+    async fn returned(&mut self, event: Event) {
+        match event {
+            Event::Recorded { round, client, result } => self.recorded(round, client, result).await,
+            Event::Done { round, done } => {
+                if let Some(current) = self.current.as_mut().filter(|current| current.number == round) {
+                    let actions = current.engine.done(done);
+                    self.act(actions).await;
+                }
+            }
         }
     }
 
@@ -331,12 +342,11 @@ impl Driver {
             return current.engine.handle(clock::now(), EngineInput::Recorded { client }).unwrap_or_default();
         }
         let (batcher, task, round) = (self.services.batcher.clone(), self.row.name.clone(), current.number);
-        let Some(myself) = self.myself.clone() else { return Vec::new() };
+        let events = self.events.0.clone();
+        let recording = self.recording.track_future(async move { batcher.record(task, round, upload).await });
         tokio::spawn(async move {
-            let result = batcher.record(task, round, upload).await.map_err(|error| error.to_string());
-            if let Some(driver) = myself.upgrade() {
-                let _ = driver.send(Command::Recorded { round, client, result }).await;
-            }
+            let result = recording.await.map_err(|error| error.to_string());
+            let _ = events.send(Event::Recorded { round, client, result }).await;
         });
         Vec::new()
     }
@@ -369,12 +379,10 @@ impl Driver {
     pub(super) fn start(&mut self, job: Job) -> Vec<Action> {
         let Some(current) = &self.current else { return Vec::new() };
         let (pool, spool, bodies) = (self.services.pool.clone(), self.services.spool.clone(), current.bodies.clone());
-        let (round, Some(myself)) = (current.number, self.myself.clone()) else { return Vec::new() };
+        let (round, events) = (current.number, self.events.0.clone());
         tokio::spawn(async move {
             let done = pool.run(job, spool, bodies).await;
-            if let Some(driver) = myself.upgrade() {
-                let _ = driver.send(Command::Done { round, done }).await;
-            }
+            let _ = events.send(Event::Done { round, done }).await;
         });
         Vec::new()
     }
@@ -385,7 +393,7 @@ impl Driver {
         tracing::debug!(task = %self.row.name, round = number, "aggregated");
         if let Err(detail) = self.write_release(number, &release).await {
             tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
-            self.abandon(Abandon::Fault { detail }, release.seats).await;
+            self.abandon(Abandon::Fault { detail }, release.abandoned()).await;
             return;
         }
         let finishes = self.row.released + 1 >= self.spec.rounds;
@@ -558,6 +566,14 @@ fn ended(state: TaskState) -> Option<EndedWhy> {
         TaskState::Finished => Some(EndedWhy::Finished),
         TaskState::Stopped => Some(EndedWhy::Stopped),
         TaskState::Failed => Some(EndedWhy::Failed),
+    }
+}
+
+/// Until then, or for ever.
+async fn wait_until(due: Option<Tick>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(clock::instant(due)).await,
+        None => std::future::pending().await,
     }
 }
 

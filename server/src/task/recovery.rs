@@ -1,8 +1,9 @@
 //! Taking a task up from the ledger after a start, in whatever phase the last process left it.
 
 use super::{
-    Driver, Services,
+    Driver, QUEUE, Services,
     driver::{Current, round_prefix},
+    supervisor::Salvage,
     waiting::WaitingRoom,
 };
 use crate::{
@@ -13,6 +14,8 @@ use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
 use testudo_engine::{Carry, Engine, EngineInput, TaskSpec, UploadMeta};
 use testudo_protocol::{Abandon, Model, Reject, RoundParams, Tick, Verdict};
+use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 
 /// Longest extension of an open round's deadline after a restart, so that clients can reconnect.
 const RECONNECT_MS: Tick = 60_000;
@@ -49,12 +52,15 @@ impl Driver {
             forgotten,
             not_before: 0,
             typical_ms: 1000,
-            myself: None,
+            events: mpsc::channel(QUEUE),
+            recording: TaskTracker::new(),
+            salvage: None,
         })
     }
 
-    /// Goes on with the round the last process left open, if there is one.
+    /// Goes on with the round the last process, or a driver that panicked, left open, if there is one.
     pub(super) async fn take_up(&mut self) {
+        let salvage = self.salvage.take();
         let round = match self.services.store.open_round_of(&self.row.name).await {
             Ok(Some(round)) => round,
             Ok(None) => return,
@@ -64,12 +70,16 @@ impl Driver {
             }
         };
         tracing::info!(task = %self.row.name, round = round.number, "taking up an open round");
-        if let Err(detail) = self.rebuild(&round).await {
+        if let Some(detail) = salvage.as_ref().and_then(Salvage::blames_round) {
+            self.give_up(&round, Abandon::Fault { detail }).await;
+            return;
+        }
+        if let Err(detail) = self.rebuild(&round, salvage).await {
             self.give_up(&round, Abandon::Fault { detail }).await;
         }
     }
 
-    async fn rebuild(&mut self, round: &RoundRow) -> Result<(), String> {
+    async fn rebuild(&mut self, round: &RoundRow, salvage: Option<Salvage>) -> Result<(), String> {
         let now = clock::now();
         let cohort = round.seats.iter().map(|seat| seat.client.clone()).collect();
         let grace = now + self.spec.cohort.phase_limit_ms.min(RECONNECT_MS);
@@ -80,10 +90,16 @@ impl Driver {
         let engine = Engine::open(self.spec.clone(), self.model.clone(), self.carry.clone(), params, round.seed);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
+        if let Some(slots) = salvage.as_ref().and_then(|salvage| salvage.slots_of(round.number)) {
+            current.slots = slots;
+        }
         if !self.services.spool.is_durable() {
             self.current = Some(current);
-            let actions =
-                self.engine_input(EngineInput::Abandon(Abandon::SpoolLost)).map_err(|error| error.to_string())?;
+            let why = match salvage {
+                None => Abandon::SpoolLost,
+                Some(_) => Abandon::Fault { detail: "a bug of the server, with the spool in memory".into() },
+            };
+            let actions = self.engine_input(EngineInput::Abandon(why)).map_err(|error| error.to_string())?;
             self.act(actions).await;
             return Ok(());
         }

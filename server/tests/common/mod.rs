@@ -19,6 +19,7 @@ use testudo_proto::{
 };
 use testudo_protocol::{ClientId, Digest, Model, Reason, TaskName, Tensor, Verdict};
 use testudo_server::{Config, Server};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tonic::{
     Request, Status,
     transport::{Channel, Endpoint},
@@ -71,6 +72,16 @@ impl Host {
     pub async fn stop(self) {
         drop((self.admin, self.channel));
         within("the stop", self.server.stop()).await;
+    }
+
+    /// A counter of the web page.
+    pub async fn counter(&self, name: &str) -> u64 {
+        let mut stream = tokio::net::TcpStream::connect(self.server.web_address().unwrap()).await.unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut text = String::new();
+        within("the page", stream.read_to_string(&mut text)).await.unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
+        line.trim().parse().unwrap()
     }
 
     /// Calls of a client.

@@ -209,3 +209,15 @@ fn units_hold_a_bounded_number_of_bytes_whatever_the_dimension() {
 }
 
 mod parts;
+#[test]
+fn a_release_that_cannot_be_written_leaves_no_verdict_of_the_rule() {
+    let (_, action) = run(spec("kind = \"multi_krum\"\nbyzantine = 1", ""), &[0, 1, 2, 3, 4, 5], false);
+    let Action::Release(release) = action else { panic!("{action:?}") };
+    assert!(release.seats.iter().any(|seat| matches!(seat.verdict, Verdict::Rejected { .. })), "far away");
+    let before = release.seats.clone();
+    for (seat, before) in release.abandoned().iter().zip(before) {
+        assert_eq!((&seat.client, seat.upload), (&before.client, before.upload));
+        let expected = if before.upload.is_some() { Verdict::Pending } else { before.verdict };
+        assert_eq!((seat.verdict, seat.score, seat.weight), (expected, None, None));
+    }
+}
