@@ -14,7 +14,7 @@ use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use testudo_engine::{Done, TaskSpec};
 use testudo_proto::{Answer, Place, Receipt};
-use testudo_protocol::{ClientId, Digest, Layout, Reason, Reject, TaskName};
+use testudo_protocol::{ClientId, Digest, Encoding, Layout, Reason, Reject, TaskName};
 use tokio::sync::{RwLock, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,7 @@ pub(crate) struct Grant {
     pub(crate) base: Digest,
     pub(crate) max_l2: Option<f64>,
     pub(crate) max_examples: u64,
+    pub(crate) encodings: Vec<Encoding>,
     pub(crate) slot: Arc<Slot>,
 }
 

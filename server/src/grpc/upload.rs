@@ -4,6 +4,8 @@
 //! [`Door`] into the spool; at the end one ledger transaction and the receipt. A lost connection keeps what has
 //! arrived; a broken rule refuses this update alone.
 
+mod encoded;
+
 use super::status;
 use crate::{
     accept::Arrived,
@@ -20,7 +22,7 @@ use testudo_proto::{
     Place, Receipt, UploadHeader, UploadPart, digest_from_wire, fault,
     v1::{UploadReceipt, UploadRequest, UploadStatusResponse, upload_request::Part},
 };
-use testudo_protocol::{Digest, Reason, Reject, limits};
+use testudo_protocol::{Digest, Encoding, Reason, Reject, limits};
 use tonic::{Code, Request, Status, Streaming};
 use tracing::Instrument as _;
 
@@ -58,8 +60,8 @@ pub(super) async fn progress(registry: &Registry, place: Place, digest: &[u8]) -
     if let Admitted::Recorded(receipt) = admit(&handle, &place, digest).await? {
         return Ok(recorded(receipt));
     }
-    let transfer = resume(&mut guard, &registry.services.spool, &grant, digest).await.map_err(stopped)?;
-    Ok(UploadStatusResponse { offset: transfer.held.position(), receipt: None })
+    let transfer = resume(&mut guard, &registry.services.spool, &grant, digest, None).await.map_err(stopped)?;
+    Ok(UploadStatusResponse { offset: transfer.door.position(), receipt: None })
 }
 
 /// Receives one update.
@@ -163,9 +165,9 @@ async fn transfer(
     if let Admitted::Recorded(receipt) = admit(handle, &header.place, header.digest).await.map_err(Stop::Pause)? {
         return Ok(receipt.to_wire());
     }
-    let transfer = resume(&mut guard, spool, grant, header.digest).await?;
-    if header.offset != transfer.held.position() {
-        let held = transfer.held.position();
+    let transfer = resume(&mut guard, spool, grant, header.digest, Some(header.encoding)).await?;
+    if header.offset != transfer.door.position() {
+        let held = transfer.door.position();
         let detail = format!("the stream starts at {}, the server holds {held} bytes", header.offset);
         return Err(Stop::Pause(status::rejected(Reject::new(Reason::WrongOffset, detail))));
     }
@@ -177,7 +179,7 @@ async fn transfer(
         let detail = format!("more than {RESTARTS} streams for one update");
         return Err(Stop::Refuse(Reject::new(Reason::TooSlow, detail)));
     }
-    let key = payload_key(&grant.slot.key, header.digest);
+    let key = payload_key(&grant.slot.key, header.digest, header.encoding);
     let mut writer =
         spool.writer(key.clone(), transfer.held.clone()).map_err(|error| Stop::Pause(status::spool(error)))?;
     let taken_over = guard.taken_over.clone();
@@ -212,9 +214,16 @@ fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
         return Err(Reject::new(Reason::WrongModel, detail));
     }
     header.check_layout(&grant.layout)?;
-    let expected = grant.layout.bytes();
-    if header.total_bytes != expected {
-        let reason = if header.total_bytes > expected { Reason::Oversize } else { Reason::Truncated };
+    if !grant.encodings.contains(&header.encoding) {
+        let words: Vec<&str> = grant.encodings.iter().map(|encoding| encoding.word()).collect();
+        let detail = format!("the task takes no {}; it takes {}", header.encoding, words.join(", "));
+        return Err(Reject::new(Reason::WrongDtype, detail));
+    }
+    let lengths = header.encoding.lengths(&grant.layout);
+    if !lengths.contains(&header.total_bytes) {
+        let oversize = header.total_bytes > *lengths.end();
+        let (reason, expected) =
+            if oversize { (Reason::Oversize, lengths.end()) } else { (Reason::Truncated, lengths.start()) };
         return Err(Reject::new(reason, format!("announces {} bytes, the model has {expected}", header.total_bytes)));
     }
     match u64::try_from(header.num_examples) {
@@ -227,20 +236,24 @@ fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
     }
 }
 
-/// The transfer as it stands: of this process, of an earlier one (its parts are read again), or a new one.
+/// The transfer as it stands: of this process, of an earlier one (its parts are read again), or a new one. What an
+/// earlier process held of an encoded payload is of no use: the digest is over bytes that were not kept.
 async fn resume<'a>(
     guard: &'a mut SlotGuard,
     spool: &Spool,
     grant: &Grant,
     digest: Digest,
+    encoding: Option<Encoding>,
 ) -> Result<&'a mut Transfer, Stop> {
     let fault = |error| Stop::Pause(status::spool(error));
-    let known = guard.transfer.as_ref().map(|transfer| transfer.digest);
-    if known != Some(digest) {
-        let door = Door::new(grant.layout.clone(), grant.max_l2);
-        let mut fresh = Transfer { digest, held: Held::nothing(), door, restarts: 0 };
-        if known.is_none() && spool.is_durable() {
-            let key = payload_key(&grant.slot.key, digest);
+    let known = guard.transfer.as_ref().map(|transfer| (transfer.digest, transfer.encoding));
+    let same = |known: (Digest, Encoding)| known.0 == digest && encoding.is_none_or(|encoding| encoding == known.1);
+    if !known.is_some_and(same) {
+        let encoding = encoding.unwrap_or_default();
+        let door = Door::new(grant.layout.clone(), grant.max_l2, encoding);
+        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts: 0 };
+        if known.is_none() && encoding == Encoding::F32 && spool.is_durable() {
+            let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;
             let body = held.body(&key);
             let mut position = 0;
@@ -264,9 +277,12 @@ fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
     guard.transfer.as_mut().ok_or_else(elsewhere)
 }
 
-/// Parts of two payloads of one client never mix.
-fn payload_key(seat: &str, digest: Digest) -> String {
-    format!("{seat}/{digest}")
+/// Parts of two payloads of one client never mix, nor plain bytes with what encoded ones stand for.
+fn payload_key(seat: &str, digest: Digest, encoding: Encoding) -> String {
+    match encoding {
+        Encoding::F32 => format!("{seat}/{digest}"),
+        encoding => format!("{seat}/{digest}-{encoding}"),
+    }
 }
 
 /// Another stream has the transfer now. The one that lost it may ask how far it is, but had better wait a little: two
@@ -293,12 +309,17 @@ async fn fill(
             Some(UploadPart::Header(_)) => {
                 return Err(Stop::Refuse(Reject::new(Reason::Malformed, "a second header in one upload")));
             }
-            None => return Ok(()),
+            None if transfer.door.is_plain() => return Ok(()),
+            None => return encoded::end(&mut transfer.door, writer).await,
         };
         arrived += chunk.len() as u64;
         services.metrics.upload_bytes.inc_by(chunk.len() as u64);
-        transfer.door.feed(&chunk).map_err(Stop::Refuse)?;
-        writer.append(chunk).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+        if transfer.door.is_plain() {
+            transfer.door.feed(&chunk).map_err(Stop::Refuse)?;
+            writer.append(chunk).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+        } else {
+            encoded::append(&mut transfer.door, writer, &chunk).await?;
+        }
         let elapsed = started.elapsed();
         if elapsed > RATE_FROM
             && (arrived as f64) < services.config.limits.upload_bytes_per_s as f64 * elapsed.as_secs_f64()
@@ -390,7 +411,7 @@ async fn suspend(guard: &mut SlotGuard, mut writer: Writer, spool: &Spool, key: 
     }
     let flushed = writer.flush().await;
     match (flushed, guard.transfer.as_mut()) {
-        (Ok(()), Some(transfer)) if transfer.door.position() == writer.position() => {
+        (Ok(()), Some(transfer)) if transfer.door.stored() == writer.position() => {
             transfer.held = writer.held();
         }
         _ => {

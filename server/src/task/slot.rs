@@ -3,7 +3,7 @@
 use crate::spool::Held;
 use std::sync::{Arc, Mutex, PoisonError};
 use testudo_engine::Door;
-use testudo_protocol::Digest;
+use testudo_protocol::{Digest, Encoding};
 use tokio::sync::OwnedMutexGuard;
 use tokio_util::sync::CancellationToken;
 
@@ -20,6 +20,7 @@ pub(crate) struct Slot {
 #[derive(Debug)]
 pub(crate) struct Transfer {
     pub(crate) digest: Digest,
+    pub(crate) encoding: Encoding,
     pub(crate) held: Held,
     pub(crate) door: Door,
     pub(crate) restarts: u32,

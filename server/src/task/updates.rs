@@ -68,6 +68,7 @@ impl Driver {
             base: self.row.model,
             max_l2: self.spec.max_l2,
             max_examples: self.spec.examples.max,
+            encodings: self.spec.encodings.clone(),
             slot: slot.clone(),
         }))
     }
