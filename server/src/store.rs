@@ -264,6 +264,8 @@ pub struct RoundRow {
     pub ended_at: Option<Tick>,
     /// L2 norm of the aggregate.
     pub aggregate_norm: Option<f64>,
+    /// Figures that explain the rule's decision.
+    pub notes: Vec<(String, f64)>,
     /// Clients selected; also the length of `seats` where they are loaded.
     pub selected: u64,
     /// Clients per kind of verdict.
@@ -315,6 +317,8 @@ pub struct Release {
     pub optimizer: Option<Digest>,
     /// L2 norm of the aggregate.
     pub aggregate_norm: f64,
+    /// Figures that explain the rule's decision, all finite.
+    pub notes: Vec<(String, f64)>,
     /// Every seat's end.
     pub seats: Vec<Judged>,
     /// Whether this was the task's last round: the task is then finished in the same transaction.

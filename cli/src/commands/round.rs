@@ -178,6 +178,8 @@ fn object(round: &v1::RoundInfo, with_clients: bool) -> Value {
     });
     if with_clients {
         object["guarantees"] = json!(round.guarantees);
+        let notes = round.notes.iter().map(|note| (note.name.clone(), json!(note.value)));
+        object["notes"] = Value::Object(notes.collect());
         object["clients"] = round.clients.iter().map(client_object).collect();
     }
     object
@@ -210,6 +212,7 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
         format!("  from model {}", short(&round.base_digest)),
         format!("  to model   {}", short(&round.model_digest)),
     ];
+    lines.extend(round.notes.iter().map(|note| format!("  {} {}", clean(&note.name), format::number(note.value))));
     if !round.clients.is_empty() {
         let mut table = Table::new(&["client", "verdict", ">norm", ">score", ">weight", ">examples", "detail"]);
         for client in &round.clients {

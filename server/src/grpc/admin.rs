@@ -17,8 +17,8 @@ use testudo_proto::{
     v1::{
         ClientInfo, ClientRound, ControlTaskRequest, CreateTaskRequest, GetModelRequest, GetRoundRequest,
         GetServerRequest, GetTaskRequest, ListClientsRequest, ListClientsResponse, ListRoundsRequest,
-        ListRoundsResponse, ListTasksRequest, ListTasksResponse, RoundInfo, ServerInfo, TaskInfo, WatchRoundsRequest,
-        admin_server::Admin,
+        ListRoundsResponse, ListTasksRequest, ListTasksResponse, Note, RoundInfo, ServerInfo, TaskInfo,
+        WatchRoundsRequest, admin_server::Admin,
     },
     verdict_to_wire,
 };
@@ -276,6 +276,7 @@ impl AdminService {
             accepted: row.counts.accepted,
             rejected: row.counts.rejected,
             dropouts: row.counts.dropouts,
+            notes: row.notes.into_iter().map(|(name, value)| Note { name, value }).collect(),
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
         }
     }

@@ -426,6 +426,7 @@ impl Driver {
             model: release.digest,
             optimizer,
             aggregate_norm: release.aggregate_norm,
+            notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
             seats: release.seats.iter().map(judged).collect(),
             finishes: self.row.released + 1 >= self.spec.rounds,
             at: clock::now(),

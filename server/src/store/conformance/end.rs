@@ -23,6 +23,7 @@ pub(super) async fn a_release_changes_round_task_and_seats_together(store: Arc<d
     let round = ok(store.round(&task, 1).await);
     assert_eq!((round.state, round.model, round.ended_at), (RoundState::Released, Some(digest("model 1")), Some(17)));
     assert_eq!(round.aggregate_norm, Some(0.1));
+    assert_eq!(round.notes, [("steps".to_string(), 3.0), ("residual".to_string(), 0.1 + 0.2)]);
     assert_eq!(round.counts, Counts { received: 4, accepted: 3, rejected: 1, dropouts: 1 });
     let seat = |index, verdict, detail: &str, score, weight| SeatRow {
         client: client(index),

@@ -108,6 +108,7 @@ pub(super) fn release(task: &TaskName, number: u64, seats: usize, accepted: usiz
         model: digest(&format!("model {number}")),
         optimizer: None,
         aggregate_norm: 0.1,
+        notes: vec![("steps".into(), 3.0), ("residual".into(), 0.1 + 0.2)],
         seats: (0..seats).map(|index| judged(index, verdict(index))).collect(),
         finishes: false,
         at: 10 * number.min(1000) + 7,

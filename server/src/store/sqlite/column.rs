@@ -57,6 +57,10 @@ pub(super) fn seed(row: &SqliteRow, column: &str) -> Result<[u8; 32], StoreError
     get::<&[u8]>(row, column)?.try_into().map_err(|_| damaged(column, "is not 32 bytes"))
 }
 
+pub(super) fn notes(row: &SqliteRow, column: &str) -> Result<Vec<(String, f64)>, StoreError> {
+    serde_json::from_str(get::<&str>(row, column)?).map_err(|_| damaged(column, "is not a list of names and numbers"))
+}
+
 pub(super) fn client(row: &SqliteRow, column: &str) -> Result<ClientId, StoreError> {
     ClientId::new(get::<&str>(row, column)?).map_err(|error| damaged(column, error))
 }

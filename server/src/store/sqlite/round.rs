@@ -5,7 +5,8 @@ use super::{
     audit::{self, Event},
     backend,
     column::{
-        digest, finite, get, integer, limit, optional_digest, optional_unsigned, round_state, seed, size, unsigned,
+        digest, finite, get, integer, limit, notes, optional_digest, optional_unsigned, round_state, seed, size,
+        unsigned,
     },
     seat::{self, End},
     task,
@@ -180,14 +181,21 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
         _ => return Err(head.wrong_state()),
     }
     seat::judge(connection, &head, &release.seats, at, End::Released).await?;
-    sqlx::query("UPDATE round SET state = 'released', model = ?, aggregate_norm = ?, ended_at = ? WHERE id = ?")
-        .bind(&release.model.0[..])
-        .bind(norm)
-        .bind(at)
-        .bind(head.id)
-        .execute(&mut *connection)
-        .await
-        .map_err(backend)?;
+    for (_, note) in &release.notes {
+        finite(*note, "note")?;
+    }
+    let notes = json!(release.notes);
+    sqlx::query(
+        "UPDATE round SET state = 'released', model = ?, aggregate_norm = ?, notes = ?, ended_at = ? WHERE id = ?",
+    )
+    .bind(&release.model.0[..])
+    .bind(norm)
+    .bind(notes.to_string())
+    .bind(at)
+    .bind(head.id)
+    .execute(&mut *connection)
+    .await
+    .map_err(backend)?;
     // A task stopped or failed meanwhile keeps that state: the release is its last one either way.
     sqlx::query(
         "UPDATE task SET model = ?, optimizer = ?, released = released + 1,
@@ -207,6 +215,7 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
         "model": release.model.to_string(),
         "optimizer": release.optimizer.map(|digest| digest.to_string()),
         "aggregate_norm": norm,
+        "notes": notes,
         "received": counts.received,
         "accepted": counts.accepted,
         "rejected": counts.rejected,
@@ -296,6 +305,7 @@ fn head(row: &SqliteRow, task: &TaskName) -> Result<Head, StoreError> {
         closes_at: unsigned(row, "closes_at")?,
         ended_at: optional_unsigned(row, "ended_at")?,
         aggregate_norm: get(row, "aggregate_norm")?,
+        notes: notes(row, "notes")?,
         selected: unsigned(row, "selected")?,
         counts: counts(row)?,
         seats: Vec::new(),
