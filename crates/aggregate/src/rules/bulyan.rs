@@ -61,7 +61,7 @@ impl Rule for Bulyan {
         let first = scores(distances, rows, rows - self.byzantine - 2);
         let count = rows - 2 * self.byzantine;
         let mut selected = match self.selection {
-            Selection::Iterated => iterated(distances, rows, self.byzantine, count),
+            Selection::Iterated => iterated(distances, rows, self.byzantine, &first, count),
             Selection::OneShot => {
                 let mut order: Vec<usize> = (0..rows).collect();
                 order.sort_by(|&a, &b| first[a].total_cmp(&first[b]));
@@ -92,10 +92,13 @@ impl Rule for Bulyan {
     }
 }
 
-/// Krum `count` times: the winner among the rows left leaves them. Scores of the rows left are sums from the smallest
-/// distance up, as Krum's own, so that ties are the ties of the definition. A row all of whose distances are beyond f64
-/// and whose length is, too, is never chosen.
-fn iterated(distances: Distances<'_>, rows: usize, byzantine: usize, count: usize) -> Vec<usize> {
+/// Rounding that scores kept by subtraction may have taken, relative to the first score, for as many rows as there may be.
+const DRIFT: f64 = 1e-11;
+
+/// Krum `count` times: the winner among the rows left leaves them. The winner's score is the sum from the smallest
+/// distance up, as Krum's own, so that ties are the ties of the definition; sums kept up to date by subtraction only tell
+/// which rows cannot win. A row all of whose distances are beyond f64 and whose length is, too, is never chosen.
+fn iterated(distances: Distances<'_>, rows: usize, byzantine: usize, first: &[f64], count: usize) -> Vec<usize> {
     // Per row its distances to the rows left, from the smallest up.
     let mut nearest: Vec<Vec<f64>> = (0..rows)
         .map(|row| {
@@ -105,13 +108,18 @@ fn iterated(distances: Distances<'_>, rows: usize, byzantine: usize, count: usiz
             sorted
         })
         .collect();
+    // NaN where nothing is known.
+    let mut about = first.to_vec();
     let mut left: Vec<usize> = (0..rows).collect();
     let mut selected = Vec::with_capacity(count);
+    // The last single row has no neighbour: its score is 0.
+    let neighbours_among = |left: usize| left.saturating_sub(byzantine + 2).max(1).min(left.saturating_sub(1));
     while selected.len() < count {
-        // The last single row has no neighbour: its score is 0.
-        let neighbours = left.len().saturating_sub(byzantine + 2).max(1).min(left.len() - 1);
+        let neighbours = neighbours_among(left.len());
+        let bound = left.iter().map(|&row| about[row] + DRIFT * first[row]).fold(f64::INFINITY, f64::min);
+        let loses = |row: usize| about[row] - DRIFT * first[row] > bound;
         let score = |row: usize| nearest[row][..neighbours].iter().sum::<f64>();
-        let best = left.iter().enumerate().map(|(at, &row)| (at, row, score(row)));
+        let best = left.iter().enumerate().filter(|(_, row)| !loses(**row)).map(|(at, &row)| (at, row, score(row)));
         // The first of equal ones; of those beyond f64 one that is so only because of its neighbours.
         let far =
             |row: usize, score: f64| (score.is_infinite() || neighbours == 0) && distances.norm2(row).is_infinite();
@@ -119,9 +127,15 @@ fn iterated(distances: Distances<'_>, rows: usize, byzantine: usize, count: usiz
         let Some((at, winner, _)) = best else { break };
         left.remove(at);
         selected.push(winner);
+        let fewer = neighbours_among(left.len()) + 1 == neighbours;
         for &row in &left {
             let gone = distances.distance2(row, winner);
             let at = nearest[row].partition_point(|distance| *distance < gone);
+            about[row] -= match fewer {
+                true if at < neighbours => gone,
+                true => nearest[row][neighbours - 1],
+                false => f64::NAN,
+            };
             nearest[row].remove(at);
         }
     }
