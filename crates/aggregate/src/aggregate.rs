@@ -157,7 +157,7 @@ pub fn mix_rows<T: Element>(mixing: &Mixing, rows: &[&[T]]) -> Result<Vec<Vec<f6
     }
     let mut mixed = vec![0.0; mixing.rows() * dimension];
     mix(rows, &mixing.dense(), 0..dimension, &mut mixed)?;
-    divide(mixing, &mut mixed, dimension);
+    divide(mixing.divisors(), &mut mixed, dimension);
     Ok(mixed.chunks_exact(dimension).map(<[f64]>::to_vec).collect())
 }
 

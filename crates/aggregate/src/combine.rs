@@ -43,6 +43,13 @@ pub fn combine_unit<T: Element>(rows: &Rows<'_, T>, plan: &Plan, out: &mut [T]) 
     for counts in blocks {
         add_counts(&mut trimmed, &counts.map_err(|error| in_whole_vector(error, rows))?);
     }
+    if let Some(among) = step.among {
+        let mut of_all = vec![0; plan.mixing.as_ref().map_or(plan.rows(), Mixing::rows)];
+        for (&row, count) in among.iter().zip(trimmed) {
+            of_all[row] = count;
+        }
+        trimmed = of_all;
+    }
     Ok(match &plan.mixing {
         Some(mixing) => mixing.owners().iter().map(|&owner| trimmed[owner]).collect(),
         None => trimmed,
@@ -51,10 +58,12 @@ pub fn combine_unit<T: Element>(rows: &Rows<'_, T>, plan: &Plan, out: &mut [T]) 
 
 /// A combine step made ready for one number of rows.
 struct Step<'a> {
-    /// Rows it works on: mixed rows where there is a mixing.
+    /// Number of rows it works on: mixed rows where there is a mixing.
     rows: usize,
-    /// The mixing and its coefficients.
-    mixing: Option<(&'a Mixing, Vec<f64>)>,
+    /// Which ones, if not all.
+    among: Option<&'a [usize]>,
+    /// The coefficients and divisors of the mixed rows it works on.
+    mixing: Option<(Vec<f64>, Vec<f64>)>,
     work: Work<'a>,
 }
 
@@ -70,7 +79,17 @@ impl<'a> Step<'a> {
         if plan.mixing.as_ref().is_some_and(|mixing| !mixing.fits(points + 1) || mixing.owners().len() != plan.rows()) {
             return Err(unfit);
         }
-        let rows = plan.mixing.as_ref().map_or(plan.rows(), Mixing::rows);
+        let all = plan.mixing.as_ref().map_or(plan.rows(), Mixing::rows);
+        let among = plan.among.as_deref();
+        // Weights are for all rows.
+        let in_order =
+            matches!(plan.combine, Combine::Median { .. } | Combine::TrimmedMean { .. } | Combine::MeanAround { .. });
+        if among.is_some_and(|among| {
+            !in_order || among.is_empty() || !among.is_sorted_by(|a, b| a < b) || among.iter().any(|&row| row >= all)
+        }) {
+            return Err(unfit);
+        }
+        let rows = among.map_or(all, <[usize]>::len);
         let weighted =
             |weights: &[f64], count: usize| weights.len() == count && weights.iter().all(|weight| weight.is_finite());
         let positive = |weights: &[f64]| {
@@ -102,12 +121,26 @@ impl<'a> Step<'a> {
             }
             _ => return Err(unfit),
         };
-        let mixing = plan.mixing.as_ref().map(|mixing| (mixing, mixing.dense()));
-        Ok(Self { rows, mixing, work })
+        let mixing = plan.mixing.as_ref().map(|mixing| match among {
+            None => (mixing.dense(), mixing.divisors().to_vec()),
+            Some(among) => {
+                let dense = mixing.dense();
+                let row = |&row: &usize| dense[row * points..(row + 1) * points].iter().copied();
+                (among.iter().flat_map(row).collect(), among.iter().map(|&row| mixing.divisor(row)).collect())
+            }
+        });
+        Ok(Self { rows, among, mixing, work })
     }
 
     fn apply<T: Element>(&self, points: &[&[T]], range: Range<usize>, out: &mut [T]) -> Result<Vec<u64>, RowsError> {
-        let Some((mixing, coefficients)) = &self.mixing else {
+        let Some((coefficients, divisors)) = &self.mixing else {
+            if let Some(among) = self.among {
+                let rows: Vec<&[T]> = among.iter().map(|&row| points[row]).collect();
+                return self.work.apply(&rows, range, out).map_err(|error| match error {
+                    RowsError::NonFinite { row, coordinate } => RowsError::NonFinite { row: among[row], coordinate },
+                    other => other,
+                });
+            }
             // Only weighted sums read extra rows.
             let rows = if matches!(self.work, Work::WeightedSum { .. }) { points } else { &points[..self.rows] };
             return self.work.apply(rows, range, out);
@@ -115,7 +148,7 @@ impl<'a> Step<'a> {
         let length = range.len();
         let mut mixed = vec![0.0; self.rows * length];
         mix(points, coefficients, range, &mut mixed)?;
-        divide(mixing, &mut mixed, length);
+        divide(divisors, &mut mixed, length);
         let views: Vec<&[f64]> = mixed.chunks_exact(length).collect();
         let mut wide = vec![0.0; length];
         let counts = self.work.apply(&views, 0..length, &mut wide)?;

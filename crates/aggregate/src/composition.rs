@@ -103,7 +103,7 @@ impl RuleConfig {
             if parameter.key == "byzantine" {
                 entries.push(("byzantine".to_owned(), count(byzantine)));
             } else if let Some(example) = parameter.example {
-                entries.push((parameter.key.to_owned(), Value::Number(example)));
+                entries.push((parameter.key.to_owned(), whole_or_not(example)));
             }
         }
         Self::parse(Parameters::new("rule", kind, entries))
@@ -154,6 +154,12 @@ impl RuleConfig {
     }
 }
 
+/// Counts are whole numbers; a key for any number takes those too.
+#[allow(clippy::cast_possible_truncation, reason = "examples are small")]
+fn whole_or_not(example: f64) -> Value {
+    if example.fract() == 0.0 { Value::Integer(example as i64) } else { Value::Number(example) }
+}
+
 pub(crate) fn count(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
@@ -167,10 +173,14 @@ impl Rule for RuleConfig {
         self.rule.rule().byzantine().max(self.declared.unwrap_or(0))
     }
 
+    fn byzantine_among(&self, rows: usize) -> usize {
+        self.rule.rule().byzantine_among(rows).max(self.declared.unwrap_or(0))
+    }
+
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         let mut remaining = rows;
         for step in &self.pre {
-            step.check(remaining, self.byzantine())?;
+            step.check(remaining, self.byzantine_among(rows))?;
             remaining = step.rows_after(remaining);
         }
         if remaining != rows && self.rule.rule().needs().extras.history {
@@ -209,7 +219,7 @@ impl Rule for RuleConfig {
         let mut state = State::new(statistics, rows);
         let mut current = statistics.clone();
         for (stage, step) in self.pre.iter().enumerate().skip(state.stage) {
-            let Mixed { mixing, factors } = step.mix(&current, self.byzantine())?;
+            let Mixed { mixing, factors } = step.mix(&current, self.byzantine_among(rows))?;
             let next = current.mixed(&mixing);
             state.apply(stage + 1, &mixing, factors);
             let rest = self.pre[stage + 1..].iter().map(PreConfig::needs).max().unwrap_or_default();

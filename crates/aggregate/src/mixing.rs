@@ -97,6 +97,11 @@ impl Mixing {
         self.divisors[row]
     }
 
+    /// What the coefficients of every new row are divided by.
+    pub(crate) fn divisors(&self) -> &[f64] {
+        &self.divisors
+    }
+
     /// Whether the mixing can be carried out on `points` points.
     pub(crate) fn fits(&self, points: usize) -> bool {
         self.points == points

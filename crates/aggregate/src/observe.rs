@@ -55,7 +55,7 @@ impl<T: Element> Observer<'_, T> {
         let length = block.len();
         let mut mixed = vec![0.0; mixing.rows() * length];
         mix(self.rows.slices(), &mixing.dense(), block, &mut mixed)?;
-        divide(mixing, &mut mixed, length);
+        divide(mixing.divisors(), &mut mixed, length);
         let views: Vec<&[f64]> = mixed.chunks_exact(length).collect();
         self.measure(&views, 0..length, first).map_err(|error| match error {
             RowsError::NonFinite { row, coordinate } => {
@@ -125,9 +125,8 @@ fn refuse_non_finite<E: Element>(points: &[&[E]], block: Range<usize>) -> Result
 }
 
 /// The last step of mixing: sums become means.
-pub(crate) fn divide(mixing: &Mixing, mixed: &mut [f64], length: usize) {
-    for (row, values) in mixed.chunks_exact_mut(length).enumerate() {
-        let divisor = mixing.divisor(row);
+pub(crate) fn divide(divisors: &[f64], mixed: &mut [f64], length: usize) {
+    for (&divisor, values) in divisors.iter().zip(mixed.chunks_exact_mut(length)) {
         if divisor != 1.0 {
             values.iter_mut().for_each(|value| *value /= divisor);
         }

@@ -18,6 +18,9 @@ pub struct Plan {
     pub scores: Option<Vec<f64>>,
     /// The rows the combine works on, where they are not the rows themselves.
     pub mixing: Option<Mixing>,
+    /// The rows, ascending, that order statistics look at; `None`: all. Mixed rows where there is a mixing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub among: Option<Vec<usize>>,
     /// What to do with the coordinates.
     pub combine: Combine,
     /// Figures that explain the decision, such as the iterations of the geometric median.
@@ -106,6 +109,7 @@ impl Plan {
             selected,
             scores: None,
             mixing: None,
+            among: None,
             combine,
             notes: Vec::new(),
             memory: None,
@@ -145,11 +149,12 @@ impl Plan {
         }
     }
 
-    /// The rows that the combine reads: all, or those of a weight other than 0.
+    /// The rows that the combine reads: all, those of a weight other than 0, or those it is restricted to.
     #[must_use]
     pub fn used(&self) -> Vec<usize> {
-        match &self.combine {
-            Combine::WeightedSum { weights, .. } => (0..self.rows()).filter(|&row| weights[row] != 0.0).collect(),
+        match (&self.combine, &self.among) {
+            (Combine::WeightedSum { weights, .. }, _) => (0..self.rows()).filter(|&row| weights[row] != 0.0).collect(),
+            (_, Some(among)) if self.mixing.is_none() => among.clone(),
             _ => (0..self.rows()).collect(),
         }
     }
@@ -159,13 +164,17 @@ impl Plan {
     pub fn narrowed(&self) -> Self {
         let used = self.used();
         let mut plan = self.clone();
+        if used.len() == self.rows() {
+            return plan;
+        }
         if let Combine::WeightedSum { weights, divisor } = &self.combine {
             let kept = used.iter().map(|&row| weights[row]).chain(weights[self.rows()..].iter().copied()).collect();
             plan.combine = Combine::WeightedSum { weights: kept, divisor: *divisor };
-            plan.verdicts = used.iter().map(|&row| self.verdicts[row]).collect();
-            plan.selected = (0..used.len()).collect();
-            plan.scores = None;
         }
+        plan.among = None;
+        plan.verdicts = used.iter().map(|&row| self.verdicts[row]).collect();
+        plan.selected = (0..used.len()).collect();
+        plan.scores = None;
         plan
     }
 
@@ -241,5 +250,17 @@ mod tests {
         let narrow = plan.narrowed();
         assert_eq!(narrow.combine, Combine::WeightedSum { weights: vec![1.0, 2.0, 0.5], divisor: 4.0 });
         assert_eq!(narrow.rows(), 2);
+    }
+
+    #[test]
+    fn a_restricted_plan_reads_only_the_rows_it_is_restricted_to() {
+        let combine = Combine::MeanAround { centre: Centre::Median, keep: 1 };
+        let plan = Plan { among: Some(vec![0, 2]), ..Plan::accepting(3, combine) };
+        assert_eq!((plan.used(), plan.narrowed().rows(), plan.narrowed().among), (vec![0, 2], 2, None));
+        let text = serde_json::to_string(&plan).unwrap();
+        assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        // A mixed row may need every row.
+        let mixed = Plan { mixing: Some(Mixing::buckets(&[0, 1, 2], 1)), ..plan };
+        assert_eq!((mixed.used(), mixed.narrowed()), (vec![0, 1, 2], mixed.clone()));
     }
 }

@@ -19,6 +19,7 @@ use crate::statistics::RowStatistics;
 pub use arc::Arc;
 pub use bucketing::Bucketing;
 pub use clip::Clip;
+pub(crate) use clip::{RADIUS, clip_factor};
 pub use nnm::Nnm;
 
 /// A step before the rule: new rows from the rows.

@@ -24,6 +24,8 @@ pub(crate) const MINORITY: Range = Range::new("2f < n", 2, 1);
 pub(crate) const MINORITY_OF_PAIRS: Range = MINORITY.of_pairs();
 /// n ≥ 2f+3, for rules that compare pairs of rows.
 pub(crate) const KRUM: Range = Range::new("n ≥ 2f+3", 2, 3).of_pairs();
+/// n ≥ 4f+3, for rules that compare pairs of rows.
+pub(crate) const BULYAN: Range = Range::new("n ≥ 4f+3", 4, 3).of_pairs();
 /// n ≥ 1.
 pub(crate) const ANY: Range = Range::new("n ≥ 1", 0, 1);
 

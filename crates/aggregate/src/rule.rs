@@ -19,6 +19,11 @@ pub trait Rule: Debug + Send + Sync {
     /// *f*: the number of bad rows the rule is set to tolerate.
     fn byzantine(&self) -> usize;
 
+    /// The same for `rows` rows, for rules that are set to a share of them.
+    fn byzantine_among(&self, _rows: usize) -> usize {
+        self.byzantine()
+    }
+
     /// Whether the rule's guarantee holds for `rows` rows.
     ///
     /// # Errors
@@ -28,12 +33,15 @@ pub trait Rule: Debug + Send + Sync {
 
     /// Fewest rows for which the guarantee holds with this *f*; `usize::MAX` if there is no such number.
     fn min_rows(&self) -> usize {
-        // Ranges are linear in f: double until one is valid, then search below it.
+        // Double until one is valid, then search below it. Ranges are linear in f, but a share of the rows is rounded.
         let start = self.byzantine().max(1);
         let Some(valid) = (0..40).filter_map(|power| start.checked_mul(1 << power)).find(|&n| self.check(n).is_ok())
         else {
             return usize::MAX;
         };
+        if valid <= FEW_ROWS {
+            return (1..valid).find(|&rows| self.check(rows).is_ok()).unwrap_or(valid);
+        }
         let (mut below, mut least) = (0, valid);
         while least - below > 1 {
             let middle = below + (least - below) / 2;
@@ -65,6 +73,9 @@ pub trait Rule: Debug + Send + Sync {
     /// Whatever [`Rule::check`] refuses, statistics or weights that do not fit, and rows of which none may be used.
     fn decide(&self, statistics: &RowStatistics, weights: &Weights) -> Result<Decision, RuleError>;
 }
+
+/// Rows up to which [`Rule::min_rows`] tries every number.
+const FEW_ROWS: usize = 1 << 12;
 
 /// What a rule makes of statistics.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,18 @@
 //! The table of rules: two lines per rule, its module and its row.
 
+mod bulyan;
+mod centered_clipping;
+mod cge;
+mod geometric_median;
 mod krum;
+mod mda;
+mod meamed;
 mod mean;
 mod median;
+mod monna;
 mod multi_krum;
+mod norm_clip;
+mod phocas;
 mod trimmed_mean;
 
 use serde::Serialize;
@@ -13,11 +22,20 @@ use crate::parameters::{ParameterError, Parameters};
 use crate::rule::{Rule, RuleError};
 use crate::statistics::{Distances, RowStatistics};
 
+pub use bulyan::{Bulyan, Selection};
+pub use centered_clipping::CenteredClipping;
+pub use cge::Cge;
+pub use geometric_median::{GeometricMedian, Start};
 pub use krum::{Krum, Neighbours};
+pub use mda::Mda;
+pub use meamed::Meamed;
 pub use mean::Mean;
 pub use median::Median;
+pub use monna::Monna;
 pub use multi_krum::MultiKrum;
-pub use trimmed_mean::TrimmedMean;
+pub use norm_clip::{Bound, NormClip};
+pub use phocas::Phocas;
+pub use trimmed_mean::{Cut, TrimmedMean};
 
 /// What every rule's parameters can do besides [`Rule`].
 trait Definition: Rule + Clone + Sized {
@@ -96,6 +114,15 @@ rules! {
     "trimmed_mean" => TrimmedMean,
     "krum" => Krum,
     "multi_krum" => MultiKrum,
+    "bulyan" => Bulyan,
+    "meamed" => Meamed,
+    "phocas" => Phocas,
+    "geometric_median" => GeometricMedian,
+    "centered_clipping" => CenteredClipping,
+    "mda" => Mda,
+    "monna" => Monna,
+    "cge" => Cge,
+    "norm_clip" => NormClip,
 }
 
 /// Every rule there is, for help texts, documentation and test matrices.
@@ -111,8 +138,12 @@ fn distances<'a>(kind: &'static str, statistics: &'a RowStatistics) -> Result<Di
 
 /// The lengths of rows and extra rows a rule asked for.
 fn norms(kind: &'static str, statistics: &RowStatistics) -> Result<Vec<f64>, RuleError> {
-    let norms2 = statistics.norms2().ok_or(RuleError::NotObserved { kind, what: "lengths" })?;
-    Ok(norms2.into_iter().map(f64::sqrt).collect())
+    Ok(norms2(kind, statistics)?.into_iter().map(f64::sqrt).collect())
+}
+
+/// The same squared.
+fn norms2(kind: &'static str, statistics: &RowStatistics) -> Result<Vec<f64>, RuleError> {
+    statistics.norms2().ok_or(RuleError::NotObserved { kind, what: "lengths" })
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod tree;
 
+mod affine;
 mod frame;
 mod gram;
 mod mixed;
@@ -12,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use crate::mixing::Mixing;
 use crate::needs::{DistanceNeeds, Needs};
 
+pub(crate) use affine::Affine;
 pub use frame::Frame;
+pub(crate) use frame::Spread;
+pub(crate) use gram::Gram;
 pub use row::{Distances, RowStatistics};
 pub use tree::{StatisticsError, StatisticsTree};
 

@@ -10,6 +10,7 @@ pub(crate) struct Gram {
     count: usize,
     inner: Vec<f64>,
     scales: Vec<f64>,
+    norms: Vec<f64>,
 }
 
 impl RowStatistics {
@@ -45,7 +46,18 @@ impl Gram {
                 (inner[i * count + j], inner[j * count + i]) = (value, value);
             }
         }
-        Self { count, inner, scales }
+        // ‖ρ + z/s‖² of a point whose scaled difference z from ρ, ‖ρ‖² and ‖ρ + z‖² are known.
+        let square = measured.norm2(reference);
+        let norm = |i: usize| {
+            let (own, near) = (inner[i * count + i], measured.norm2(i));
+            match scales[i] {
+                0.0 => f64::INFINITY,
+                1.0 => near.sqrt(),
+                scale => (own / scale / scale + (near - own - square) / scale + square).max(0.0).sqrt(),
+            }
+        };
+        let norms = (0..count).map(norm).collect();
+        Self { count, inner, scales, norms }
     }
 
     /// ⟨s(x − ρ), t(y − ρ)⟩ for points x and y and their scales s and t.
@@ -71,6 +83,11 @@ impl Gram {
     /// ‖x − ρ‖, infinite where it is beyond f64.
     pub(crate) fn length(&self, x: usize) -> f64 {
         if self.is_infinite(x) { f64::INFINITY } else { self.scaled(x, x).sqrt() / self.scales[x] }
+    }
+
+    /// ‖x‖, infinite where the distance from ρ is beyond f64.
+    pub(crate) fn norm(&self, x: usize) -> f64 {
+        self.norms[x]
     }
 
     /// The cosine of the angle between x − ρ and y − ρ; 0 where one of them has no direction.

@@ -69,7 +69,28 @@ pub(crate) fn all_rules(byzantine: usize) -> Vec<RuleConfig> {
     for kind in ["krum", "multi_krum"] {
         rules.push(rule(&format!("kind = \"{kind}\"\nbyzantine = {byzantine}\nneighbours = \"byzfl\"")));
     }
+    rules.push(rule(&format!("kind = \"bulyan\"\nbyzantine = {byzantine}\nselection = \"one_shot\"")));
+    rules.push(rule("kind = \"centered_clipping\"\nradius = 0.5\nsteps = 3"));
+    rules.push(rule("kind = \"geometric_median\"\nstart = \"zero\"\nnu = 0.1\nsteps = 3\ntolerance = 0"));
+    rules.push(rule("kind = \"norm_clip\"\nquantile = 0.5"));
+    rules.push(rule("kind = \"trimmed_mean\"\nfraction = 0.2\nfloor = true"));
     rules
+}
+
+/// Every rule for `rows` rows with this *f*, or the largest that it takes.
+pub(crate) fn all_rules_for(rows: usize, byzantine: usize) -> Vec<RuleConfig> {
+    all_rules(byzantine).iter().filter_map(|config| config.fit(rows).ok()).collect()
+}
+
+/// Whether the rule holds lengths against a fixed length: it then neither scales with the rows nor returns equal rows.
+pub(crate) fn has_a_radius(config: &RuleConfig) -> bool {
+    matches!(config.kind(), "centered_clipping" | "norm_clip")
+}
+
+/// Whether the aggregate scales with the rows, bit for bit with powers of two.
+pub(crate) fn scales(config: &RuleConfig) -> bool {
+    // The geometric median compares distances with a fixed one, too.
+    !has_a_radius(config) && config.kind() != "geometric_median"
 }
 
 pub(crate) fn rule(text: &str) -> RuleConfig {

@@ -5,7 +5,7 @@ use testudo_aggregate::{
     combine_unit, observe_unit,
 };
 
-use crate::common::{Random, all_rules, run_inputs};
+use crate::common::{Random, all_rules_for, run_inputs};
 
 const DIMENSION: usize = 11 * BLOCK + 357;
 
@@ -18,7 +18,7 @@ fn pool(threads: usize) -> rayon::ThreadPool {
 }
 
 fn check<T: Element>(rows: &[&[T]]) {
-    for config in all_rules(3) {
+    for config in all_rules_for(rows.len(), 3) {
         let expected = run_inputs(&config, &Inputs::new(rows)).unwrap();
         for threads in [1, 2, 8] {
             for unit_len in [BLOCK, 2 * BLOCK, 8 * BLOCK, 64 * BLOCK] {
@@ -30,6 +30,7 @@ fn check<T: Element>(rows: &[&[T]]) {
                     "{config}, {threads} threads, units of {unit_len}"
                 );
                 assert_eq!((got.verdicts, &got.selected), (expected.verdicts.clone(), &expected.selected));
+                assert_eq!((&got.notes, got.memory), (&expected.notes, expected.memory));
                 assert_eq!(got.scores.map(|scores| bits(&scores)), expected.scores.as_deref().map(bits));
             }
         }
@@ -86,7 +87,7 @@ fn units_in_any_order_give_the_bits_of_the_whole() {
     let mut random = Random(2);
     let rows = random.rows::<f32>(11, DIMENSION);
     let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-    for config in all_rules(2) {
+    for config in all_rules_for(rows.len(), 2) {
         if !config.needs().extras.is_empty() {
             continue;
         }

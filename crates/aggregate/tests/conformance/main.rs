@@ -3,6 +3,7 @@
 
 mod common;
 mod defects;
+mod defects_of_distances;
 mod determinism;
 mod properties;
 mod robustness;

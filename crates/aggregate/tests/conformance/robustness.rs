@@ -2,7 +2,7 @@
 
 use testudo_aggregate::{AggregateError, RowReason, RuleConfig, RuleError, Verdict};
 
-use crate::common::{Random, all_rules, run};
+use crate::common::{Random, all_rules_for, run};
 
 #[test]
 fn huge_rows_leave_the_coordinate_rules_inside_the_honest_box() {
@@ -13,14 +13,14 @@ fn huge_rows_leave_the_coordinate_rules_inside_the_honest_box() {
             for row in rows.iter_mut().take(f) {
                 row.iter_mut().for_each(|value| *value = if random.below(3) == 0 { -huge } else { huge });
             }
-            for kind in ["median", "trimmed_mean"] {
+            for kind in ["median", "trimmed_mean", "meamed", "phocas"] {
                 let result = run(&RuleConfig::with_byzantine(kind, f).unwrap(), &rows).unwrap();
                 for (c, value) in result.output.iter().enumerate() {
                     let honest = rows[f..].iter().map(|row| row[c]);
                     let (low, high) = (honest.clone().fold(f32::MAX, f32::min), honest.fold(f32::MIN, f32::max));
                     assert!((low..=high).contains(value), "{kind}, n = {n}: {value} not in {low}..={high}");
                 }
-                if kind == "trimmed_mean" {
+                if kind != "median" {
                     assert!(result.verdicts[..f].iter().all(|verdict| *verdict == Verdict::Trimmed { share: 1.0 }));
                 }
             }
@@ -38,7 +38,7 @@ fn huge_or_copied_rows_never_make_a_rule_fail_or_yield_nan() {
         for attack in attacks {
             let mut rows = honest.clone();
             rows.iter_mut().take(f).for_each(|row| row.clone_from(&attack));
-            for config in all_rules(f) {
+            for config in all_rules_for(n, f) {
                 let result = run(&config, &rows).unwrap();
                 assert!(result.output.iter().all(|value| value.is_finite()), "{config}");
             }
@@ -65,18 +65,28 @@ fn rows_beyond_f64_sort_last_and_are_rejected_for_magnitude() {
     let mut rows = Random(14).rows::<f64>(9, 20);
     rows[2].iter_mut().for_each(|value| *value *= 1e200);
     rows[5].iter_mut().for_each(|value| *value *= -1e200);
-    for kind in ["krum", "multi_krum"] {
+    for kind in ["krum", "multi_krum", "mda", "cge"] {
         let result = run(&RuleConfig::with_byzantine(kind, 3).unwrap(), &rows).unwrap();
         for row in [2, 5] {
             assert_eq!(result.verdicts[row], Verdict::Rejected { reason: RowReason::Magnitude }, "{kind}");
         }
         assert!(result.output.iter().all(|value| value.abs() < 10.0), "{kind}");
-        assert!(result.scores.unwrap().iter().all(|score| !score.is_nan()));
+        assert!(result.scores.into_iter().flatten().all(|score| !score.is_nan()));
+    }
+    for config in all_rules_for(9, 3) {
+        let result = run(&config, &rows).unwrap();
+        assert!(result.output.iter().all(|value| value.is_finite()), "{config}");
+        assert!(result.scores.into_iter().flatten().all(|score| !score.is_nan()), "{config}");
     }
     let mut rows = Random(18).rows::<f64>(9, 20);
     rows.iter_mut().flatten().for_each(|value| *value *= 1e200);
-    let error = run(&RuleConfig::with_byzantine("krum", 3).unwrap(), &rows).unwrap_err();
-    assert!(matches!(error, AggregateError::Rule(RuleError::AllRejected { kind: "krum", rows: 9, .. })));
+    for kind in ["krum", "multi_krum", "bulyan", "mda", "cge", "geometric_median", "centered_clipping", "norm_clip"] {
+        let config = RuleConfig::with_byzantine(kind, 3).unwrap().fit(9).unwrap();
+        match run(&config, &rows).unwrap_err() {
+            AggregateError::Rule(RuleError::AllRejected { kind: refused, rows: 9, .. }) => assert_eq!(refused, kind),
+            other => panic!("{kind}: {other}"),
+        }
+    }
 }
 
 #[test]

@@ -52,10 +52,13 @@ fn configured(expect: &Value, input: &[Vec<f64>]) -> Option<Case> {
         "monna" => with_f("monna") + &format!("\nrow = {}", params["idx"]),
         "dnc_full" => with_f("dnc") + &format!("\nfilter = {}\niterations = 1\ncoordinates = 1000000", params["c"]),
         "geometric_median" | "geometric_median_weighted" | "geometric_median_zero_start" => {
-            // Entries of other libraries stop by their own tolerance.
+            // Where there is no tolerance every step is taken.
+            let tolerance = params["ftol"].as_f64().unwrap_or(0.0);
             let (Some(steps), Some(nu)) = (params["T"].as_u64(), params["nu"].as_f64()) else { return None };
             let start = if name.ends_with("zero_start") { "zero" } else { "mean" };
-            format!("kind = \"geometric_median\"\nsteps = {steps}\nnu = {nu:e}\ntolerance = 0\nstart = \"{start}\"")
+            format!(
+                "kind = \"geometric_median\"\nsteps = {steps}\nnu = {nu:e}\ntolerance = {tolerance:e}\nstart = \"{start}\""
+            )
         }
         "centered_clipping" | "centered_clipping_2nd_round" | "centered_clipping_from_median" => {
             let text = format!("kind = \"centered_clipping\"\nradius = {}\nsteps = {}", params["tau"], params["L"]);
