@@ -2,8 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use serde_json::Value;
-use std::process::Command;
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::{Child, Command, Stdio},
+};
+use testudo_protocol::Digest;
 
 fn load(words: &[&str]) -> (Option<i32>, Value, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_testudo"))
@@ -44,6 +51,97 @@ fn clients_may_share_connections() {
     assert_eq!(code, Some(0), "{object} {stderr}");
     assert_eq!(object["connections"], 1);
     check(&object, 2, "mean");
+}
+
+/// Writes NAME.pem and NAME.key; the certificate's digest.
+fn issue(issuer: &Issuer<'static, KeyPair>, folder: &Path, name: &str, san: SanType) -> Digest {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    let server = matches!(san, SanType::IpAddress(_));
+    params.subject_alt_names.push(san);
+    params.extended_key_usages.push(match server {
+        true => ExtendedKeyUsagePurpose::ServerAuth,
+        false => ExtendedKeyUsagePurpose::ClientAuth,
+    });
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    fs::write(folder.join(format!("{name}.pem")), certificate.pem()).unwrap();
+    fs::write(folder.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+    Digest::of(certificate.der())
+}
+
+/// A server that asks for certificates; killed when dropped.
+struct Secure(Child, String);
+
+impl Secure {
+    fn start(folder: &Path) -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        fs::write(folder.join("ca.crt"), params.self_signed(&key).unwrap().pem()).unwrap();
+        let issuer = Issuer::new(params, key);
+        let uri = |name: &str| SanType::URI(format!("spiffe://x/edge/load/{name}").as_str().try_into().unwrap());
+        issue(&issuer, folder, "server", SanType::IpAddress([127, 0, 0, 1].into()));
+        let operator = issue(&issuer, folder, "operator", uri("operator"));
+        fs::create_dir(folder.join("devices")).unwrap();
+        for name in ["a", "b", "c", "d"] {
+            issue(&issuer, &folder.join("devices"), name, uri(name));
+        }
+        let path = |name: &str| folder.join(name);
+        let config = format!(
+            "[listen]\naddress = \"127.0.0.1:0\"\n[tls]\ncertificate = {:?}\nkey = {:?}\nclient_ca = {:?}\n\
+             [access]\noperators = [\"{operator}\"]\n[storage]\ndata_dir = {:?}\n[pace]\nshortest_s = 0.05\n",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.crt"),
+            path("data")
+        );
+        fs::write(path("server.toml"), config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_testudo"))
+            .args(["serve", "--web", "off", "--json", "--config"])
+            .arg(path("server.toml"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let ready: Value = serde_json::from_str(&line).unwrap();
+        Self(child, format!("https://{}", ready["address"].as_str().unwrap()))
+    }
+}
+
+impl Drop for Secure {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn under_mtls_every_client_has_a_certificate_of_its_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Secure::start(folder.path());
+    let paths = ["ca.crt", "operator.pem", "operator.key", "devices"].map(|name| folder.path().join(name));
+    let [ca, cert, key, devices] = paths.each_ref().map(|path| path.to_str().unwrap());
+    let size = ["--clients", "4", "--dimension", "1000", "--rounds", "2", "--server", &server.1];
+    let trust = ["--ca", ca, "--cert", cert, "--key", key];
+    for lean in [&[][..], &["--lean"]] {
+        let words = [&size[..], &trust, &["--client-certs", devices], lean].concat();
+        let (code, object, stderr) = load(&words);
+        assert_eq!(code, Some(0), "{object} {stderr}");
+        check(&object, 2, "mean");
+    }
+    // A device's certificate is no operator's, and without certificates nobody comes in.
+    let device = [format!("{devices}/a.pem"), format!("{devices}/a.key")];
+    let trust = ["--ca", ca, "--cert", &device[0], "--key", &device[1]];
+    let (code, object, _) = load(&[&size[..], &trust, &["--client-certs", devices]].concat());
+    assert_eq!((code, &object["error"]["code"]), (Some(4), &"IDENTITY".into()), "{object}");
+    let (code, object, _) = load(&[&size[..], &["--ca", ca]].concat());
+    assert_eq!(code, Some(10), "{object}");
+    let few = [&["--clients", "5", "--server", &server.1][..], &["--ca", ca, "--cert", cert, "--key", key]].concat();
+    let (code, object, _) = load(&[&few[..], &["--client-certs", devices]].concat());
+    assert_eq!(code, Some(2), "{object}");
+    assert!(object["error"]["why"].as_str().unwrap().contains("4 pairs"), "{object}");
 }
 
 #[test]

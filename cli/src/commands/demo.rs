@@ -6,7 +6,7 @@ mod show;
 mod training;
 
 use crate::{
-    commands::load::operator::Operator,
+    commands::load::operator::{Certificates, Operator},
     exit::{Exit, Failure, chain},
     file::Draft,
     format::{self, Table, Tone},
@@ -100,7 +100,7 @@ impl Demo {
             .await
             .map_err(|error| Failure::new(Exit::Unavailable, WHAT, chain(&error)).next("`testudo doctor` may help"))?;
         let url = format!("http://{}", server.address());
-        let operator = Operator::connect(&url, None).await?;
+        let operator = Operator::connect(&url, &Certificates::default()).await?;
         let learners = Learner::connect_all(plan, &url).await?;
         let show = Show::new(output, plan);
         let mut trained = Vec::new();

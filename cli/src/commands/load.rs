@@ -18,7 +18,7 @@ use child::ServerChild;
 use clap::{Args, ValueEnum};
 use fleet::{Fleet, FleetPlan, Log, TENSOR};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use operator::{Operator, Rounds};
+use operator::{Certificates, Operator, Rounds};
 use outcome::Outcome;
 use std::{
     path::PathBuf,
@@ -51,7 +51,8 @@ Examples:
   testudo load --clients 16 --dimension 1000000 --rounds 10 --rule mean
   testudo load --clients 100 --dimension 100000 --rule krum --byzantine 10 --json
   testudo load --clients 200 --dimension 5000000 --rounds 1 --rule trimmed_mean --spool file
-  testudo load --server http://127.0.0.1:8443 --clients 50")]
+  testudo load --server http://127.0.0.1:8443 --clients 50
+  testudo load --server https://fl.example.org:8443 --ca ca.pem --cert me.pem --key me.key --client-certs devices")]
 pub(crate) struct Load {
     /// Clients, each with its own identity
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100_000))]
@@ -75,6 +76,16 @@ pub(crate) struct Load {
     /// Authority of the server's certificate, PEM
     #[arg(long, value_name = "FILE", requires = "server")]
     ca: Option<PathBuf>,
+    /// This operator's certificate, PEM
+    #[arg(long, value_name = "FILE", requires_all = ["ca", "key"])]
+    cert: Option<PathBuf>,
+    /// The certificate's private key, PEM
+    #[arg(long, value_name = "FILE", requires = "cert")]
+    key: Option<PathBuf>,
+    /// Folder with a certificate for each client: NAME.pem with NAME.key. Under mTLS a client is who its certificate
+    /// says, so one for all will not do
+    #[arg(long, value_name = "DIR", requires = "ca", conflicts_with = "connections")]
+    client_certs: Option<PathBuf>,
     /// Where the server started here keeps updates (and its ledger); memory unless told
     #[arg(long, value_enum)]
     spool: Option<Spool>,
@@ -171,11 +182,17 @@ impl Load {
         output: &Output,
     ) -> Result<Outcome, Failure> {
         let bar = progress(output, self.rounds);
-        let operator = Operator::connect(server, self.ca.as_deref()).await?;
+        let own = self.cert.clone().zip(self.key.clone());
+        let operator = Operator::connect(server, &Certificates { ca: self.ca.clone(), own }).await?;
+        let certificates = match &self.client_certs {
+            Some(folder) => fleet::certificates(folder, self.clients as usize)?,
+            None => Vec::new(),
+        };
         let task = task_name()?;
         let plan = FleetPlan {
             server: server.into(),
             ca: self.ca.clone(),
+            certificates,
             task: task.clone(),
             clients: self.clients as usize,
             connections,

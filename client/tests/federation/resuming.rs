@@ -75,6 +75,23 @@ async fn a_refusal_before_the_last_byte_keeps_its_reason() {
 }
 
 #[tokio::test]
+async fn a_stream_that_another_one_took_over_asks_and_goes_on() {
+    let model = model(COORDINATES);
+    let fake = Fake::with_model(&model).then(assignment(1, &model));
+    // With a time to wait, as our server says it, and without.
+    let detail = "a newer stream took over";
+    let refusals = [
+        Reject::retry(Reason::TakenOver, detail, Duration::from_millis(5)),
+        Reject::new(Reason::TakenOver, detail),
+    ];
+    fake.state().refusals.extend(refusals.iter().map(to_status));
+    let client = client(fake.serve().await).await;
+    let round = client.join("task").await.unwrap().next_round().await.unwrap().unwrap();
+    assert_eq!(round.submit(Update::delta(delta())).await.unwrap().received_at_ms, 77);
+    assert_eq!((fake.state().upload_offsets.len(), fake.state().status_calls), (3, 2));
+}
+
+#[tokio::test]
 async fn an_upload_ends_with_its_round() {
     let model = model(40);
     let mut short = assigned(1, &model);

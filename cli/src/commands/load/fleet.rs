@@ -5,7 +5,7 @@ use crate::exit::{Exit, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{
     collections::BTreeMap,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -31,6 +31,8 @@ const ERRORS: usize = 5;
 pub(super) struct FleetPlan {
     pub(super) server: String,
     pub(super) ca: Option<PathBuf>,
+    /// Certificate and key of each client; none where clients name themselves.
+    pub(super) certificates: Vec<(PathBuf, PathBuf)>,
     pub(super) task: TaskName,
     pub(super) clients: usize,
     pub(super) connections: usize,
@@ -113,6 +115,29 @@ fn open_files() -> Option<usize> {
     limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
+/// The first so many certificates of a folder, by name, each with its key.
+///
+/// # Errors
+/// Fewer than that, with what to do.
+pub(super) fn certificates(folder: &Path, clients: usize) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+    let what = || format!("cannot use --client-certs {}", folder.display());
+    let entries = std::fs::read_dir(folder)
+        .map_err(|error| Failure::new(Exit::NotFound, what(), error.to_string()).next("name a folder"))?;
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let mut pairs: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|extension| extension == "pem"))
+        .map(|path| (path.clone(), path.with_extension("key")))
+        .filter(|(_, key)| key.is_file())
+        .collect();
+    pairs.sort();
+    if pairs.len() < clients {
+        let why = format!("{} pairs of NAME.pem and NAME.key for {clients} clients", pairs.len());
+        return Err(Failure::new(Exit::Usage, what(), why).next("make more of them, or give fewer --clients"));
+    }
+    pairs.truncate(clients);
+    Ok(pairs)
+}
+
 impl Fleet {
     /// Makes the updates and the connections.
     ///
@@ -121,7 +146,8 @@ impl Fleet {
     pub(super) async fn connect(plan: &FleetPlan) -> Result<Self, Failure> {
         let updates = Updates::new(plan.dimension, plan.clients, plan.seed);
         let lean = plan.lean || plan.clients as u64 * plan.dimension as u64 * 4 > KEPT_MODELS_BYTES;
-        let channels = match lean || plan.connections < plan.clients {
+        let shared = plan.certificates.is_empty() && (lean || plan.connections < plan.clients);
+        let channels = match shared {
             true => shared_channels(plan).await?,
             false => Vec::new(),
         };
@@ -165,13 +191,15 @@ impl Fleet {
 }
 
 async fn shared_channels(plan: &FleetPlan) -> Result<Vec<Channel>, Failure> {
-    let connect = |_| async {
-        let endpoint = operator::endpoint(&plan.server, plan.ca.as_deref())?;
-        endpoint.connect().await.map_err(|error| {
-            Failure::new(Exit::Unavailable, format!("cannot reach {}", plan.server), crate::exit::chain(&error))
-        })
-    };
+    let connect = |_| channel(plan, None);
     stream::iter(0..plan.connections).map(connect).buffered(CONNECTING).try_collect().await
+}
+
+async fn channel(plan: &FleetPlan, own: Option<(PathBuf, PathBuf)>) -> Result<Channel, Failure> {
+    let endpoint = operator::endpoint(&plan.server, &operator::Certificates { ca: plan.ca.clone(), own })?;
+    endpoint.connect().await.map_err(|error| {
+        Failure::new(Exit::Unavailable, format!("cannot reach {}", plan.server), crate::exit::chain(&error))
+    })
 }
 
 async fn member(
@@ -187,9 +215,17 @@ async fn member(
         hashed.map_err(|error| Failure::new(Exit::Internal, "cannot make an update", error.to_string()))?;
     let name = format!("load-{number:06}");
     let broken = |error: &testudo_client::Error| sdk::failure(format!("client {name} cannot connect"), error);
-    let identity = Identity::named(&name).map_err(|error| broken(&error))?;
+    let pair = plan.certificates.get(number).cloned();
+    let identity = match &pair {
+        Some((cert, key)) => Identity::from_pem_files(cert, key),
+        None => Identity::named(&name),
+    };
+    let identity = identity.map_err(|error| broken(&error))?;
     if lean {
-        let channel = channels[number % channels.len()].clone();
+        let channel = match pair {
+            Some(pair) => channel(plan, Some(pair)).await?,
+            None => channels[number % channels.len()].clone(),
+        };
         return Ok(Member { kind: Kind::Lean(identity.name().clone(), channel), payload, digest });
     }
     let mut builder = Client::builder(&plan.server).identity(identity);

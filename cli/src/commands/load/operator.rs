@@ -5,7 +5,7 @@ use crate::{
     file,
     format::clean,
 };
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::PathBuf, time::Duration};
 use testudo_proto::{
     CreateTaskHeader, CreateTaskPart, framing,
     v1::{self, admin_client::AdminClient},
@@ -13,7 +13,7 @@ use testudo_proto::{
 use testudo_protocol::{Digest, Model, limits};
 use tonic::{
     Response, Status, Streaming,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
 };
 
 /// Largest PEM file.
@@ -23,6 +23,15 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Flow-control windows for models on their way.
 const WINDOW_BYTES: u32 = 4 << 20;
 
+/// Whom to trust, and who to be.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Certificates {
+    /// Authority of the server's certificate, PEM.
+    pub(crate) ca: Option<PathBuf>,
+    /// Certificate and private key of this end, PEM.
+    pub(crate) own: Option<(PathBuf, PathBuf)>,
+}
+
 /// A connection to the operators' service of one server.
 #[derive(Debug, Clone)]
 pub(crate) struct Operator {
@@ -31,12 +40,12 @@ pub(crate) struct Operator {
 }
 
 impl Operator {
-    /// Connects; `ca` is the authority of the server's certificate.
+    /// Connects.
     ///
     /// # Errors
-    /// An address or authority that cannot be used, no server there.
-    pub(crate) async fn connect(server: &str, ca: Option<&Path>) -> Result<Self, Failure> {
-        let channel = endpoint(server, ca)?.connect().await.map_err(|error| {
+    /// An address or certificates that cannot be used, no server there.
+    pub(crate) async fn connect(server: &str, certificates: &Certificates) -> Result<Self, Failure> {
+        let channel = endpoint(server, certificates)?.connect().await.map_err(|error| {
             Failure::new(Exit::Unavailable, format!("cannot reach {}", clean(server)), chain(&error))
                 .next("check the address, and that `testudo serve` runs there")
         })?;
@@ -150,8 +159,8 @@ impl Rounds {
 /// Where and how to connect, with the options of a client on a fast network.
 ///
 /// # Errors
-/// An address or authority that cannot be used.
-pub(crate) fn endpoint(server: &str, ca: Option<&Path>) -> Result<Endpoint, Failure> {
+/// An address or certificates that cannot be used.
+pub(crate) fn endpoint(server: &str, certificates: &Certificates) -> Result<Endpoint, Failure> {
     let refused = |why: String, next: &str| {
         Failure::new(Exit::Usage, format!("cannot use --server {}", clean(server)), why).next(next)
     };
@@ -161,17 +170,20 @@ pub(crate) fn endpoint(server: &str, ca: Option<&Path>) -> Result<Endpoint, Fail
         .tcp_nodelay(true)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES);
-    match (endpoint.uri().scheme_str(), ca) {
+    match (endpoint.uri().scheme_str(), &certificates.ca) {
         (Some("http"), None) => Ok(endpoint),
         (Some("http"), Some(_)) => Err(refused("--ca has no effect over http".into(), "write https:// or remove --ca")),
         (Some("https"), None) => {
             Err(refused("https needs to know whom to trust".into(), "add --ca FILE, the authority of its certificate"))
         }
         (Some("https"), Some(ca)) => {
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(file::read(ca, PEM_BYTES)?));
+            let mut tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(file::read(ca, PEM_BYTES)?));
+            if let Some((cert, key)) = &certificates.own {
+                tls = tls.identity(Identity::from_pem(file::read(cert, PEM_BYTES)?, file::read(key, PEM_BYTES)?));
+            }
             endpoint.tls_config(tls).map_err(|error| {
-                Failure::new(Exit::Config, format!("cannot use --ca {}", ca.display()), chain(&error))
-                    .next("give a PEM file with the authority of the server's certificate")
+                Failure::new(Exit::Config, "cannot use the certificates", chain(&error))
+                    .next("give PEM files: --ca an authority, --cert a certificate chain, --key its private key")
             })
         }
         _ => Err(refused("it is not an address".into(), "write http://HOST:PORT or https://HOST:PORT")),
