@@ -3,11 +3,14 @@
 use crate::TaskSpec;
 use bytes::Bytes;
 use rayon::prelude::*;
-use std::{ops::Range, sync::Arc};
+use std::{cell::Cell, ops::Range, sync::Arc};
 use testudo_aggregate::{
     Combine, Needs, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, first_non_finite, observe_unit,
 };
 use testudo_protocol::{ClientId, Digest, Model};
+
+/// Most values whose memory a thread keeps for its next unit.
+const KEPT: usize = 1 << 20;
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
 pub type RowBytes = Vec<Bytes>;
@@ -93,16 +96,14 @@ impl Job {
 impl Work {
     fn run(self, bytes: &[RowBytes]) -> Result<Outcome, String> {
         match self {
-            Self::Observe { unit, range, needs, .. } => {
-                let decoded = decode(bytes, range.len())?;
-                let slices: Vec<&[f32]> = decoded.chunks_exact(range.len()).collect();
+            Self::Observe { unit, range, needs, .. } => decoded(bytes, range.len(), |values| {
+                let slices: Vec<&[f32]> = values.chunks_exact(range.len()).collect();
                 let rows = Rows::new(&slices, range.start).map_err(|error| error.to_string())?;
                 let statistics = observe_unit(&rows, needs).map_err(|error| error.to_string())?;
                 Ok(Outcome::Observed { unit, statistics })
-            }
-            Self::Combine { unit, range, plan, .. } => {
-                let decoded = decode(bytes, range.len())?;
-                let slices: Vec<&[f32]> = decoded.chunks_exact(range.len()).collect();
+            }),
+            Self::Combine { unit, range, plan, .. } => decoded(bytes, range.len(), |values| {
+                let slices: Vec<&[f32]> = values.chunks_exact(range.len()).collect();
                 let rows = Rows::new(&slices, range.start).map_err(|error| error.to_string())?;
                 let used = used(&plan);
                 let mut aggregate = vec![0.0; range.len()];
@@ -110,7 +111,7 @@ impl Work {
                     combine_unit(&rows, &narrow(&plan, &used), &mut aggregate).map_err(|error| error.to_string())?;
                 let trimmed = used.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
                 Ok(Outcome::Combined { unit, aggregate, trimmed })
-            }
+            }),
             Self::Finish { base, state, aggregate, optimizer } => finish(&base, &state, &aggregate, &optimizer),
         }
     }
@@ -136,17 +137,33 @@ fn narrow(plan: &Plan, used: &[usize]) -> Plan {
     Plan { verdicts, selected: (0..used.len()).collect(), scores: None, combine }
 }
 
-/// All rows one after the other as f32.
-fn decode(rows: &[RowBytes], coordinates: usize) -> Result<Vec<f32>, String> {
-    let mut values = Vec::with_capacity(rows.len() * coordinates);
+/// Works on all rows one after the other as f32. Their memory is the thread's own and used again: fresh memory for
+/// every unit would cost more than decoding into it.
+fn decoded<T>(
+    rows: &[RowBytes],
+    coordinates: usize,
+    work: impl FnOnce(&[f32]) -> Result<T, String>,
+) -> Result<T, String> {
+    thread_local!(static MEMORY: Cell<Vec<f32>> = const { Cell::new(Vec::new()) });
+    let mut values = MEMORY.take();
+    values.clear();
+    let result = decode(rows, coordinates, &mut values).and_then(|()| work(&values));
+    if values.capacity() <= KEPT {
+        MEMORY.set(values);
+    }
+    result
+}
+
+fn decode(rows: &[RowBytes], coordinates: usize, values: &mut Vec<f32>) -> Result<(), String> {
+    values.reserve_exact(rows.len() * coordinates);
     for (index, row) in rows.iter().enumerate() {
         let length: usize = row.iter().map(Bytes::len).sum();
         if length != coordinates * 4 {
             return Err(format!("row {index} has {length} bytes instead of {}", coordinates * 4));
         }
-        decode_row(row, &mut values);
+        decode_row(row, values);
     }
-    Ok(values)
+    Ok(())
 }
 
 fn decode_row(pieces: &[Bytes], values: &mut Vec<f32>) {
@@ -223,7 +240,7 @@ mod tests {
         fn rows_decode_alike_however_they_are_cut(values in prop::collection::vec(any::<f32>(), 1..40), cut in 1usize..23) {
             let payload: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
             let pieces: RowBytes = payload.chunks(cut).map(Bytes::copy_from_slice).collect();
-            let decoded = decode(&[pieces], values.len()).unwrap();
+            let decoded = decoded(&[pieces], values.len(), |values| Ok(values.to_vec())).unwrap();
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
             prop_assert_eq!(bits(&decoded), bits(&values));
         }
@@ -231,7 +248,7 @@ mod tests {
 
     #[test]
     fn a_row_of_the_wrong_length_is_a_failure_not_a_panic() {
-        let error = decode(&[vec![Bytes::from_static(&[0; 7])]], 2).unwrap_err();
+        let error = decoded(&[vec![Bytes::from_static(&[0; 7])]], 2, |_| Ok(())).unwrap_err();
         assert!(error.contains("7 bytes instead of 8"), "{error}");
     }
 }
