@@ -245,12 +245,13 @@ impl Session {
         let model = match known {
             Some(model) => model,
             None => {
-                // Frees the last model before the next one is held.
-                self.model = None;
+                // The last model makes room for the next one, unless somebody still holds it.
+                let last = self.model.take().and_then(|(_, model)| Arc::into_inner(model));
+                let memory = last.map(Model::into_parameters).unwrap_or_default();
                 let mut backoff = Backoff::new(&self.client.inner.retry, Some(deadline));
                 let transport = &self.client.inner.transport;
-                match download(transport, &self.task, digest, assignment.model_bytes, &mut backoff).await {
-                    Ok(bytes) => Arc::new(Model::from_safetensors(&bytes)?),
+                match download(transport, &self.task, digest, assignment.model_bytes, memory, &mut backoff).await {
+                    Ok(model) => Arc::new(model),
                     Err(Error::Rejected(reject)) if is_over(reject.reason) => {
                         return Ok(Err(Hitch::new(reject.to_string())));
                     }

@@ -1,5 +1,6 @@
 //! Calls to the server, and which of their failures another try may mend.
 
+mod direct;
 pub(crate) mod download;
 pub(crate) mod upload;
 
@@ -13,7 +14,7 @@ use std::{error::Error as _, time::Duration};
 use testudo_proto::{Place, Receipt, framing, from_status, retry_delay, v1};
 use testudo_protocol::{Digest, Reason, Reject};
 use tokio::time::{Instant, timeout};
-use tonic::{Code, Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, body::Body, client::GrpcService, codegen::StdError, transport::Channel};
 use v1::federation_client::FederationClient;
 
 /// Longest wait for the answer of a short call, and for the next piece of a stream.
@@ -91,7 +92,15 @@ impl Transport {
     }
 
     fn stub(&self) -> FederationClient<Channel> {
-        FederationClient::new(self.channel.clone()).max_decoding_message_size(framing::MESSAGE_BYTES)
+        self.stub_over(self.channel.clone())
+    }
+
+    /// Calls over something that changes bodies on their way to the channel or back.
+    fn stub_over<S: GrpcService<Body, ResponseBody = Body, Error: Into<StdError>>>(
+        &self,
+        service: S,
+    ) -> FederationClient<S> {
+        FederationClient::new(service).max_decoding_message_size(framing::MESSAGE_BYTES)
     }
 
     async fn unary<T>(

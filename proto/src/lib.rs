@@ -12,9 +12,11 @@
 //!   messages;
 //! * [`to_status`], [`from_status`], [`fault`]: refusals as gRPC statuses and back;
 //! * [`client_id_of_certificate`]: the identity both sides derive from a certificate;
-//! * [`framing`]: chunk sizes and the payload's number format.
+//! * [`framing`]: chunk sizes and the payload's number format;
+//! * [`stream`]: chunks in bodies, past the codec.
 
 pub mod framing;
+pub mod stream;
 
 mod convert;
 mod identity;

@@ -4,11 +4,13 @@
 //! only ever gets finished streams.
 
 mod body;
+mod direct;
 mod prefixed;
 
 use crate::{access::Peer, config::Limits, telemetry::Metrics, tls::TlsSource};
 pub(crate) use body::Arrived;
 use body::Whole;
+pub(crate) use direct::{UpdateBody, answer_with, taken};
 use hyper::server::conn::http2;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -31,7 +33,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::service::Routes;
-use tower::ServiceExt as _;
+use tower::ServiceExt;
 
 /// How long calls under way may take after a stop.
 const GRACE: Duration = Duration::from_secs(10);
@@ -152,11 +154,13 @@ impl Shared {
             Ok(Err(_)) => return Err("not_http2"),
             Err(_) => return Err("handshake_timeout"),
         };
-        let service = self.routes.clone().map_request(move |request: http::Request<hyper::body::Incoming>| {
+        let service = ServiceExt::<http::Request<Whole>>::map_response(self.routes.clone(), direct::put_in);
+        let service = service.map_request(move |request: http::Request<hyper::body::Incoming>| {
             let arrived = Arrived::default();
             let mut request = request.map(|body| Whole::new(body, arrived.clone()));
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(arrived);
+            direct::set_aside(&mut request);
             request
         });
         let connection = self.http().serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));

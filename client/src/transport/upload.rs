@@ -1,12 +1,15 @@
 //! An update's bytes, over one connection or several.
 
-use super::{ANSWER_TIME, Failure, Held, Transport, read_receipt};
+use super::{ANSWER_TIME, Failure, Held, Transport, direct::Sending, read_receipt};
 use crate::{
     Error,
     retry::{Backoff, Hitch, Retry},
 };
 use bytes::Bytes;
-use testudo_proto::{Receipt, UploadHeader, UploadPart, framing};
+use testudo_proto::{
+    Receipt, UploadHeader, UploadPart, framing,
+    stream::{self, Carrier},
+};
 use testudo_protocol::Reason;
 use tokio::time::{Instant, timeout_at};
 
@@ -59,13 +62,12 @@ impl Upload {
     async fn stream(&self, transport: &Transport, retry: &Retry, offset: u64) -> Result<Receipt, Failure> {
         let header = UploadHeader { offset, ..self.header.clone() };
         let rest = self.payload.slice(offset as usize..);
-        let parts = std::iter::once(UploadPart::Header(Box::new(header)))
-            .chain(framing::chunks(rest, self.chunk_bytes).map(UploadPart::Chunk))
-            .map(UploadPart::to_wire);
+        let pieces = std::iter::once(stream::message(&UploadPart::Header(Box::new(header)).to_wire()))
+            .chain(framing::chunks(rest, self.chunk_bytes).flat_map(|chunk| Carrier::Update.pieces(chunk)));
         // The server decides what is late; this bound only ends a wait for a server that says nothing.
         let limit = retry.extended(self.deadline) + ANSWER_TIME;
-        let mut stub = transport.stub();
-        match timeout_at(limit, stub.upload(tokio_stream::iter(parts))).await {
+        let mut stub = transport.stub_over(Sending::new(transport.channel.clone(), pieces));
+        match timeout_at(limit, stub.upload(tokio_stream::empty())).await {
             Ok(Ok(response)) => {
                 read_receipt(response.into_inner(), &self.header.place, self.header.digest).map_err(Failure::Final)
             }

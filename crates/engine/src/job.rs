@@ -160,25 +160,32 @@ impl Unit {
             .filter_map(|extra| if let Extra::Update(client) = extra { Some(client.clone()) } else { None })
     }
 
-    /// Rows and extra rows of the unit as numbers, one after the other.
-    fn points(&self, bytes: &[RowBytes]) -> Result<Vec<f32>, String> {
+    /// Works on the rows and extra rows of the unit as numbers, one after the other.
+    fn with_points<T>(
+        &self,
+        bytes: &[RowBytes],
+        work: impl FnOnce(&Rows<'_, f32>) -> Result<T, String>,
+    ) -> Result<T, String> {
         let length = self.own.len();
-        let updates = self.extras.iter().filter(|extra| matches!(extra, Extra::Update(_))).count();
-        let rows = bytes.len().checked_sub(updates).ok_or("an extra row is missing")?;
-        let mut points = rows::decode(bytes, length)?;
-        let mut updates = points.split_off(rows * length).into_iter();
-        for extra in self.extras.iter() {
-            match extra {
-                Extra::Zero => points.resize(points.len() + length, 0.0),
-                Extra::Vector(vector) => {
-                    for place in &self.places {
-                        points.extend(vector.get(place.clone()).ok_or("a carried vector is too short")?);
+        rows::in_own_memory(|points| {
+            let updates = self.extras.iter().filter(|extra| matches!(extra, Extra::Update(_))).count();
+            let rows = bytes.len().checked_sub(updates).ok_or("an extra row is missing")?;
+            rows::decode(bytes, length, points)?;
+            let mut updates = points.split_off(rows * length).into_iter();
+            for extra in self.extras.iter() {
+                match extra {
+                    Extra::Zero => points.resize(points.len() + length, 0.0),
+                    Extra::Vector(vector) => {
+                        for place in &self.places {
+                            points.extend(vector.get(place.clone()).ok_or("a carried vector is too short")?);
+                        }
                     }
+                    Extra::Update(_) => points.extend(updates.by_ref().take(length)),
                 }
-                Extra::Update(_) => points.extend(updates.by_ref().take(length)),
             }
-        }
-        Ok(points)
+            let slices: Vec<&[f32]> = points.chunks_exact(length).collect();
+            work(&Rows::new(&slices, self.own.start).map_err(|error| error.to_string())?)
+        })
     }
 }
 
@@ -186,23 +193,19 @@ impl Work {
     fn run(self, bytes: &[RowBytes]) -> Result<Outcome, String> {
         match self {
             Self::Observe { unit, observation } => {
-                let points = unit.points(bytes)?;
-                let slices: Vec<&[f32]> = points.chunks_exact(unit.own.len()).collect();
-                let rows = Rows::new(&slices, unit.own.start).map_err(|error| error.to_string())?;
-                let statistics = observe_unit(&rows, &observation).map_err(|error| error.to_string())?;
+                let statistics = unit
+                    .with_points(bytes, |rows| observe_unit(rows, &observation).map_err(|error| error.to_string()))?;
                 Ok(Outcome::Observed { unit, statistics })
             }
             Self::Combine { unit, plan, remember } => {
-                let length = unit.own.len();
-                let points = unit.points(bytes)?;
-                let slices: Vec<&[f32]> = points.chunks_exact(length).collect();
-                let rows = Rows::new(&slices, unit.own.start).map_err(|error| error.to_string())?;
                 let used = used(&unit, &plan, remember);
-                let mut aggregate = vec![0.0; length];
                 let narrowed = if remember { None } else { Some(plan.narrowed()) };
-                let counts = combine_unit(&rows, narrowed.as_ref().unwrap_or(&plan), &mut aggregate)
-                    .map_err(|error| error.to_string())?;
-                let history = if remember { sums(&slices, used.len()) } else { Vec::new() };
+                let mut aggregate = vec![0.0; unit.own.len()];
+                let (counts, history) = unit.with_points(bytes, |rows| {
+                    let counts = combine_unit(rows, narrowed.as_ref().unwrap_or(&plan), &mut aggregate);
+                    let history = if remember { sums(rows.slices(), used.len()) } else { Vec::new() };
+                    Ok((counts.map_err(|error| error.to_string())?, history))
+                })?;
                 let trimmed = used.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
                 Ok(Outcome::Combined(Combined { unit, aggregate, trimmed, history }))
             }

@@ -25,7 +25,7 @@ mod verdict;
 pub use encoding::{Decoder, Encoding, LONGEST_GAP, Run, UnknownEncoding, keep_largest};
 pub use error::{Abandon, Reason, Reject};
 pub use id::{ClientId, Digest, IdError, Nonce, TaskName};
-pub use model::{Layout, Model, ModelError, Tensor};
+pub use model::{Layout, Model, ModelError, ModelReader, Tensor};
 pub use params::{ParamsError, RoundParams};
 pub use round::{Effect, Input, Phase, Round, Seat, Tick};
 pub use verdict::Verdict;

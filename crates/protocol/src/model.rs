@@ -1,9 +1,12 @@
 //! Named tensors in safetensors, and the flat vector behind them.
 
 use crate::{Digest, limits};
-use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use std::fmt;
+
+mod reader;
+
+pub use reader::ModelReader;
 
 /// One named tensor of 32-bit floats.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,31 +144,9 @@ impl Model {
     /// # Errors
     /// [`ModelError`] says which limit, tensor or format is wrong. Nothing is allocated beyond the input's size.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, ModelError> {
-        limit("model size in bytes", bytes.len() as u64, limits::MODEL_BYTES)?;
-        let header = header_bytes(bytes)?;
-        let file = SafeTensors::deserialize(bytes).map_err(|error| ModelError::Format(error.to_string()))?;
-        let mut views: Vec<_> = file.iter().collect();
-        let data = &bytes[header..];
-        views.sort_by_key(|(name, view)| (view.data().as_ptr() as usize - data.as_ptr() as usize, name.to_string()));
-        let mut tensors = Vec::with_capacity(views.len());
-        let mut position = 0;
-        for (name, view) in &views {
-            if view.dtype() != Dtype::F32 {
-                return Err(ModelError::Dtype { name: name.to_string(), dtype: format!("{:?}", view.dtype()) });
-            }
-            if view.data().as_ptr() as usize - data.as_ptr() as usize != position {
-                return Err(ModelError::Gap { name: name.to_string() });
-            }
-            position += view.data().len();
-            let shape = view.shape().iter().map(|&length| length as u64).collect();
-            tensors.push(Tensor { name: name.to_string(), shape });
-        }
-        let layout = Layout::new(tensors)?;
-        let parameters: Vec<f32> =
-            data.chunks_exact(4).map(|four| f32::from_le_bytes([four[0], four[1], four[2], four[3]])).collect();
-        let model = Self { prefix: bytes[..header].to_vec(), layout, parameters };
-        model.check_finite()?;
-        Ok(model)
+        let mut reader = ModelReader::new(bytes.len() as u64, Vec::new())?;
+        reader.feed(bytes)?;
+        reader.finish()
     }
 
     /// A model with the given tensors.
@@ -240,6 +221,11 @@ impl Model {
         &self.parameters
     }
 
+    /// The parameters alone, for example as memory for the next model's.
+    pub fn into_parameters(self) -> Vec<f32> {
+        self.parameters
+    }
+
     /// One tensor's parameters, row-major.
     pub fn tensor(&self, name: &str) -> Option<&[f32]> {
         let mut start = 0;
@@ -254,9 +240,15 @@ impl Model {
     }
 
     fn check_finite(&self) -> Result<(), ModelError> {
-        let Some(at) = testudo_aggregate::first_non_finite(&self.parameters) else { return Ok(()) };
-        let (tensor, index) = self.layout.locate(at).ok_or(ModelError::Empty)?;
-        Err(ModelError::NonFinite { name: tensor.name.clone(), index })
+        match testudo_aggregate::first_non_finite(&self.parameters) {
+            Some(at) => Err(self.non_finite(at)),
+            None => Ok(()),
+        }
+    }
+
+    fn non_finite(&self, at: usize) -> ModelError {
+        let Some((tensor, index)) = self.layout.locate(at) else { return ModelError::Empty };
+        ModelError::NonFinite { name: tensor.name.clone(), index }
     }
 }
 
@@ -264,19 +256,6 @@ impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Model({} tensors, {} coordinates)", self.layout.tensors.len(), self.layout.dimension)
     }
-}
-
-/// Length of the 8-byte size and the header, checked before the header is read.
-fn header_bytes(bytes: &[u8]) -> Result<usize, ModelError> {
-    let Some((size, rest)) = bytes.split_first_chunk::<8>() else {
-        return Err(ModelError::Format("shorter than 8 bytes".into()));
-    };
-    let size = u64::from_le_bytes(*size);
-    limit("safetensors header in bytes", size, limits::MODEL_HEADER_BYTES as u64)?;
-    if size as usize > rest.len() {
-        return Err(ModelError::Format("the header is longer than the file".into()));
-    }
-    Ok(8 + size as usize)
 }
 
 fn limit(what: &'static str, value: u64, limit: u64) -> Result<(), ModelError> {
@@ -305,6 +284,7 @@ fn write_prefix(layout: &Layout) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use safetensors::Dtype;
 
     fn model() -> Model {
         let tensors = vec![

@@ -26,15 +26,20 @@ impl Arrived {
 /// A body whose stream was reset ends with an error. hyper ends it like a finished one, and an update cut off by a
 /// lost connection behind a proxy would count as truncated by its sender.
 #[derive(Debug)]
-pub(super) struct Whole {
-    body: Incoming,
+pub(crate) struct Whole {
+    body: Option<Incoming>,
     arrived: Arrived,
     ended: bool,
 }
 
 impl Whole {
     pub(super) fn new(body: Incoming, arrived: Arrived) -> Self {
-        Self { body, arrived, ended: false }
+        Self { body: Some(body), arrived, ended: false }
+    }
+
+    /// A body without anything in it.
+    pub(super) fn nothing() -> Self {
+        Self { body: None, arrived: Arrived::default(), ended: true }
     }
 }
 
@@ -46,25 +51,24 @@ impl Body for Whole {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        if self.ended {
-            return Poll::Ready(None);
-        }
-        match Pin::new(&mut self.body).poll_frame(context) {
+        let this = &mut *self;
+        let Some(body) = this.body.as_mut().filter(|_| !this.ended) else { return Poll::Ready(None) };
+        match Pin::new(&mut *body).poll_frame(context) {
             Poll::Ready(None) => {
-                self.ended = true;
+                this.ended = true;
                 // Only END_STREAM is the sender's own end.
-                match self.body.is_end_stream() {
+                match body.is_end_stream() {
                     true => Poll::Ready(None),
                     false => Poll::Ready(Some(Err(broken("reset")))),
                 }
             }
             Poll::Ready(Some(Err(error))) => {
-                self.ended = true;
+                this.ended = true;
                 Poll::Ready(Some(Err(broken(&error))))
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.arrived.0.fetch_add(bytes as u64, Ordering::Relaxed);
+                this.arrived.0.fetch_add(bytes as u64, Ordering::Relaxed);
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Pending => Poll::Pending,
@@ -72,11 +76,11 @@ impl Body for Whole {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
     }
 }
 

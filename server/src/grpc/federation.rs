@@ -61,7 +61,7 @@ impl Federation for FederationService {
         &self,
         request: Request<DownloadModelRequest>,
     ) -> Result<Response<Self::DownloadModelStream>, Status> {
-        download::model(&self.registry, request.into_inner()).await.map(Response::new)
+        download::model(&self.registry, request.into_inner()).await
     }
 
     async fn upload_status(

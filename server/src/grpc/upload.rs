@@ -8,7 +8,7 @@ mod encoded;
 
 use super::status;
 use crate::{
-    accept::Arrived,
+    accept::{Arrived, UpdateBody, taken},
     access::check_client,
     clock,
     registry::Registry,
@@ -16,10 +16,13 @@ use crate::{
     store::UploadRow,
     task::{Admission, Grant, Handle, SlotGuard, Transfer},
 };
+use bytes::Bytes;
+use prost::Message as _;
 use std::time::{Duration, Instant};
 use testudo_engine::Door;
 use testudo_proto::{
     Place, Receipt, UploadHeader, UploadPart, digest_from_wire, fault,
+    stream::Piece,
     v1::{UploadReceipt, UploadRequest, UploadStatusResponse, upload_request::Part},
 };
 use testudo_protocol::{Digest, Encoding, Reason, Reject, limits};
@@ -84,8 +87,9 @@ async fn receive_whole(
     registry: &Registry,
     request: Request<Streaming<UploadRequest>>,
 ) -> Result<UploadReceipt, Status> {
-    let (metadata, extensions, mut stream) = request.into_parts();
-    drop(metadata);
+    // The codec's own stream is empty.
+    let (_, mut extensions, _) = request.into_parts();
+    let Some(mut stream) = taken(&mut extensions) else { return Err(fault("an upload without a body")) };
     let mut caller = Request::new(());
     *caller.extensions_mut() = extensions;
     let header = first(registry, &mut stream, &caller).await?;
@@ -123,17 +127,17 @@ async fn admit(handle: &Handle, place: &Place, digest: Digest) -> Result<Admitte
 }
 
 /// The header. One that breaks a rule, from the client whose seat it names, is an update refused.
-async fn first(
-    registry: &Registry,
-    stream: &mut Streaming<UploadRequest>,
-    caller: &Request<()>,
-) -> Result<UploadHeader, Status> {
+async fn first(registry: &Registry, stream: &mut UpdateBody, caller: &Request<()>) -> Result<UploadHeader, Status> {
     // A first message is in memory before it can be read: only so many at a time, and not for long.
     let Ok(opening) = registry.services.openings.acquire().await else { return Err(fault("the server is stopping")) };
     let limit = registry.services.config.limits.handshake();
     let message = message(registry, stream, limit).await.map_err(stopped)?;
     drop(opening);
-    let Some(Part::Header(header)) = message.and_then(|message| message.part) else {
+    let header = match message {
+        Some(Piece::Message(message)) => decoded(message).map_err(status::rejected)?.part,
+        Some(Piece::Chunk(_)) | None => None,
+    };
+    let Some(Part::Header(header)) = header else {
         return Err(status::rejected(Reject::new(Reason::Malformed, "an upload begins with its header")));
     };
     let place = Place::from_wire(header.place.clone()).map_err(status::rejected)?;
@@ -154,7 +158,7 @@ async fn transfer(
     handle: &Handle,
     header: &UploadHeader,
     grant: &Grant,
-    (stream, arrived): (&mut Streaming<UploadRequest>, Arrived),
+    (stream, arrived): (&mut UpdateBody, Arrived),
 ) -> Result<UploadReceipt, Stop> {
     let examples = check_header(header, grant).map_err(Stop::Refuse)?;
     let services = &registry.services;
@@ -297,7 +301,7 @@ async fn fill(
     registry: &Registry,
     transfer: &mut Transfer,
     writer: &mut Writer,
-    (stream, arrived): (&mut Streaming<UploadRequest>, Arrived),
+    (stream, arrived): (&mut UpdateBody, Arrived),
 ) -> Result<(), Stop> {
     let services = &registry.services;
     let mut sender = Sender { mark: arrived.bytes(), arrived, waited: Duration::ZERO };
@@ -340,11 +344,7 @@ struct Sender {
 
 /// The next part. One that breaks a rule refuses the update. A sender that holds memory must keep to the slowest rate
 /// from the start while others wait for it; only the time this side waits counts.
-async fn next(
-    registry: &Registry,
-    stream: &mut Streaming<UploadRequest>,
-    sender: &mut Sender,
-) -> Result<Option<UploadPart>, Stop> {
+async fn next(registry: &Registry, stream: &mut UpdateBody, sender: &mut Sender) -> Result<Option<UploadPart>, Stop> {
     let limits = &registry.services.config.limits;
     let least = (limits.upload_bytes_per_s as f64 * CROWDED.as_secs_f64()).max(1.0) as u64;
     let mut message = std::pin::pin!(message(registry, stream, limits.upload_idle()));
@@ -354,7 +354,12 @@ async fn next(
             biased;
             message = &mut message => {
                 sender.waited += began.elapsed();
-                return message?.map(UploadPart::from_wire).transpose().map_err(Stop::Refuse);
+                let part = match message? {
+                    Some(Piece::Chunk(bytes)) => Ok(Some(UploadPart::Chunk(bytes))),
+                    Some(Piece::Message(message)) => decoded(message).and_then(UploadPart::from_wire).map(Some),
+                    None => Ok(None),
+                };
+                return part.map_err(Stop::Refuse);
             }
             () = tokio::time::sleep(CROWDED.saturating_sub(sender.waited)) => {}
         }
@@ -368,14 +373,15 @@ async fn next(
     }
 }
 
-/// The next message, within a limit. A lost connection, a silent sender and a stopping server pause the transfer.
-async fn message(
-    registry: &Registry,
-    stream: &mut Streaming<UploadRequest>,
-    idle: Duration,
-) -> Result<Option<UploadRequest>, Stop> {
+fn decoded(message: Bytes) -> Result<UploadRequest, Reject> {
+    UploadRequest::decode(message)
+        .map_err(|_| Reject::new(Reason::Malformed, "a message is not protobuf of this version"))
+}
+
+/// The next piece, within a limit. A lost connection, a silent sender and a stopping server pause the transfer.
+async fn message(registry: &Registry, stream: &mut UpdateBody, idle: Duration) -> Result<Option<Piece>, Stop> {
     let message = tokio::select! {
-        message = tokio::time::timeout(idle, stream.message()) => message,
+        message = tokio::time::timeout(idle, stream.next()) => message,
         () = registry.services.stop.cancelled() => return Err(Stop::Pause(fault("the server is stopping"))),
     };
     match message {
@@ -388,15 +394,12 @@ async fn message(
     }
 }
 
-/// Tells a message over the limits or with garbage in it from a connection that was lost.
+/// Tells a message over the limits from a connection that was lost.
 fn unreadable(error: Status) -> Stop {
     match error.code() {
         Code::OutOfRange | Code::Unimplemented => {
             let detail = format!("one message holds at most {} bytes, uncompressed", limits::CHUNK_BYTES);
             Stop::Refuse(Reject::new(Reason::Oversize, detail))
-        }
-        Code::Internal if error.message().contains("decode Protobuf") => {
-            Stop::Refuse(Reject::new(Reason::Malformed, "a message is not protobuf of this version"))
         }
         _ => Stop::Pause(error),
     }

@@ -340,10 +340,10 @@ impl Ends {
     }
 }
 
-/// Coordinates of a unit: its rows take at most 8 MiB (they then stay in cache), but never less than one block
+/// Coordinates of a unit: its rows take at most 2 MiB (they then stay in cache), but never less than one block
 /// (16 KiB) per row, so that memory does not grow with clients times dimension. The result does not depend on it.
 pub(super) fn unit_length(rows: usize) -> usize {
-    const UNIT_BYTES: usize = 8 << 20;
+    const UNIT_BYTES: usize = 2 << 20;
     const LONGEST: usize = 1 << 18;
     let fitting = (UNIT_BYTES / 4 / rows.max(1)).max(1);
     (1 << fitting.ilog2()).clamp(BLOCK, LONGEST)
