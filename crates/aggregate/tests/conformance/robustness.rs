@@ -1,6 +1,6 @@
 //! Extreme rows: huge, copied, nearly equal, far from the origin.
 
-use testudo_aggregate::{AggregateError, RowReason, RuleConfig, RuleError, Verdict};
+use testudo_aggregate::{AggregateError, PreConfig, RowReason, RuleConfig, RuleError, Verdict};
 
 use crate::common::{Random, all_rules_for, run};
 
@@ -41,6 +41,28 @@ fn huge_or_copied_rows_never_make_a_rule_fail_or_yield_nan() {
             for config in all_rules_for(n, f) {
                 let result = run(&config, &rows).unwrap();
                 assert!(result.output.iter().all(|value| value.is_finite()), "{config}");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_pre_aggregation_goes_with_every_rule() {
+    let mut random = Random(20);
+    let (n, f) = (16, 2);
+    let mut rows = random.rows::<f32>(n, 30);
+    for huge in [false, true] {
+        if huge {
+            rows.iter_mut().take(f).for_each(|row| row.fill(1e30));
+        }
+        for pre in ["clip", "arc", "nnm", "bucketing"] {
+            for config in all_rules_for(n, f) {
+                let config = config.after(vec![PreConfig::example(pre).unwrap()], f);
+                // Bucketing leaves fewer rows than some rules take.
+                let Ok(config) = config.fit(n) else { continue };
+                let result = run(&config, &rows).unwrap();
+                assert!(result.output.iter().all(|value| value.is_finite()), "{config}");
+                assert_eq!(result.verdicts.len(), n, "{config}");
             }
         }
     }

@@ -101,6 +101,18 @@ fn a_minority_far_away_neither_moves_it_far_nor_costs_its_digits() {
 }
 
 #[test]
+fn a_start_at_zero_knows_how_long_rows_far_away_are() {
+    let mut rows: Vec<Vec<f64>> = rows(5, 4);
+    rows.iter_mut().flatten().for_each(|value| *value += 100.0);
+    rows[3] = vec![3e7, -4e7, 0.0, 1e3];
+    for steps in [1, 2] {
+        let rule = GeometricMedian { start: Start::Zero, steps, tolerance: 0.0, ..GeometricMedian::default() };
+        let expected = naive(&rows, &[1.0; 5], &[0.0; 4], rule.nu, steps);
+        assert!(close(&run(&rule, &rows, None).output, &expected, 1e-9), "{expected:?}");
+    }
+}
+
+#[test]
 fn rows_beyond_f64_do_not_count_and_a_majority_of_them_is_refused() {
     let mut rows = rows(5, 3);
     let alone = run(&GeometricMedian::default(), &rows[1..], None).output;
