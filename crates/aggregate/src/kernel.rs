@@ -10,6 +10,7 @@ pub(crate) mod mix;
 pub(crate) mod network;
 pub(crate) mod order_statistics;
 pub(crate) mod pair_statistics;
+pub(crate) mod prefetch;
 pub(crate) mod sign_vote;
 pub(crate) mod signs;
 pub(crate) mod weighted_sum;

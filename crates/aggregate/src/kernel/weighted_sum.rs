@@ -10,6 +10,9 @@ use crate::rows::RowsError;
 /// Coordinates summed at a time: the f64 sums stay in the first-level cache.
 const TILE: usize = 1024;
 
+/// Rows added at a time: each sum is then loaded and stored once for all of them.
+const GROUP: usize = 8;
+
 /// Writes the weighted sum of the rows' coordinates `range`, divided by `divisor`, to `out`. Rows of weight 0 are not
 /// read. Results beyond the type saturate.
 ///
@@ -52,19 +55,25 @@ impl<T: Element> Kernel for WeightedSum<'_, T> {
 
     #[inline(always)]
     fn run(self) -> bool {
+        let counted: Vec<(&[T], f64)> = self
+            .rows
+            .iter()
+            .zip(self.weights)
+            .filter(|(_, weight)| **weight != 0.0)
+            .map(|(row, w)| (*row, *w))
+            .collect();
+        let (groups, rest) = counted.as_chunks::<GROUP>();
         let mut sums = [0.0_f64; TILE];
         let mut finite = true;
         for (tile, out) in self.out.chunks_mut(TILE).enumerate() {
             let start = self.range.start + tile * TILE;
             let sums = &mut sums[..out.len()];
             sums.fill(0.0);
-            for (row, &weight) in self.rows.iter().zip(self.weights) {
-                if weight == 0.0 {
-                    continue;
-                }
-                for (sum, value) in sums.iter_mut().zip(&row[start..start + out.len()]) {
-                    *sum = weight.mul_add(value.to_f64(), *sum);
-                }
+            for group in groups {
+                add_rows(sums, group, start);
+            }
+            for row in rest {
+                add_rows(sums, std::array::from_ref(row), start);
             }
             for (value, &sum) in out.iter_mut().zip(sums.iter()) {
                 finite &= sum.is_finite();
@@ -72,6 +81,21 @@ impl<T: Element> Kernel for WeightedSum<'_, T> {
             }
         }
         finite
+    }
+}
+
+/// Adds some rows, one after the other, with one load and one store per sum.
+#[inline(always)]
+fn add_rows<T: Element, const N: usize>(sums: &mut [f64], rows: &[(&[T], f64); N], start: usize) {
+    let length = sums.len();
+    let values = rows.map(|(row, _)| &row[start..start + length]);
+    let weights = rows.map(|(_, weight)| weight);
+    for c in 0..length {
+        let mut sum = sums[c];
+        for row in 0..N {
+            sum = weights[row].mul_add(values[row][c].to_f64(), sum);
+        }
+        sums[c] = sum;
     }
 }
 
