@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::dispatch::{Kernel, dispatch};
 use super::finite::first_non_finite;
+use super::prefetch::prefetch;
 use crate::element::Element;
 use crate::rows::RowsError;
 use crate::statistics::{packed_index, packed_len};
@@ -16,16 +17,16 @@ use crate::statistics::{packed_index, packed_len};
 const SUMS: usize = 8;
 
 /// Coordinates widened to f64 at a time, as groups of [`SUMS`].
-const GROUPS: usize = 16;
+const GROUPS: usize = 8;
 const TILE: usize = GROUPS * SUMS;
 
-/// Rows widened together. Two panels of widened rows stay close to the first-level cache, their sums in the second.
-const PANEL: usize = 16;
-
-/// Pairs summed together: one row against this many others.
-const OTHERS: usize = 4;
+/// Rows widened together: a panel of widened rows fits in the first-level cache, the sums of its pairs in the second.
+const PANEL: usize = 64;
 
 type Sums = [f64; SUMS];
+
+/// The sums of the pairs of N rows and N others, kept in registers while going through a tile.
+type Square<const N: usize> = [[Sums; N]; N];
 
 /// A tile of one row in f64, aligned so that no vector straddles two cache lines.
 #[derive(Clone, Copy)]
@@ -56,150 +57,200 @@ struct PairStatistics<'a, T> {
     block: Range<usize>,
 }
 
-/// Space for two panels of widened rows and their sums, reused for every pair of panels.
-struct Scratch {
-    left: Vec<Wide>,
-    right: Vec<Wide>,
-    pairs: Vec<Sums>,
-    norms: Vec<Sums>,
-}
-
 impl<T: Element> Kernel for PairStatistics<'_, T> {
     type Output = Vec<f64>;
 
     #[inline(always)]
     fn run(self) -> Vec<f64> {
+        self.in_squares::<2>()
+    }
+
+    #[inline(always)]
+    fn run_wide(self) -> Vec<f64> {
+        self.in_squares::<4>()
+    }
+}
+
+impl<T: Element> PairStatistics<'_, T> {
+    #[inline(always)]
+    fn in_squares<const N: usize>(self) -> Vec<f64>
+    where
+        Blocking: Squares<N>,
+    {
         let count = self.rows.len();
         let mut packed = vec![0.0; packed_len(count)];
-        let panel = PANEL.min(count);
-        let zero = Wide([[0.0; SUMS]; GROUPS]);
-        let mut scratch = Scratch {
-            left: vec![zero; panel],
-            right: vec![zero; if count > PANEL { panel } else { 0 }],
-            pairs: vec![[0.0; SUMS]; panel * panel],
-            norms: vec![[0.0; SUMS]; panel],
-        };
+        let squares = PANEL.min(count).div_ceil(N);
+        let zero = [Wide([[0.0; SUMS]; GROUPS]); N];
+        let mut left = vec![zero; squares];
+        let mut right = vec![zero; if count > PANEL { squares } else { 0 }];
+        let mut sums: Vec<Square<N>> = vec![[[[0.0; SUMS]; N]; N]; squares * squares];
         for low in (0..count).step_by(PANEL) {
             let lows = low..count.min(low + PANEL);
-            diagonal_panel(self.rows, lows.clone(), self.block.clone(), &mut scratch, &mut packed);
+            self.diagonal_panel(lows.clone(), &mut left, &mut sums, &mut packed);
             for high in (lows.end..count).step_by(PANEL) {
                 let highs = high..count.min(high + PANEL);
-                panel_pair(self.rows, lows.clone(), highs, self.block.clone(), &mut scratch, &mut packed);
+                self.panel_pair(lows.clone(), highs, (&mut left, &mut right), &mut sums, &mut packed);
             }
         }
         packed
     }
-}
 
-/// Pairs within one panel, and the squared lengths of its rows.
-#[inline(always)]
-fn diagonal_panel<T: Element>(
-    rows: &[&[T]],
-    panel: Range<usize>,
-    block: Range<usize>,
-    scratch: &mut Scratch,
-    packed: &mut [f64],
-) {
-    let count = panel.len();
-    scratch.pairs.fill([0.0; SUMS]);
-    scratch.norms.fill([0.0; SUMS]);
-    for start in block.clone().step_by(TILE) {
-        let tile = start..block.end.min(start + TILE);
-        widen(&rows[panel.clone()], tile, &mut scratch.left);
-        for row in 0..count {
-            add_norm(&mut scratch.norms[row], &scratch.left[row]);
-            let others = &scratch.left[row + 1..count];
-            let sums = &mut scratch.pairs[row * count + row + 1..(row + 1) * count];
-            add_pairs(sums, &scratch.left[row], others);
+    /// Pairs within one panel, and the squared lengths of its rows.
+    #[inline(always)]
+    fn diagonal_panel<const N: usize>(
+        &self,
+        panel: Range<usize>,
+        wide: &mut [[Wide; N]],
+        sums: &mut [Square<N>],
+        packed: &mut [f64],
+    ) where
+        Blocking: Squares<N>,
+    {
+        let squares = panel.len().div_ceil(N);
+        let sums = &mut sums[..squares * squares];
+        sums.as_flattened_mut().as_flattened_mut().fill([0.0; SUMS]);
+        for start in self.block.clone().step_by(TILE) {
+            self.widen(panel.clone(), start, wide);
+            for (square, (rows, sums)) in wide.iter().zip(sums.chunks_exact_mut(squares)).enumerate() {
+                Blocking::add_triangle(&mut sums[square], rows);
+                for (sums, others) in sums.iter_mut().zip(&wide[..squares]).skip(square + 1) {
+                    Blocking::add_square(sums, rows, others);
+                }
+            }
         }
-    }
-    for row in 0..count {
-        packed[packed_index(panel.start + row, rows.len())] = fold(&scratch.norms[row]);
-        for other in row + 1..count {
-            let pair = packed_index(panel.start + row, panel.start + other);
-            packed[pair] = fold(&scratch.pairs[row * count + other]);
-        }
-    }
-}
-
-/// Pairs of a row in `lows` and a row in `highs`.
-#[inline(always)]
-fn panel_pair<T: Element>(
-    rows: &[&[T]],
-    lows: Range<usize>,
-    highs: Range<usize>,
-    block: Range<usize>,
-    scratch: &mut Scratch,
-    packed: &mut [f64],
-) {
-    let width = highs.len();
-    scratch.pairs.fill([0.0; SUMS]);
-    for start in block.clone().step_by(TILE) {
-        let tile = start..block.end.min(start + TILE);
-        widen(&rows[lows.clone()], tile.clone(), &mut scratch.left);
-        widen(&rows[highs.clone()], tile, &mut scratch.right);
-        for row in 0..lows.len() {
-            let sums = &mut scratch.pairs[row * width..(row + 1) * width];
-            add_pairs(sums, &scratch.left[row], &scratch.right[..width]);
-        }
-    }
-    for (row, low) in lows.enumerate() {
-        for (other, high) in highs.clone().enumerate() {
-            packed[packed_index(low, high)] = fold(&scratch.pairs[row * width + other]);
-        }
-    }
-}
-
-/// Copies a tile to f64. A short tile is filled up with zeros, which add nothing to any sum.
-#[inline(always)]
-fn widen<T: Element>(rows: &[&[T]], tile: Range<usize>, wide: &mut [Wide]) {
-    for (row, Wide(wide)) in rows.iter().zip(wide) {
-        let wide = wide.as_flattened_mut();
-        let (filled, rest) = wide.split_at_mut(tile.len());
-        for (wide, value) in filled.iter_mut().zip(&row[tile.clone()]) {
-            *wide = value.to_f64();
-        }
-        rest.fill(0.0);
-    }
-}
-
-#[inline(always)]
-fn add_norm(sums: &mut Sums, Wide(row): &Wide) {
-    let mut total = *sums;
-    for group in row {
-        for lane in 0..SUMS {
-            total[lane] = group[lane].mul_add(group[lane], total[lane]);
-        }
-    }
-    *sums = total;
-}
-
-/// Adds one row's differences from each of the others.
-#[inline(always)]
-fn add_pairs(sums: &mut [Sums], row: &Wide, others: &[Wide]) {
-    let (four, rest) = others.as_chunks::<OTHERS>();
-    let (four_sums, rest_sums) = sums.as_chunks_mut::<OTHERS>();
-    for (sums, others) in four_sums.iter_mut().zip(four) {
-        add_tile(sums, row, others);
-    }
-    for (sum, other) in rest_sums.iter_mut().zip(rest) {
-        add_tile(std::array::from_mut(sum), row, std::array::from_ref(other));
-    }
-}
-
-#[inline(always)]
-fn add_tile<const N: usize>(sums: &mut [Sums; N], Wide(row): &Wide, others: &[Wide; N]) {
-    let mut totals = *sums;
-    for (group, mine) in row.iter().enumerate() {
-        for other in 0..N {
-            for lane in 0..SUMS {
-                let difference = mine[lane] - others[other].0[group][lane];
-                totals[other][lane] = difference.mul_add(difference, totals[other][lane]);
+        for row in 0..panel.len() {
+            for other in row..panel.len() {
+                let total = fold(&sums[row / N * squares + other / N][row % N][other % N]);
+                let partner = if other == row { self.rows.len() } else { panel.start + other };
+                packed[packed_index(panel.start + row, partner)] = total;
             }
         }
     }
-    *sums = totals;
+
+    /// Pairs of a row in `lows` and a row in `highs`.
+    #[inline(always)]
+    fn panel_pair<const N: usize>(
+        &self,
+        lows: Range<usize>,
+        highs: Range<usize>,
+        (left, right): (&mut [[Wide; N]], &mut [[Wide; N]]),
+        sums: &mut [Square<N>],
+        packed: &mut [f64],
+    ) where
+        Blocking: Squares<N>,
+    {
+        let squares = highs.len().div_ceil(N);
+        let sums = &mut sums[..lows.len().div_ceil(N) * squares];
+        sums.as_flattened_mut().as_flattened_mut().fill([0.0; SUMS]);
+        for start in self.block.clone().step_by(TILE) {
+            self.widen(lows.clone(), start, left);
+            self.widen(highs.clone(), start, right);
+            for (rows, sums) in left.iter().zip(sums.chunks_exact_mut(squares)) {
+                for (sums, others) in sums.iter_mut().zip(&*right) {
+                    Blocking::add_square(sums, rows, others);
+                }
+            }
+        }
+        for (row, low) in lows.enumerate() {
+            for (other, high) in highs.clone().enumerate() {
+                let total = fold(&sums[row / N * squares + other / N][row % N][other % N]);
+                packed[packed_index(low, high)] = total;
+            }
+        }
+    }
+
+    /// Copies the tile from `start` on to f64, and asks for the next one. A short tile is filled up with zeros, which
+    /// add nothing to any sum; what is left of the last rows' square belongs to no row and is ignored.
+    #[inline(always)]
+    fn widen<const N: usize>(&self, panel: Range<usize>, start: usize, wide: &mut [[Wide; N]]) {
+        let end = self.block.end.min(start + TILE);
+        let next = end..self.block.end.min(end + TILE);
+        for (row, Wide(wide)) in self.rows[panel].iter().zip(wide.as_flattened_mut()) {
+            let (filled, rest) = wide.as_flattened_mut().split_at_mut(end - start);
+            for (wide, value) in filled.iter_mut().zip(&row[start..end]) {
+                *wide = value.to_f64();
+            }
+            rest.fill(0.0);
+            prefetch(&row[next.clone()]);
+        }
+    }
 }
+
+/// How many rows and others make a square.
+trait Squares<const N: usize> {
+    /// Adds the differences of N rows from N others.
+    fn add_square(sums: &mut Square<N>, rows: &[Wide; N], others: &[Wide; N]);
+
+    /// Adds the differences among N rows; on the diagonal, from the origin.
+    fn add_triangle(sums: &mut Square<N>, rows: &[Wide; N]);
+}
+
+struct Blocking;
+
+/// Written out, so that the loop over the lanes is the innermost one: then it becomes whole vectors, and the totals
+/// stay in registers.
+macro_rules! squares {
+    ($n:literal: $($row:literal)*, $square:tt, $triangle:tt) => {
+        impl Squares<$n> for Blocking {
+            #[inline(always)]
+            fn add_square(sums: &mut Square<$n>, rows: &[Wide; $n], others: &[Wide; $n]) {
+                for lane in 0..SUMS {
+                    let mut totals = [[0.0; $n]; $n];
+                    squares!(@load totals, sums, lane, $square);
+                    squares!(@add totals, rows, others, lane, $square);
+                    squares!(@store totals, sums, lane, $square);
+                }
+            }
+
+            #[inline(always)]
+            fn add_triangle(sums: &mut Square<$n>, rows: &[Wide; $n]) {
+                for lane in 0..SUMS {
+                    let mut totals = [[0.0; $n]; $n];
+                    squares!(@load totals, sums, lane, $triangle);
+                    squares!(@add totals, rows, rows, lane, $triangle);
+                    squares!(@store totals, sums, lane, $triangle);
+                    $(
+                        let mut total = sums[$row][$row][lane];
+                        let Wide(groups) = &rows[$row];
+                        squares!(@norm total, groups, lane, 0 1 2 3 4 5 6 7);
+                        sums[$row][$row][lane] = total;
+                    )*
+                }
+            }
+        }
+    };
+    (@load $totals:ident, $sums:ident, $lane:ident, [$(($row:literal $other:literal))*]) => {
+        $($totals[$row][$other] = $sums[$row][$other][$lane];)*
+    };
+    (@store $totals:ident, $sums:ident, $lane:ident, [$(($row:literal $other:literal))*]) => {
+        $($sums[$row][$other][$lane] = $totals[$row][$other];)*
+    };
+    (@norm $total:ident, $groups:ident, $lane:ident, $($group:literal)*) => {
+        $($total = $groups[$group][$lane].mul_add($groups[$group][$lane], $total);)*
+    };
+    (@add $totals:ident, $rows:ident, $others:ident, $lane:ident, $pairs:tt) => {
+        squares!(@group 0, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 1, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 2, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 3, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 4, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 5, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 6, $totals, $rows, $others, $lane, $pairs);
+        squares!(@group 7, $totals, $rows, $others, $lane, $pairs);
+    };
+    (@group $group:literal, $totals:ident, $rows:ident, $others:ident, $lane:ident,
+        [$(($row:literal $other:literal))*]) => {
+        $(
+            let difference = $rows[$row].0[$group][$lane] - $others[$other].0[$group][$lane];
+            $totals[$row][$other] = difference.mul_add(difference, $totals[$row][$other]);
+        )*
+    };
+}
+
+squares!(2: 0 1, [(0 0) (0 1) (1 0) (1 1)], [(0 1)]);
+squares!(4: 0 1 2 3,
+    [(0 0) (0 1) (0 2) (0 3) (1 0) (1 1) (1 2) (1 3) (2 0) (2 1) (2 2) (2 3) (3 0) (3 1) (3 2) (3 3)],
+    [(0 1) (0 2) (0 3) (1 2) (1 3) (2 3)]);
 
 #[inline(always)]
 fn fold(sums: &Sums) -> f64 {
@@ -209,6 +260,7 @@ fn fold(sums: &Sums) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -227,7 +279,10 @@ mod tests {
         let block = offset..offset + length;
         let expected = bits(&naive::distances(&shifted));
         assert_eq!(bits(&pair_statistics(&rows, block.clone()).unwrap()), expected, "{count} x {length}");
-        assert_eq!(bits(&PairStatistics { rows: &rows, block }.run()), expected, "portable, {count} x {length}");
+        for path in Path::ALL {
+            let kernel = PairStatistics { rows: &rows, block: block.clone() };
+            assert_eq!(bits(&dispatch_up_to(path, kernel)), expected, "{path:?}, {count} x {length}");
+        }
     }
 
     #[test]
