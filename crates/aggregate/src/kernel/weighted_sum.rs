@@ -101,6 +101,7 @@ fn add_rows<T: Element, const N: usize>(sums: &mut [f64], rows: &[(&[T], f64); N
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -112,17 +113,21 @@ mod tests {
     fn every_path_equals_the_naive_sum_at_every_length_and_alignment() {
         for length in (0..130).chain([1023, 1024, 1025, 4096]) {
             for offset in 0..4 {
-                let rows: Vec<Vec<f32>> = (0..5).map(|seed| values(seed, length + offset)).collect();
+                let rows: Vec<Vec<f32>> = (0..14).map(|seed| values(seed, length + offset)).collect();
                 let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
                 let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[offset..]).collect();
-                let weights = [0.1, 0.0, 0.3, 0.25, 0.35];
+                let weights: Vec<f64> = (0..14).map(|row| f64::from(row % 4) * 0.1).collect();
                 let expected = naive::weighted_sum(&shifted, &weights, 7.0);
                 let range = offset..offset + length;
                 let mut out = vec![f32::NAN; length];
                 weighted_sum(&rows, &weights, 7.0, range.clone(), &mut out).unwrap();
                 assert_eq!(out, expected);
-                assert!(WeightedSum { rows: &rows, weights: &weights, divisor: 7.0, range, out: &mut out }.run());
-                assert_eq!(out, expected);
+                for path in Path::ALL {
+                    let (range, out) = (range.clone(), &mut out);
+                    let kernel = WeightedSum { rows: &rows, weights: &weights, divisor: 7.0, range, out: &mut *out };
+                    assert!(dispatch_up_to(path, kernel));
+                    assert_eq!(*out, expected, "{path:?}");
+                }
             }
         }
     }
