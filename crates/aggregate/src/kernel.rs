@@ -11,6 +11,7 @@ pub(crate) mod network;
 pub(crate) mod norms;
 pub(crate) mod order_statistics;
 pub(crate) mod pair_statistics;
+pub(crate) mod prefetch;
 pub(crate) mod sign_vote;
 pub(crate) mod signs;
 pub(crate) mod weighted_sum;

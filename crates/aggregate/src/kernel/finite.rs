@@ -37,6 +37,7 @@ impl<T: Element> Kernel for FirstNonFinite<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -55,7 +56,10 @@ mod tests {
                     for from in 0..at.min(3) {
                         let expected = naive::first_non_finite(&values[from..]);
                         assert_eq!(first_non_finite(&values[from..]), expected);
-                        assert_eq!(FirstNonFinite { values: &values[from..] }.run(), expected);
+                        for path in Path::ALL {
+                            let kernel = FirstNonFinite { values: &values[from..] };
+                            assert_eq!(dispatch_up_to(path, kernel), expected, "{path:?}");
+                        }
                     }
                 }
             }

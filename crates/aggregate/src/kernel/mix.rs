@@ -148,6 +148,7 @@ fn mix_vector(wide: &[Wide], terms: &[(usize, [f64; GROUP])], vector: usize) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -175,9 +176,12 @@ mod tests {
         mix(&points, &coefficients, range.clone(), &mut out).unwrap();
         assert_eq!(bits(&out), expected, "{mixed} of {count} x {length}");
         let mixing = Mixing::new(count, &coefficients);
-        out.fill(f64::NAN);
-        assert!(Mix { points: &points, mixing: &mixing, range, out: &mut out }.run());
-        assert_eq!(bits(&out), expected, "portable, {mixed} of {count} x {length}");
+        for path in Path::ALL {
+            out.fill(f64::NAN);
+            let kernel = Mix { points: &points, mixing: &mixing, range: range.clone(), out: &mut out };
+            assert!(dispatch_up_to(path, kernel));
+            assert_eq!(bits(&out), expected, "{path:?}, {mixed} of {count} x {length}");
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl<T: Element> Kernel for Apply<'_, T> {
         let Self { order, rows, range, out } = self;
         let mut strip = Strip::new(rows.len());
         let mut values = vec![Lanes([T::ZERO; LANES]); rows.len()];
-        let mut column = order.finder.column();
+        let mut column = Vec::new();
         let mut outside = vec![[0_u32; PART]; if order.cuts() { rows.len() } else { 0 }];
         for (index, out) in out.chunks_mut(strip.tiles * LANES).enumerate() {
             let start = range.start + index * strip.tiles * LANES;
@@ -174,9 +174,9 @@ impl<T: Element> Kernel for Apply<'_, T> {
                 return Err(locate(rows, start..start + out.len()));
             }
             for (tile, out) in out.chunks_mut(LANES).enumerate() {
-                strip.copy_tile(tile, &mut values);
-                order.finder.place(&mut values, &mut column);
-                let averages = average(&order.step, &strip, tile, &values, &mut outside);
+                let tile = strip.tile(tile);
+                order.finder.place(tile, &mut values, &mut column);
+                let averages = average(&order.step, tile, &values, &mut outside);
                 for (value, average) in out.iter_mut().zip(averages) {
                     *value = T::from_f64(average);
                 }
@@ -190,26 +190,25 @@ impl<T: Element> Kernel for Apply<'_, T> {
 #[inline(always)]
 fn average<T: Element>(
     step: &Step,
-    strip: &Strip<T>,
-    tile: usize,
+    tile: &[Lanes<T>],
     values: &[Lanes<T>],
     outside: &mut [[u32; PART]],
 ) -> [f64; LANES] {
     let rows = values.len();
     match step {
         Step::Middle { low, high } => middle(&values[*low], &values[*high]),
-        Step::Trimmed { cut } => kept_mean(strip, tile, &Window::trimmed(values, *cut), rows - 2 * cut, outside),
+        Step::Trimmed { cut } => kept_mean::<T, true>(tile, &Window::trimmed(values, *cut), rows - 2 * cut, outside),
         Step::Around { centre, keep } => {
             let centre = match *centre {
                 Centre::Median => middle(&values[(rows - 1) / 2], &values[rows / 2]),
                 Centre::TrimmedMean { cut } => {
-                    kept_mean(strip, tile, &Window::trimmed(values, cut), rows - 2 * cut, &mut [])
+                    kept_mean::<T, false>(tile, &Window::trimmed(values, cut), rows - 2 * cut, &mut [])
                 }
             };
-            kept_mean(strip, tile, &nearest(values, *keep, &centre), *keep, outside)
+            kept_mean::<T, true>(tile, &nearest(values, *keep, &centre), *keep, outside)
         }
-        Step::WeightedMedian(masses) => masses.median(strip, tile, values),
-        Step::WeightedTrimmed(masses) => masses.trimmed_mean(strip, tile, values, outside),
+        Step::WeightedMedian(masses) => masses.median(tile, values),
+        Step::WeightedTrimmed(masses) => masses.trimmed_mean(tile, values, outside),
     }
 }
 

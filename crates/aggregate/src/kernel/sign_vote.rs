@@ -66,6 +66,7 @@ impl<T: Element> Kernel for Vote<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -84,10 +85,11 @@ mod tests {
             let mut out = vec![T::ZERO; length];
             sign_vote(&rows, &weights, 1.7, quorum, range.clone(), &mut out).unwrap();
             assert_eq!(out, expected, "{count} x {length}, quorum {quorum}");
-            if length <= TILE {
+            for path in Path::ALL.into_iter().filter(|_| length <= TILE) {
                 weighted_sum(&rows, &weights, 1.7, range.clone(), &mut out).unwrap();
-                Vote { rows: &rows, quorum: quorum as i32, range, out: &mut out }.run();
-                assert_eq!(out, expected, "portable, {count} x {length}, quorum {quorum}");
+                let range = range.clone();
+                dispatch_up_to(path, Vote { rows: &rows, quorum: quorum as i32, range, out: &mut out });
+                assert_eq!(out, expected, "{path:?}, {count} x {length}, quorum {quorum}");
             }
         }
     }

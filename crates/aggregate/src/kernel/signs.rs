@@ -72,6 +72,7 @@ impl<T: Element> Kernel for Signs<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -87,7 +88,10 @@ mod tests {
         let expected = naive::signs(&rows, &everything);
         assert_eq!(signs(&rows, range.clone(), None).unwrap(), expected, "{length}");
         for (row, counts) in rows.iter().zip(&expected) {
-            assert_eq!(Signs { values: &row[range.clone()] }.run(), (counts[0], counts[2]), "portable, {length}");
+            for path in Path::ALL {
+                let signs = dispatch_up_to(path, Signs { values: &row[range.clone()] });
+                assert_eq!(signs, (counts[0], counts[2]), "{path:?}, {length}");
+            }
         }
         let selected: Vec<usize> = (0..length + offset).filter(|c| c % 3 == 1).collect();
         let within: Vec<usize> = selected.iter().copied().filter(|c| range.contains(c)).collect();

@@ -10,6 +10,9 @@ use crate::rows::RowsError;
 /// Coordinates summed at a time: the f64 sums stay in the first-level cache.
 const TILE: usize = 1024;
 
+/// Rows added at a time: each sum is then loaded and stored once for all of them.
+const GROUP: usize = 8;
+
 /// Writes the weighted sum of the rows' coordinates `range`, divided by `divisor`, to `out`. Rows of weight 0 are not
 /// read. Results beyond the type saturate.
 ///
@@ -52,19 +55,25 @@ impl<T: Element> Kernel for WeightedSum<'_, T> {
 
     #[inline(always)]
     fn run(self) -> bool {
+        let counted: Vec<(&[T], f64)> = self
+            .rows
+            .iter()
+            .zip(self.weights)
+            .filter(|(_, weight)| **weight != 0.0)
+            .map(|(row, w)| (*row, *w))
+            .collect();
+        let (groups, rest) = counted.as_chunks::<GROUP>();
         let mut sums = [0.0_f64; TILE];
         let mut finite = true;
         for (tile, out) in self.out.chunks_mut(TILE).enumerate() {
             let start = self.range.start + tile * TILE;
             let sums = &mut sums[..out.len()];
             sums.fill(0.0);
-            for (row, &weight) in self.rows.iter().zip(self.weights) {
-                if weight == 0.0 {
-                    continue;
-                }
-                for (sum, value) in sums.iter_mut().zip(&row[start..start + out.len()]) {
-                    *sum = weight.mul_add(value.to_f64(), *sum);
-                }
+            for group in groups {
+                add_rows(sums, group, start);
+            }
+            for row in rest {
+                add_rows(sums, std::array::from_ref(row), start);
             }
             for (value, &sum) in out.iter_mut().zip(sums.iter()) {
                 finite &= sum.is_finite();
@@ -75,8 +84,24 @@ impl<T: Element> Kernel for WeightedSum<'_, T> {
     }
 }
 
+/// Adds some rows, one after the other, with one load and one store per sum.
+#[inline(always)]
+fn add_rows<T: Element, const N: usize>(sums: &mut [f64], rows: &[(&[T], f64); N], start: usize) {
+    let length = sums.len();
+    let values = rows.map(|(row, _)| &row[start..start + length]);
+    let weights = rows.map(|(_, weight)| weight);
+    for c in 0..length {
+        let mut sum = sums[c];
+        for row in 0..N {
+            sum = weights[row].mul_add(values[row][c].to_f64(), sum);
+        }
+        sums[c] = sum;
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::dispatch::{Path, dispatch_up_to};
     use super::super::naive;
     use super::*;
 
@@ -88,17 +113,21 @@ mod tests {
     fn every_path_equals_the_naive_sum_at_every_length_and_alignment() {
         for length in (0..130).chain([1023, 1024, 1025, 4096]) {
             for offset in 0..4 {
-                let rows: Vec<Vec<f32>> = (0..5).map(|seed| values(seed, length + offset)).collect();
+                let rows: Vec<Vec<f32>> = (0..14).map(|seed| values(seed, length + offset)).collect();
                 let rows: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
                 let shifted: Vec<&[f32]> = rows.iter().map(|row| &row[offset..]).collect();
-                let weights = [0.1, 0.0, 0.3, 0.25, 0.35];
+                let weights: Vec<f64> = (0..14).map(|row| f64::from(row % 4) * 0.1).collect();
                 let expected = naive::weighted_sum(&shifted, &weights, 7.0);
                 let range = offset..offset + length;
                 let mut out = vec![f32::NAN; length];
                 weighted_sum(&rows, &weights, 7.0, range.clone(), &mut out).unwrap();
                 assert_eq!(out, expected);
-                assert!(WeightedSum { rows: &rows, weights: &weights, divisor: 7.0, range, out: &mut out }.run());
-                assert_eq!(out, expected);
+                for path in Path::ALL {
+                    let (range, out) = (range.clone(), &mut out);
+                    let kernel = WeightedSum { rows: &rows, weights: &weights, divisor: 7.0, range, out: &mut *out };
+                    assert!(dispatch_up_to(path, kernel));
+                    assert_eq!(*out, expected, "{path:?}");
+                }
             }
         }
     }

@@ -3,49 +3,44 @@
 use std::ops::Range;
 
 use crate::element::Element;
+use crate::kernel::prefetch::prefetch;
 use crate::rows::RowsError;
 
 /// Coordinates worked on at once.
 pub(super) const LANES: usize = 32;
 
-/// Most tiles of a row copied at once.
-const LONGEST_STRIP: usize = 8;
+/// Most bytes of a row copied at once: a page, so that each page of a row is looked up once.
+const LONGEST_STRIP: usize = 4096;
 
 /// The copied tiles of all rows stay in the second-level cache.
-const STRIP_BYTES: usize = 128 << 10;
+const STRIP_BYTES: usize = 256 << 10;
+
+/// How many rows ahead of the one being copied memory is asked for; nothing else makes use of the way from row to row.
+const AHEAD: usize = 2;
 
 /// One coordinate's value in each lane, aligned so that no vector straddles two cache lines.
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
 pub(super) struct Lanes<T>(pub(super) [T; LANES]);
 
-impl<T: Element> Lanes<T> {
-    /// At most [`LANES`] values; the lanes past them are zero.
-    #[inline(always)]
-    fn from_slice(slice: &[T]) -> Self {
-        if let Ok(lanes) = slice.try_into() {
-            return Self(lanes);
-        }
-        let mut lanes = [T::ZERO; LANES];
-        lanes[..slice.len()].copy_from_slice(slice);
-        Self(lanes)
-    }
-}
-
 /// A copy of some tiles of every row. Rows are often allocated at the same offset within a page, so that their tiles
 /// compete for the same few cache lines: reading them once, in long runs, and working on the copy avoids that.
 pub(super) struct Strip<T> {
     /// Tiles per row.
     pub(super) tiles: usize,
-    /// Tile t of row i at i · tiles + t; lanes past the last coordinate are zero.
+    rows: usize,
+    /// From one tile to the next. Odd, so that the tiles of a row do not compete in their turn.
+    stride: usize,
+    /// Tile t of row i at t · stride + i; lanes past the last coordinate are zero.
     values: Vec<Lanes<T>>,
 }
 
 impl<T: Element> Strip<T> {
     #[inline(always)]
     pub(super) fn new(rows: usize) -> Self {
-        let tiles = (STRIP_BYTES / (rows * size_of::<Lanes<T>>())).clamp(1, LONGEST_STRIP);
-        Self { tiles, values: vec![Lanes([T::ZERO; LANES]); rows * tiles] }
+        let tile = size_of::<Lanes<T>>();
+        let (tiles, stride) = ((STRIP_BYTES / (rows * tile)).clamp(1, LONGEST_STRIP / tile), rows | 1);
+        Self { tiles, rows, stride, values: vec![Lanes([T::ZERO; LANES]); stride * tiles] }
     }
 
     /// Copies the coordinates `range` of every row; says whether all of them are finite.
@@ -53,13 +48,19 @@ impl<T: Element> Strip<T> {
     pub(super) fn load(&mut self, rows: &[&[T]], range: Range<usize>) -> bool {
         // Zero times a finite value is zero; times anything else, NaN, which stays.
         let mut poison = [T::ZERO; LANES];
-        for (row, tiles) in rows.iter().zip(self.values.chunks_exact_mut(self.tiles)) {
-            let mut chunks = row[range.clone()].chunks(LANES);
-            for lanes in tiles {
-                *lanes = Lanes::from_slice(chunks.next().unwrap_or_default());
-                for (poison, value) in poison.iter_mut().zip(lanes.0) {
-                    *poison = *poison + value * T::ZERO;
-                }
+        for (index, row) in rows.iter().enumerate() {
+            let (whole, rest) = row[range.clone()].as_chunks::<LANES>();
+            let ahead = rows.get(index + AHEAD).unwrap_or(row);
+            let (ahead, _) = ahead[range.clone()].as_chunks::<LANES>();
+            let tiles = &mut self.values[index..];
+            for tile in 0..whole.len() {
+                prefetch(&ahead[tile]);
+                copy_checked(&whole[tile], &mut tiles[tile * self.stride].0, &mut poison);
+            }
+            if !rest.is_empty() {
+                let mut values = [T::ZERO; LANES];
+                values[..rest.len()].copy_from_slice(rest);
+                copy_checked(&values, &mut tiles[whole.len() * self.stride].0, &mut poison);
             }
         }
         let mut finite = true;
@@ -71,15 +72,16 @@ impl<T: Element> Strip<T> {
 
     /// The tile of every row, in row order.
     #[inline(always)]
-    pub(super) fn tile(&self, tile: usize) -> impl Iterator<Item = &[T; LANES]> + Clone {
-        self.values.chunks_exact(self.tiles).map(move |tiles| &tiles[tile].0)
+    pub(super) fn tile(&self, tile: usize) -> &[Lanes<T>] {
+        &self.values[tile * self.stride..tile * self.stride + self.rows]
     }
+}
 
-    #[inline(always)]
-    pub(super) fn copy_tile(&self, tile: usize, values: &mut [Lanes<T>]) {
-        for (lanes, from) in values.iter_mut().zip(self.tile(tile)) {
-            lanes.0 = *from;
-        }
+#[inline(always)]
+fn copy_checked<T: Element>(from: &[T; LANES], to: &mut [T; LANES], poison: &mut [T; LANES]) {
+    for lane in 0..LANES {
+        to[lane] = from[lane];
+        poison[lane] = poison[lane] + from[lane] * T::ZERO;
     }
 }
 

@@ -1,6 +1,6 @@
 //! The averages, once the bounds are known.
 
-use super::lanes::{LANES, Lanes, Strip};
+use super::lanes::{LANES, Lanes};
 use super::window::Window;
 use crate::element::Element;
 
@@ -23,28 +23,27 @@ pub(super) fn between(low: f64, high: f64) -> f64 {
     if sum.is_finite() { sum * 0.5 } else { low * 0.5 + high * 0.5 }
 }
 
-/// The mean of the `kept` values of the window, and per row the lanes outside it.
+/// The mean of the `kept` values of the window; when told to `COUNT`, per row the lanes outside it.
 #[inline(always)]
-pub(super) fn kept_mean<T: Element>(
-    strip: &Strip<T>,
-    tile: usize,
+pub(super) fn kept_mean<T: Element, const COUNT: bool>(
+    tile: &[Lanes<T>],
     window: &Window<T>,
     kept: usize,
     outside: &mut [[u32; PART]],
 ) -> [f64; LANES] {
     let mut averages = [0.0; LANES];
     for (part, averages) in averages.as_chunks_mut::<PART>().0.iter_mut().enumerate() {
-        let rows = strip.tile(tile).map(|lanes| &lanes.as_chunks::<PART>().0[part]);
+        let rows = tile.iter().map(|Lanes(lanes)| &lanes.as_chunks::<PART>().0[part]);
         let low = &window.low.0.as_chunks::<PART>().0[part];
         let high = &window.high.0.as_chunks::<PART>().0[part];
         let below = &window.below.as_chunks::<PART>().0[part];
-        *averages = kept_mean_of_part(rows, low, high, below, kept, outside);
+        *averages = kept_mean_of_part::<T, COUNT>(rows, low, high, below, kept, outside);
     }
     averages
 }
 
 #[inline(always)]
-fn kept_mean_of_part<'a, T: Element>(
+fn kept_mean_of_part<'a, T: Element, const COUNT: bool>(
     rows: impl Iterator<Item = &'a [T; PART]> + Clone,
     low: &[T; PART],
     high: &[T; PART],
@@ -53,20 +52,24 @@ fn kept_mean_of_part<'a, T: Element>(
     outside: &mut [[u32; PART]],
 ) -> [f64; PART] {
     let mut sums = [0.0_f64; PART];
-    let mut up_to_low = [0_u32; PART];
-    let mut from_high = [0_u32; PART];
+    let mut above_low = [0_u32; PART];
+    let mut below_high = [0_u32; PART];
     let mut count = 0;
-    let mut outside = outside.iter_mut();
     for values in rows.clone() {
+        let mut inside = [T::ZERO; PART];
         for lane in 0..PART {
             let value = values[lane];
             let (above, under) = (value > low[lane], value < high[lane]);
-            let kept = if above & under { value } else { T::ZERO };
-            sums[lane] += kept.to_f64();
-            up_to_low[lane] += u32::from(!above);
-            from_high[lane] += u32::from(!under);
+            inside[lane] = if above & under { value } else { T::ZERO };
+            above_low[lane] += u32::from(above);
+            below_high[lane] += u32::from(under);
         }
-        if let Some(outside) = outside.next() {
+        // Apart from the loop above, so that the counts are added in as many lanes as the type allows.
+        for lane in 0..PART {
+            sums[lane] += inside[lane].to_f64();
+        }
+        if COUNT {
+            let outside = &mut outside[count];
             for lane in 0..PART {
                 outside[lane] += u32::from((values[lane] < low[lane]) | (values[lane] > high[lane]));
             }
@@ -74,14 +77,15 @@ fn kept_mean_of_part<'a, T: Element>(
         count += 1;
     }
     let kept = as_f64(kept);
-    let cut = as_f64(count) - kept;
+    let count = as_f64(count);
+    let cut = count - kept;
     let mut averages = [0.0; PART];
     let mut finite = true;
     for lane in 0..PART {
         let (low, high) = (low[lane].to_f64(), high[lane].to_f64());
         // Of the values not above the low bound some are cut, the rest are the bound itself; so at the top.
-        let kept_low = f64::from(up_to_low[lane]) - below[lane];
-        let kept_high = f64::from(from_high[lane]) - (cut - below[lane]);
+        let kept_low = count - f64::from(above_low[lane]) - below[lane];
+        let kept_high = count - f64::from(below_high[lane]) - (cut - below[lane]);
         let sum = kept_low.mul_add(low, kept_high.mul_add(high, sums[lane]));
         // With equal bounds every kept value is the bound, and the numbers of kept lows and highs overlap.
         averages[lane] = if low == high { low } else { sum / kept };

@@ -1,6 +1,6 @@
 //! Order statistics of weighted values.
 
-use super::lanes::{LANES, Lanes, Strip};
+use super::lanes::{LANES, Lanes};
 use super::mean::{PART, between};
 use crate::element::Element;
 
@@ -27,12 +27,12 @@ impl Masses {
 
     /// The value at which the cumulative weight reaches half, from sorted values.
     #[inline(always)]
-    pub(super) fn median<T: Element>(&self, strip: &Strip<T>, tile: usize, values: &[Lanes<T>]) -> [f64; LANES] {
+    pub(super) fn median<T: Element>(&self, tile: &[Lanes<T>], values: &[Lanes<T>]) -> [f64; LANES] {
         let half = self.mass;
-        let median = self.bound(strip, tile, values, End::Bottom, |weight| weight >= half);
-        let weight = self.cumulate(strip, tile, &median, End::Bottom);
+        let median = self.bound(tile, values, End::Bottom, |weight| weight >= half);
+        let weight = self.cumulate(tile, &median, End::Bottom);
         let mut next = values[values.len() - 1];
-        for values in strip.tile(tile) {
+        for Lanes(values) in tile {
             for ((next, &value), &median) in next.0.iter_mut().zip(values).zip(&median.0) {
                 *next = if (value > median) & (value < *next) { value } else { *next };
             }
@@ -49,18 +49,17 @@ impl Masses {
     #[inline(always)]
     pub(super) fn trimmed_mean<T: Element>(
         &self,
-        strip: &Strip<T>,
-        tile: usize,
+        tile: &[Lanes<T>],
         values: &[Lanes<T>],
         outside: &mut [[u32; PART]],
     ) -> [f64; LANES] {
         let cut = self.mass;
-        let low = self.bound(strip, tile, values, End::Bottom, |weight| weight > cut);
-        let high = self.bound(strip, tile, values, End::Top, |weight| weight > cut);
-        let up_to_low = self.cumulate(strip, tile, &low, End::Bottom);
-        let from_high = self.cumulate(strip, tile, &high, End::Top);
+        let low = self.bound(tile, values, End::Bottom, |weight| weight > cut);
+        let high = self.bound(tile, values, End::Top, |weight| weight > cut);
+        let up_to_low = self.cumulate(tile, &low, End::Bottom);
+        let from_high = self.cumulate(tile, &high, End::Top);
         let (mut sums, mut masses) = ([0.0_f64; LANES], [0.0_f64; LANES]);
-        for ((values, &weight), outside) in strip.tile(tile).zip(&self.weights).zip(outside) {
+        for ((Lanes(values), &weight), outside) in tile.iter().zip(&self.weights).zip(outside) {
             for lane in 0..LANES {
                 let value = values[lane];
                 let inside = (value > low.0[lane]) & (value < high.0[lane]);
@@ -78,7 +77,7 @@ impl Masses {
             let kept = masses[lane] + (left_low + left_high);
             averages[lane] = if low >= high { low } else { sum / kept };
             if !averages[lane].is_finite() {
-                let column = strip.tile(tile).map(|values| values[lane].to_f64());
+                let column = tile.iter().map(|Lanes(values)| values[lane].to_f64());
                 averages[lane] = self.scaled_mean(column, (low, left_low), (high, left_high), kept);
             }
         }
@@ -97,8 +96,7 @@ impl Masses {
     #[inline(always)]
     fn bound<T: Element>(
         &self,
-        strip: &Strip<T>,
-        tile: usize,
+        tile: &[Lanes<T>],
         values: &[Lanes<T>],
         end: End,
         enough: impl Fn(f64) -> bool,
@@ -119,7 +117,7 @@ impl Masses {
             for lane in 0..LANES {
                 steps[lane] = usize::midpoint(least[lane], most[lane]);
             }
-            let weight = self.cumulate(strip, tile, &value_at(&steps), end);
+            let weight = self.cumulate(tile, &value_at(&steps), end);
             for lane in 0..LANES {
                 if enough(weight[lane]) {
                     most[lane] = steps[lane];
@@ -133,9 +131,9 @@ impl Masses {
 
     /// The weight, summed in row order, of the values from the end up to the pivot.
     #[inline(always)]
-    fn cumulate<T: Element>(&self, strip: &Strip<T>, tile: usize, pivot: &Lanes<T>, end: End) -> [f64; LANES] {
+    fn cumulate<T: Element>(&self, tile: &[Lanes<T>], pivot: &Lanes<T>, end: End) -> [f64; LANES] {
         let mut sums = [0.0; LANES];
-        for (values, &weight) in strip.tile(tile).zip(&self.weights) {
+        for (Lanes(values), &weight) in tile.iter().zip(&self.weights) {
             for lane in 0..LANES {
                 let within =
                     if end == End::Bottom { values[lane] <= pivot.0[lane] } else { values[lane] >= pivot.0[lane] };
