@@ -281,3 +281,37 @@ async fn sdk_clients_wait_out_a_restart_in_the_middle_of_a_task() {
     assert_eq!(host.task("outage").await.abandoned, 0);
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_rule_remembers_survives_a_restart() {
+    for (name, rule) in [
+        ("centred", "kind = \"centered_clipping\"\nradius = 0.05"),
+        ("quantile", "kind = \"norm_clip\"\nquantile = 0.5\nrate = 0.2"),
+        ("history", "kind = \"foolsgold\""),
+    ] {
+        let directory = tempfile::tempdir().unwrap();
+        let toml = task_toml(name, 4, "size = 5", rule, "[optimizer]\nkind = \"fedavgm\"");
+        let clients = names(5);
+        let mut reference = Reference::new(&toml, small_model(300));
+        let mut host = Host::on(directory.path(), |_| {}).await;
+        host.create(&toml, &small_model(300)).await;
+        for round in 1..=4 {
+            let views: Vec<&str> = clients.iter().map(String::as_str).collect();
+            let seats = host.seats(name, &views).await;
+            for (seat, client) in seats.iter().zip(&clients) {
+                let delta = honest_delta(client, round, &reference.model);
+                let parts = seat.parts(&framing::payload(&delta), |header| {
+                    header.num_examples = honest_examples(client) as i64;
+                });
+                seat.send(parts).await.unwrap();
+            }
+            host.ended(name, round).await;
+            reference.step(round, &clients);
+            assert_eq!(host.model(name).await.digest(), reference.model.digest(), "{name}, round {round}");
+            drop(seats);
+            host.stop().await;
+            host = Host::on(directory.path(), |_| {}).await;
+        }
+        host.stop().await;
+    }
+}

@@ -44,13 +44,22 @@ async fn every_rule_releases_what_the_same_rows_give_in_process() {
         ("trimmed-mean", "kind = \"trimmed_mean\"\nbyzantine = 2", ""),
         ("krum", "kind = \"krum\"\nbyzantine = 2", ""),
         ("multi-krum", "kind = \"multi_krum\"\nbyzantine = 2", ""),
+        ("arc-nnm", "kind = \"trimmed_mean\"\nbyzantine = 2\npre = [\"arc\", \"nnm\"]", ""),
+        ("bulyan", "kind = \"bulyan\"\nbyzantine = 1", ""),
+        ("geometric-median", "kind = \"geometric_median\"\nbyzantine = 2", ""),
+        ("weighted-median", "kind = \"median\"\nbyzantine = 1", "[examples]\nweighted = true"),
+        ("centred", "kind = \"centered_clipping\"\nradius = 0.05\nsteps = 3", ""),
+        ("quantile", "kind = \"norm_clip\"\nquantile = 0.5\nrate = 0.2", ""),
+        ("foolsgold", "kind = \"foolsgold\"", ""),
+        ("fltrust", "kind = \"fltrust\"", "[reference]\nclient = \"c03\""),
+        ("dnc", "kind = \"dnc\"\nbyzantine = 1\niterations = 1", ""),
     ];
     for (name, rule, rest) in cases {
-        let toml = task_toml(name, 2, "size = 7", rule, rest);
+        let toml = task_toml(name, 3, "size = 7", rule, rest);
         host.create(&toml, &small_model(700)).await;
         host.run_clients(name, &names).await;
         let mut reference = Reference::new(&toml, small_model(700));
-        (1..=2).for_each(|round| reference.step(round, &names));
+        (1..=3).for_each(|round| reference.step(round, &names));
         assert_eq!(host.model(name).await.digest(), reference.model.digest(), "{name}");
         let record = host.round(name, 1).await;
         assert_eq!((record.state.as_str(), record.selected, record.received), ("released", 7, 7), "{name}");

@@ -421,6 +421,12 @@ pub struct Reference {
     pub spec: TaskSpec,
     pub model: Model,
     pub state: Vec<Vec<f32>>,
+    /// The last aggregate.
+    pub last: Vec<f32>,
+    /// Per client the sum of its updates.
+    pub history: std::collections::BTreeMap<String, Vec<f32>>,
+    /// What the rule's last plan asked to remember.
+    pub memory: Option<f64>,
 }
 
 impl Reference {
@@ -429,23 +435,51 @@ impl Reference {
         let count = spec.optimizer.state_vectors();
         let state =
             (0..count).map(|at| vec![spec.optimizer.initial_state(at) as f32; model.parameters().len()]).collect();
-        Self { spec, model, state }
+        let last = vec![0.0; model.parameters().len()];
+        Self { spec, model, state, last, history: std::collections::BTreeMap::new(), memory: None }
     }
 
     /// One round of honest updates by these clients.
     pub fn step(&mut self, round: u64, clients: &[String]) {
         let mut sorted = clients.to_vec();
         sorted.sort();
+        let trusted = self.spec.reference.clone().map(|client| honest_delta(client.as_str(), round, &self.model));
+        sorted.retain(|client| self.spec.reference.as_ref().is_none_or(|trusted| trusted.as_str() != client));
         let rows: Vec<Vec<f32>> = sorted.iter().map(|client| honest_delta(client, round, &self.model)).collect();
+        let zero = vec![0.0; self.last.len()];
+        let needs = self.spec.rule.needs().extras;
+        let mut extras = Vec::new();
+        extras.extend(needs.last_aggregate.then(|| self.last.clone()));
+        extras.extend(trusted);
+        if needs.history {
+            extras.extend(sorted.iter().map(|client| self.history.get(client).unwrap_or(&zero).clone()));
+            for (client, row) in sorted.iter().zip(&rows) {
+                let sum = self.history.entry(client.clone()).or_insert_with(|| zero.clone());
+                sum.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+            }
+        }
         let weights: Vec<f64> =
             sorted.iter().map(|client| honest_examples(client).min(self.spec.examples.max) as f64).collect();
-        self.apply(&rows, self.spec.examples.weighted.then_some(&weights[..]));
+        self.apply_with(&rows, &extras, self.spec.examples.weighted.then_some(&weights[..]));
     }
 
     /// One round of these rows.
     pub fn apply(&mut self, rows: &[Vec<f32>], weights: Option<&[f64]>) {
+        self.apply_with(rows, &[], weights);
+    }
+
+    fn apply_with(&mut self, rows: &[Vec<f32>], extras: &[Vec<f32>], weights: Option<&[f64]>) {
         let slices: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
-        let result = testudo_aggregate::aggregate(&*self.spec.rule, &slices, weights, None).unwrap();
+        let extras: Vec<&[f32]> = extras.iter().map(Vec::as_slice).collect();
+        let inputs = testudo_aggregate::Inputs {
+            extras: &extras,
+            weights,
+            memory: self.memory,
+            ..testudo_aggregate::Inputs::new(&slices)
+        };
+        let result = testudo_aggregate::aggregate_inputs(&*self.spec.rule, &inputs).unwrap();
+        self.last.clone_from(&result.output);
+        self.memory = result.memory;
         let mut parameters = self.model.parameters().to_vec();
         let mut state: Vec<&mut [f32]> = self.state.iter_mut().map(Vec::as_mut_slice).collect();
         self.spec.optimizer.apply_unit(&mut parameters, &result.output, &mut state).unwrap();
