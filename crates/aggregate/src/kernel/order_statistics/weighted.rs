@@ -60,25 +60,39 @@ impl Masses {
         let from_high = self.cumulate(tile, &high, End::Top);
         let (mut sums, mut masses) = ([0.0_f64; LANES], [0.0_f64; LANES]);
         for ((Lanes(values), &weight), outside) in tile.iter().zip(&self.weights).zip(outside) {
+            let mut beyond = [0_u32; LANES];
             for lane in 0..LANES {
                 let value = values[lane];
                 let inside = (value > low.0[lane]) & (value < high.0[lane]);
                 let kept = if inside { weight } else { 0.0 };
                 sums[lane] = kept.mul_add(value.to_f64(), sums[lane]);
                 masses[lane] += kept;
-                outside[lane % PART] += u32::from((value < low.0[lane]) | (value > high.0[lane]));
+                beyond[lane] = u32::from((value < low.0[lane]) | (value > high.0[lane]));
+            }
+            for beyond in beyond.as_chunks::<PART>().0 {
+                for (outside, beyond) in outside.iter_mut().zip(beyond) {
+                    *outside += beyond;
+                }
             }
         }
         let mut averages = [0.0; LANES];
+        let mut finite = true;
         for lane in 0..LANES {
             let (low, high) = (low.0[lane].to_f64(), high.0[lane].to_f64());
             let (left_low, left_high) = (up_to_low[lane] - cut, from_high[lane] - cut);
             let sum = left_low.mul_add(low, left_high.mul_add(high, sums[lane]));
-            let kept = masses[lane] + (left_low + left_high);
-            averages[lane] = if low >= high { low } else { sum / kept };
-            if !averages[lane].is_finite() {
-                let column = tile.iter().map(|Lanes(values)| values[lane].to_f64());
-                averages[lane] = self.scaled_mean(column, (low, left_low), (high, left_high), kept);
+            masses[lane] += left_low + left_high;
+            averages[lane] = if low >= high { low } else { sum / masses[lane] };
+            finite &= averages[lane].is_finite();
+        }
+        if !finite {
+            for lane in 0..LANES {
+                if !averages[lane].is_finite() {
+                    let column = tile.iter().map(|Lanes(values)| values[lane].to_f64());
+                    let low = (low.0[lane].to_f64(), up_to_low[lane] - cut);
+                    let high = (high.0[lane].to_f64(), from_high[lane] - cut);
+                    averages[lane] = self.scaled_mean(column, low, high, masses[lane]);
+                }
             }
         }
         averages
