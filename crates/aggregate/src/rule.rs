@@ -28,12 +28,10 @@ pub trait Rule: Debug + Send + Sync {
 
     /// Fewest rows for which the guarantee holds with this *f*; `usize::MAX` if there is no such number.
     fn min_rows(&self) -> usize {
-        // Ranges are linear in f: double until one is valid, then search below it.
-        let start = self.byzantine().max(1);
-        let Some(valid) = (0..40).filter_map(|power| start.checked_mul(1 << power)).find(|&n| self.check(n).is_ok())
-        else {
-            return usize::MAX;
-        };
+        // Ranges are linear in f: grow until one is valid, then search below it. In small steps, because an exact
+        // search may be over its budget again at twice the fewest rows.
+        let steps = std::iter::successors(Some(self.byzantine().max(1)), |&n| n.checked_add(n / 8 + 1));
+        let Some(valid) = steps.take(300).find(|&n| self.check(n).is_ok()) else { return usize::MAX };
         let (mut below, mut least) = (0, valid);
         while least - below > 1 {
             let middle = below + (least - below) / 2;

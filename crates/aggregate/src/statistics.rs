@@ -13,6 +13,7 @@ use crate::mixing::Mixing;
 use crate::needs::{DistanceNeeds, Needs};
 
 pub use frame::Frame;
+pub(crate) use frame::Spread;
 pub use row::{Distances, RowStatistics};
 pub use tree::{StatisticsError, StatisticsTree};
 
