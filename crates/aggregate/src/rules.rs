@@ -1,9 +1,19 @@
 //! The table of rules: two lines per rule, its module and its row.
 
+mod caf;
+mod centred;
+mod clipped;
+mod dnc;
+mod flame;
+mod fltrust;
+mod foolsgold;
 mod krum;
 mod mean;
 mod median;
 mod multi_krum;
+mod rlr;
+mod signguard;
+mod smea;
 mod trimmed_mean;
 
 use serde::Serialize;
@@ -13,10 +23,18 @@ use crate::parameters::{ParameterError, Parameters};
 use crate::rule::{Rule, RuleError};
 use crate::statistics::{Distances, RowStatistics};
 
+pub use caf::Caf;
+pub use dnc::DivideAndConquer;
+pub use flame::Flame;
+pub use fltrust::FlTrust;
+pub use foolsgold::FoolsGold;
 pub use krum::{Krum, Neighbours};
 pub use mean::Mean;
 pub use median::Median;
 pub use multi_krum::MultiKrum;
+pub use rlr::RobustLearningRate;
+pub use signguard::SignGuard;
+pub use smea::Smea;
 pub use trimmed_mean::TrimmedMean;
 
 /// What every rule's parameters can do besides [`Rule`].
@@ -29,6 +47,11 @@ trait Definition: Rule + Clone + Sized {
 
     /// The same rule with *f* lowered to `byzantine`, and what depends on it lowered to what `rows` rows allow.
     fn lowered(&self, byzantine: usize, rows: usize) -> Self;
+
+    /// The same rule, where its example values depend on *f*, with values that fit `byzantine`; for matrices.
+    fn exemplary(self, _byzantine: usize) -> Self {
+        self
+    }
 
     /// The parameters as `key = value` words, empty if there are none.
     fn describe(&self) -> String;
@@ -73,6 +96,12 @@ macro_rules! rules {
                 }
             }
 
+            pub(crate) fn exemplary(self, byzantine: usize) -> Self {
+                match self {
+                    $(Self::$rule(rule) => Self::$rule(rule.exemplary(byzantine)),)+
+                }
+            }
+
             pub(crate) fn describe(&self) -> String {
                 match self {
                     $(Self::$rule(rule) => rule.describe(),)+
@@ -96,6 +125,14 @@ rules! {
     "trimmed_mean" => TrimmedMean,
     "krum" => Krum,
     "multi_krum" => MultiKrum,
+    "fltrust" => FlTrust,
+    "foolsgold" => FoolsGold,
+    "flame" => Flame,
+    "dnc" => DivideAndConquer,
+    "signguard" => SignGuard,
+    "rlr" => RobustLearningRate,
+    "caf" => Caf,
+    "smea" => Smea,
 }
 
 /// Every rule there is, for help texts, documentation and test matrices.
