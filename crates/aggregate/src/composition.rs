@@ -103,10 +103,11 @@ impl RuleConfig {
             if parameter.key == "byzantine" {
                 entries.push(("byzantine".to_owned(), count(byzantine)));
             } else if let Some(example) = parameter.example {
-                entries.push((parameter.key.to_owned(), whole_or_not(example)));
+                entries.push((parameter.key.to_owned(), number(example)));
             }
         }
-        Self::parse(Parameters::new("rule", kind, entries))
+        let config = Self::parse(Parameters::new("rule", kind, entries))?;
+        Ok(Self { rule: config.rule.exemplary(byzantine), ..config })
     }
 
     /// The rule for a round of which only `rows` rows remain: *f* becomes min(*f*, the largest *f* valid for `rows`),
@@ -154,14 +155,14 @@ impl RuleConfig {
     }
 }
 
-/// Counts are whole numbers; a key for any number takes those too.
-#[allow(clippy::cast_possible_truncation, reason = "examples are small")]
-fn whole_or_not(example: f64) -> Value {
-    if example.fract() == 0.0 { Value::Integer(example as i64) } else { Value::Number(example) }
-}
-
 pub(crate) fn count(number: usize) -> Value {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// As it would be written: whole numbers without a fraction.
+#[allow(clippy::cast_possible_truncation, reason = "whole and small")]
+fn number(value: f64) -> Value {
+    if value.fract() == 0.0 && value.abs() < 1e15 { Value::Integer(value as i64) } else { Value::Number(value) }
 }
 
 impl Rule for RuleConfig {

@@ -39,6 +39,7 @@ mod aggregate;
 mod catalogue;
 mod combine;
 mod composition;
+mod eigen;
 mod infinite;
 mod kernel;
 mod observe;

@@ -95,6 +95,14 @@ impl<T: Element> Observer<'_, T> {
         };
         let mut samples = Vec::new();
         if let Some(wanted) = needs.samples {
+            if wanted.coordinates >= dimension {
+                // All samples are the same, and the distances over all coordinates may be there already.
+                samples.push(match needs.distances {
+                    DistanceNeeds::Pairs => distances.clone(),
+                    _ => pair_statistics(points, block.clone())?,
+                });
+                return Ok(UnitStatistics::new(points.len(), needs.distances, distances, counts, samples));
+            }
             for sample in 0..wanted.count {
                 let chosen: Vec<usize> = (0..block.len())
                     .filter(|&within| wanted.choose(seed, sample, at(within), dimension))

@@ -130,20 +130,6 @@ impl Parameters {
         }
     }
 
-    /// A string that satisfies `valid`, if the key is there.
-    pub(crate) fn text(
-        &mut self,
-        key: &'static str,
-        expected: &'static str,
-        valid: fn(&str) -> bool,
-    ) -> Result<Option<String>, ParameterError> {
-        match self.take(key) {
-            None => Ok(None),
-            Some(Value::Text(text)) if valid(&text) => Ok(Some(text)),
-            Some(other) => Err(self.invalid(key, &other, expected)),
-        }
-    }
-
     /// True or false, if the key is there.
     pub(crate) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ParameterError> {
         match self.take(key) {

@@ -33,15 +33,13 @@ pub trait Rule: Debug + Send + Sync {
 
     /// Fewest rows for which the guarantee holds with this *f*; `usize::MAX` if there is no such number.
     fn min_rows(&self) -> usize {
-        // Double until one is valid, then search below it. Ranges are linear in f, but a share of the rows is rounded.
-        let start = self.byzantine().max(1);
-        let Some(valid) = (0..40).filter_map(|power| start.checked_mul(1 << power)).find(|&n| self.check(n).is_ok())
-        else {
-            return usize::MAX;
-        };
-        if valid <= FEW_ROWS {
-            return (1..valid).find(|&rows| self.check(rows).is_ok()).unwrap_or(valid);
+        // Small numbers one by one: shares of the rows are rounded, and an exact search may be over its budget again at
+        // twice the fewest rows. Beyond, ranges are linear in f: grow until one is valid, then search below it.
+        if let Some(rows) = (1..=FEW_ROWS).find(|&rows| self.check(rows).is_ok()) {
+            return rows;
         }
+        let steps = std::iter::successors(Some(self.byzantine().max(1)), |&n| n.checked_add(n / 8 + 1));
+        let Some(valid) = steps.take(300).find(|&n| self.check(n).is_ok()) else { return usize::MAX };
         let (mut below, mut least) = (0, valid);
         while least - below > 1 {
             let middle = below + (least - below) / 2;

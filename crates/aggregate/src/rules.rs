@@ -1,8 +1,15 @@
 //! The table of rules: two lines per rule, its module and its row.
 
 mod bulyan;
+mod caf;
 mod centered_clipping;
+mod centred;
 mod cge;
+mod clipped;
+mod dnc;
+mod flame;
+mod fltrust;
+mod foolsgold;
 mod geometric_median;
 mod krum;
 mod mda;
@@ -13,6 +20,9 @@ mod monna;
 mod multi_krum;
 mod norm_clip;
 mod phocas;
+mod rlr;
+mod signguard;
+mod smea;
 mod trimmed_mean;
 
 use serde::Serialize;
@@ -23,8 +33,13 @@ use crate::rule::{Rule, RuleError};
 use crate::statistics::{Distances, RowStatistics};
 
 pub use bulyan::{Bulyan, Selection};
+pub use caf::Caf;
 pub use centered_clipping::CenteredClipping;
 pub use cge::Cge;
+pub use dnc::DivideAndConquer;
+pub use flame::Flame;
+pub use fltrust::FlTrust;
+pub use foolsgold::FoolsGold;
 pub use geometric_median::{GeometricMedian, Start};
 pub use krum::{Krum, Neighbours};
 pub use mda::Mda;
@@ -35,6 +50,9 @@ pub use monna::Monna;
 pub use multi_krum::MultiKrum;
 pub use norm_clip::{Bound, NormClip};
 pub use phocas::Phocas;
+pub use rlr::RobustLearningRate;
+pub use signguard::SignGuard;
+pub use smea::Smea;
 pub use trimmed_mean::{Cut, TrimmedMean};
 
 /// What every rule's parameters can do besides [`Rule`].
@@ -47,6 +65,11 @@ trait Definition: Rule + Clone + Sized {
 
     /// The same rule with *f* lowered to `byzantine`, and what depends on it lowered to what `rows` rows allow.
     fn lowered(&self, byzantine: usize, rows: usize) -> Self;
+
+    /// The same rule, where its example values depend on *f*, with values that fit `byzantine`; for matrices.
+    fn exemplary(self, _byzantine: usize) -> Self {
+        self
+    }
 
     /// The parameters as `key = value` words, empty if there are none.
     fn describe(&self) -> String;
@@ -91,6 +114,12 @@ macro_rules! rules {
                 }
             }
 
+            pub(crate) fn exemplary(self, byzantine: usize) -> Self {
+                match self {
+                    $(Self::$rule(rule) => Self::$rule(rule.exemplary(byzantine)),)+
+                }
+            }
+
             pub(crate) fn describe(&self) -> String {
                 match self {
                     $(Self::$rule(rule) => rule.describe(),)+
@@ -123,6 +152,14 @@ rules! {
     "monna" => Monna,
     "cge" => Cge,
     "norm_clip" => NormClip,
+    "fltrust" => FlTrust,
+    "foolsgold" => FoolsGold,
+    "flame" => Flame,
+    "dnc" => DivideAndConquer,
+    "signguard" => SignGuard,
+    "rlr" => RobustLearningRate,
+    "caf" => Caf,
+    "smea" => Smea,
 }
 
 /// Every rule there is, for help texts, documentation and test matrices.

@@ -135,7 +135,7 @@ fn min_rows_is_the_fewest_rows_the_check_accepts() {
     for info in catalogue() {
         for byzantine in 0..10 {
             let config = RuleConfig::with_byzantine(info.kind, byzantine).unwrap();
-            let fewest = (0..40).find(|&rows| config.rule().check(rows).is_ok());
+            let fewest = (0..60).find(|&rows| config.rule().check(rows).is_ok());
             assert_eq!(Some(config.rule().min_rows()), fewest, "{config}");
         }
     }

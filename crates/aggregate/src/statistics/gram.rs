@@ -92,7 +92,10 @@ impl Gram {
 
     /// The cosine of the angle between x − ρ and y − ρ; 0 where one of them has no direction.
     pub(crate) fn cosine(&self, x: usize, y: usize) -> f64 {
-        let lengths = (self.scaled(x, x) * self.scaled(y, y)).sqrt();
+        let (a, b) = (self.scaled(x, x), self.scaled(y, y));
+        let product = a * b;
+        // The root of the product is exact where x = y, but the product may leave f64's range.
+        let lengths = if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() };
         if lengths > 0.0 { (self.scaled(x, y) / lengths).clamp(-1.0, 1.0) } else { 0.0 }
     }
 }

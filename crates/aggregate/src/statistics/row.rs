@@ -133,6 +133,12 @@ impl RowStatistics {
         (!self.signs.is_empty()).then_some(&self.signs)
     }
 
+    /// How many different samples were observed: samples of all coordinates are one.
+    #[must_use]
+    pub fn sample_count(&self) -> usize {
+        self.samples.len()
+    }
+
     /// The squared distances over sample `sample`, if it was observed.
     #[must_use]
     pub fn sample(&self, sample: usize) -> Option<Distances<'_>> {

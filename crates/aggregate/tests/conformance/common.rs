@@ -46,18 +46,29 @@ pub(crate) fn run<T: Element>(config: &RuleConfig, rows: &[Vec<T>]) -> Result<Ag
     run_inputs(config, &Inputs::new(&rows))
 }
 
-/// Runs a rule; extra rows it needs are zero for the last aggregate and histories, and the first row for a reference.
+/// Runs a rule; extra rows it needs are zero for the last aggregate and histories, and for a reference the lower median
+/// per coordinate: it does not depend on the order of the rows, and few of them cannot make it extreme.
 pub(crate) fn run_inputs<T: Element>(
     config: &RuleConfig,
     inputs: &Inputs<'_, T>,
 ) -> Result<Aggregate<T>, AggregateError> {
     let extras = config.needs().extras;
     let zero = vec![T::ZERO; inputs.rows.first().map_or(0, |row| row.len())];
+    let reference = if extras.reference { lower_median(inputs.rows) } else { Vec::new() };
     let mut views: Vec<&[T]> = Vec::new();
     views.extend(extras.last_aggregate.then_some(zero.as_slice()));
-    views.extend(inputs.rows.first().filter(|_| extras.reference));
+    views.extend(extras.reference.then_some(reference.as_slice()));
     views.extend(inputs.rows.iter().filter(|_| extras.history).map(|_| zero.as_slice()));
     aggregate_inputs(config.rule(), &Inputs { extras: &views, ..*inputs })
+}
+
+fn lower_median<T: Element>(rows: &[&[T]]) -> Vec<T> {
+    let of = |coordinate: usize| {
+        let mut values: Vec<T> = rows.iter().map(|row| row[coordinate]).collect();
+        values.sort_by(|a, b| a.to_f64().total_cmp(&b.to_f64()));
+        values[(values.len() - 1) / 2]
+    };
+    (0..rows[0].len()).map(of).collect()
 }
 
 /// Every rule with this *f*, compatibility modes included.
@@ -74,6 +85,11 @@ pub(crate) fn all_rules(byzantine: usize) -> Vec<RuleConfig> {
     rules.push(rule("kind = \"geometric_median\"\nstart = \"zero\"\nnu = 0.1\nsteps = 3\ntolerance = 0"));
     rules.push(rule("kind = \"norm_clip\"\nquantile = 0.5"));
     rules.push(rule("kind = \"trimmed_mean\"\nfraction = 0.2\nfloor = true"));
+    // With one sample the strict range leaves more of f: all coordinates, and a few.
+    for coordinates in [1_000_000, 16] {
+        let sampled = format!("iterations = 1\ncoordinates = {coordinates}");
+        rules.push(rule(&format!("kind = \"dnc\"\nbyzantine = {byzantine}\n{sampled}")));
+    }
     rules
 }
 
