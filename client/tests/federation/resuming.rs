@@ -80,10 +80,8 @@ async fn a_stream_that_another_one_took_over_asks_and_goes_on() {
     let fake = Fake::with_model(&model).then(assignment(1, &model));
     // With a time to wait, as our server says it, and without.
     let detail = "a newer stream took over";
-    let refusals = [
-        Reject::retry(Reason::TakenOver, detail, Duration::from_millis(5)),
-        Reject::new(Reason::TakenOver, detail),
-    ];
+    let refusals =
+        [Reject::retry(Reason::TakenOver, detail, Duration::from_millis(5)), Reject::new(Reason::TakenOver, detail)];
     fake.state().refusals.extend(refusals.iter().map(to_status));
     let client = client(fake.serve().await).await;
     let round = client.join("task").await.unwrap().next_round().await.unwrap().unwrap();
