@@ -18,6 +18,7 @@ use testudo_protocol::{ClientId, Digest, Encoding, Layout, Reason, Reject, TaskN
 use tokio::sync::{RwLock, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
+mod control;
 mod driver;
 mod pace;
 mod recovery;

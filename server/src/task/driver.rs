@@ -1,7 +1,7 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, Control, CurrentModel, Event, Services, Slot,
+    Command, CurrentModel, Event, Services, Slot,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
 };
@@ -477,44 +477,11 @@ impl Driver {
     }
 
     /// Once the task has ended nobody needs to wait any more.
-    fn send_home(&mut self) {
+    pub(super) fn send_home(&mut self) {
         if let Some(why) = ended(self.row.state) {
             self.room.answer_all(|| Answer::Ended { why });
         }
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
-    }
-
-    // ---- control ----
-
-    async fn control(&mut self, control: Control) -> Result<(), Reject> {
-        let (state, why) = match control {
-            Control::Pause => (TaskState::Paused, "paused by the operator"),
-            Control::Resume => (TaskState::Running, ""),
-            Control::Stop => (TaskState::Stopped, "stopped by the operator"),
-        };
-        if self.row.state == state {
-            return Ok(());
-        }
-        if ended(self.row.state).is_some() {
-            let detail = format!("the task is {}", self.row.state.word());
-            return Err(Reject::new(Reason::WrongState, detail));
-        }
-        if control == Control::Stop
-            && let Some(current) = &mut self.current
-        {
-            let actions = current.engine.handle(clock::now(), EngineInput::Stop)?;
-            self.act(actions).await;
-        }
-        let store = self.services.store.clone();
-        store
-            .set_task_state(&self.row.name, state, why, clock::now())
-            .await
-            .map_err(|error| Reject::retry(Reason::Overloaded, error.to_string(), Duration::from_secs(1)))?;
-        self.row.state = state;
-        self.row.why = why.into();
-        tracing::info!(task = %self.row.name, state = state.word(), "task state changed");
-        self.send_home();
-        Ok(())
     }
 }
 
@@ -561,7 +528,7 @@ fn judged(seat: &Judgement) -> Judged {
     }
 }
 
-fn ended(state: TaskState) -> Option<EndedWhy> {
+pub(super) fn ended(state: TaskState) -> Option<EndedWhy> {
     match state {
         TaskState::Running | TaskState::Paused => None,
         TaskState::Finished => Some(EndedWhy::Finished),
