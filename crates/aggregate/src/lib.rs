@@ -67,7 +67,7 @@ pub use rows::{Rows, RowsError, Weights, WeightsError};
 pub use rule::{Decision, Rule, RuleError};
 pub use rules::{RuleKind, catalogue};
 pub use sampling::{RuleSpec, Sampled};
-pub use source::{MOST_LOOKS, Source, Summary, Task, Work, aggregate_source};
+pub use source::{MOST_LOOKS, Source, Summary, Task, Work, Write, aggregate_source};
 pub use statistics::{
     Distances, Observation, Refinement, RowStatistics, StatisticsError, StatisticsTree, UnitStatistics,
 };

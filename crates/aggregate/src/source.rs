@@ -20,6 +20,9 @@ pub const MOST_LOOKS: usize = 16;
 /// What is done with the rows of one unit.
 pub type Work<'a, T> = dyn FnMut(&[&[T]]) -> Result<(), AggregateError> + 'a;
 
+/// What is done with one unit of the aggregate.
+pub type Write<'a, T> = dyn FnMut(Range<usize>, &[T]) -> Result<(), AggregateError> + 'a;
+
 /// Rows, then extra rows, a unit at a time: a file, a spool, memory.
 pub trait Source<T: Element> {
     /// Hands the coordinates `range` of all rows and extra rows to `work`.
@@ -76,7 +79,7 @@ pub fn aggregate_source<T: Element>(
     rule: &dyn Rule,
     task: &Task<'_>,
     source: &mut dyn Source<T>,
-    write: &mut dyn FnMut(Range<usize>, &[T]) -> Result<(), AggregateError>,
+    write: &mut Write<'_, T>,
 ) -> Result<Summary, AggregateError> {
     let Task { rows, dimension, seed, memory, unit_len, .. } = *task;
     if rows == 0 {
