@@ -281,19 +281,27 @@ async fn fill(
 ) -> Result<(), Stop> {
     let services = &registry.services;
     let (started, mut arrived) = (Instant::now(), 0u64);
+    // Bytes are looked at as they come, but an upload is resumed at a chunk: the transfer and the spool take whole ones.
+    let (mut door, mut chunk) = (transfer.door.clone(), Vec::new());
     loop {
         let part = next(registry, stream).await?;
-        let chunk = match part {
-            Some(UploadPart::Chunk(chunk)) => chunk,
+        let piece = match part {
+            Some(UploadPart::Chunk(piece)) => piece,
             Some(UploadPart::Header(_)) => {
                 return Err(Stop::Refuse(Reject::new(Reason::Malformed, "a second header in one upload")));
             }
             None => return Ok(()),
         };
-        arrived += chunk.len() as u64;
-        services.metrics.upload_bytes.inc_by(chunk.len() as u64);
-        transfer.door.feed(&chunk).map_err(Stop::Refuse)?;
-        writer.append(chunk).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+        arrived += piece.len() as u64;
+        services.metrics.upload_bytes.inc_by(piece.len() as u64);
+        door.feed(&piece).map_err(Stop::Refuse)?;
+        chunk.push(piece);
+        if !stream.is_within_chunk() {
+            for piece in chunk.drain(..) {
+                writer.append(piece).await.map_err(|error| Stop::Pause(status::spool(error)))?;
+            }
+            transfer.door = door.clone();
+        }
         let elapsed = started.elapsed();
         if elapsed > RATE_FROM
             && (arrived as f64) < services.config.limits.upload_bytes_per_s as f64 * elapsed.as_secs_f64()
