@@ -130,6 +130,11 @@ where
         Self { body, reader: Reader::new(carrier) }
     }
 
+    /// Whether more of the chunk is to come whose piece was the last one.
+    pub fn is_within_chunk(&self) -> bool {
+        matches!(self.reader.state, State::Chunk(1..))
+    }
+
     /// The next piece; `None` at the end. Can be cancelled without loss.
     ///
     /// # Errors

@@ -306,23 +306,33 @@ async fn fill(
     let services = &registry.services;
     let mut sender = Sender { mark: arrived.bytes(), arrived, waited: Duration::ZERO };
     let (started, mut arrived) = (Instant::now(), 0u64);
+    // Bytes are looked at as they come, but an upload is resumed at a chunk: the transfer and the spool take whole ones.
+    let (mut door, mut chunk) = (transfer.door.clone(), Vec::new());
+    let plain = door.is_plain();
     loop {
         let part = next(registry, stream, &mut sender).await?;
-        let chunk = match part {
-            Some(UploadPart::Chunk(chunk)) => chunk,
+        let piece = match part {
+            Some(UploadPart::Chunk(piece)) => piece,
             Some(UploadPart::Header(_)) => {
                 return Err(Stop::Refuse(Reject::new(Reason::Malformed, "a second header in one upload")));
             }
-            None if transfer.door.is_plain() => return Ok(()),
+            None if plain => return Ok(()),
             None => return encoded::end(&mut transfer.door, writer).await,
         };
-        arrived += chunk.len() as u64;
-        services.metrics.upload_bytes.inc_by(chunk.len() as u64);
-        if transfer.door.is_plain() {
-            transfer.door.feed(&chunk).map_err(Stop::Refuse)?;
-            writer.append(chunk).await.map_err(|error| Stop::Pause(status::spool(error)))?;
-        } else {
-            encoded::append(&mut transfer.door, writer, &chunk).await?;
+        arrived += piece.len() as u64;
+        services.metrics.upload_bytes.inc_by(piece.len() as u64);
+        if plain {
+            door.feed(&piece).map_err(Stop::Refuse)?;
+        }
+        chunk.push(piece);
+        if !stream.is_within_chunk() {
+            for piece in chunk.drain(..) {
+                match plain {
+                    true => writer.append(piece).await.map_err(|error| Stop::Pause(status::spool(error)))?,
+                    false => encoded::append(&mut door, writer, &piece).await?,
+                }
+            }
+            transfer.door = door.clone();
         }
         let elapsed = started.elapsed();
         if elapsed > RATE_FROM
