@@ -2,7 +2,10 @@
 //!
 //! On `x86_64` that is AVX-512, AVX2 with FMA, or the portable path. NEON needs no path of its own: it is part of every
 //! aarch64, so there the portable path is compiled for it.
-#![expect(unsafe_code, reason = "calling a function compiled for instructions that were detected at run time")]
+#![cfg_attr(
+    target_arch = "x86_64",
+    expect(unsafe_code, reason = "calling a function compiled for instructions that were detected at run time")
+)]
 
 /// A computation whose body is compiled for several instruction sets. `run` must be `#[inline(always)]`, and so must
 /// be whatever it calls, or that part stays portable: slower, with the same result.
@@ -16,6 +19,7 @@ pub(crate) trait Kernel {
     /// The body for a machine with 32 vector registers of 64 bytes, where another blocking is quicker. The result has
     /// the same bits.
     #[inline(always)]
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "no such machine is dispatched to"))]
     fn run_wide(self) -> Self::Output
     where
         Self: Sized,
@@ -26,8 +30,8 @@ pub(crate) trait Kernel {
 
 /// The instruction sets a kernel is compiled for, narrowest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(not(test), allow(dead_code, reason = "only tests ask for less than the widest"))]
 pub(super) enum Path {
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests ask for less than the widest"))]
     Portable,
     Avx2,
     Avx512,
