@@ -150,6 +150,10 @@ mod tests {
         let trust = result.scores.unwrap();
         assert!((trust[0] - 0.6).abs() < 1e-7 && trust[1] == 1.0 && trust[2] == 0.0, "{trust:?}");
         assert!((result.output[0] - 0.85).abs() < 1e-6 && (result.output[1] - 0.3).abs() < 1e-6);
+        // The squares' product would leave f64's range.
+        let long: [&[f64]; 2] = [&[0.6e100, 0.8e100], &[1e100, 0.0]];
+        let trust = run(&long, &[1e100, 0.0]).scores.unwrap();
+        assert!((trust[0] - 0.6).abs() < 1e-15 && (trust[1] - 1.0).abs() < 1e-15, "{trust:?}");
         let wide: [&[f64]; 4] = [&[1e200, 1e200], &[1e-161, 1e-161], &[2.0, 1.0], &[1e120, 0.0]];
         let result = run(&wide, &[1.0, 0.0]);
         let trust = result.scores.unwrap();

@@ -1,7 +1,7 @@
 //! Symmetries every rule must have.
 
 use proptest::prelude::*;
-use testudo_aggregate::{RuleConfig, Verdict, aggregate};
+use testudo_aggregate::{Inputs, Rule, RuleConfig, Verdict, aggregate, aggregate_inputs, pre_aggregate};
 
 use crate::common::{Random, all_rules_for, has_a_radius, rule, run, scales};
 
@@ -269,4 +269,51 @@ fn error_and_variance(rows: &[Vec<f64>], subset: u32, output: &[f64]) -> (f64, f
         variance += members.iter().map(|row| (row[c] - mean).powi(2)).sum::<f64>() / size;
     }
     (error, variance)
+}
+
+/// A rule behind a pre-aggregation decides from coefficients, or looks again; it must come to what it would make of
+/// the mixed rows.
+#[test]
+fn filters_behind_a_pre_aggregation_see_the_mixed_rows() {
+    let (n, d) = (14, 400);
+    let mut random = Random(40);
+    let mut rows = random.rows::<f64>(n, d);
+    rows[3].iter_mut().for_each(|value| *value = *value * 9.0 + 4.0);
+    let common = random.rows::<f64>(1, d).remove(0);
+    rows.iter_mut().for_each(|row| row.iter_mut().zip(&common).for_each(|(value, common)| *value += common));
+    let reference: Vec<f64> = common.iter().map(|value| value + 0.5).collect();
+    let zero = vec![0.0; d];
+    let rules = [
+        "kind = \"fltrust\"",
+        "kind = \"foolsgold\"",
+        "kind = \"flame\"",
+        "kind = \"signguard\"",
+        "kind = \"dnc\"\niterations = 2\ncoordinates = 50",
+        "kind = \"dnc\"\niterations = 1",
+        "kind = \"rlr\"\nquorum = 3",
+        "kind = \"caf\"",
+        "kind = \"smea\"",
+    ];
+    for text in rules {
+        for pre in ["\"arc\"", "\"nnm\"", "{ kind = \"clip\", radius = 15.0 }", "\"bucketing\"", "\"arc\", \"nnm\""] {
+            let config = crate::common::rule(&format!("{text}\nbyzantine = 1\npre = [{pre}]"));
+            let alone = RuleConfig::from(config.kernel().clone());
+            let views = |rows: &[Vec<f64>]| rows.iter().map(|row| row.clone().leak() as &[f64]).collect::<Vec<_>>();
+            let run = |config: &RuleConfig, rows: &[&[f64]]| {
+                let needs = config.needs().extras;
+                let mut extras: Vec<&[f64]> = Vec::new();
+                extras.extend(needs.reference.then_some(reference.as_slice()));
+                extras.extend(rows.iter().filter(|_| needs.history).map(|_| zero.as_slice()));
+                aggregate_inputs(config.rule(), &Inputs { extras: &extras, ..Inputs::new(rows) })
+            };
+            if config.check(n).is_err() {
+                assert!(text.contains("foolsgold") && pre.contains("bucketing"), "{config}");
+                continue;
+            }
+            let mixed = pre_aggregate(config.pre(), 1, &views(&rows), 0).unwrap();
+            let (got, expected) = (run(&config, &views(&rows)), run(&alone, &views(&mixed)));
+            let (got, expected) = (got.unwrap(), expected.unwrap());
+            assert_close(&got.output, &expected.output, 1e-9, &config.to_string());
+        }
+    }
 }

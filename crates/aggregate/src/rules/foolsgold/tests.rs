@@ -42,24 +42,26 @@ fn the_history_counts_with_the_row() {
 
 #[test]
 fn a_row_that_cancels_its_history_keeps_its_direction() {
-    // The sums are the plain rows, under histories 1e9 times longer.
-    let far = 2_f64.powi(30);
-    let histories: Vec<Vec<f64>> =
-        (0..4).map(|row| (0..3).map(|c| far * f64::from(1 + (row * 3 + c) % 5)).collect()).collect();
-    let rows: Vec<Vec<f64>> = ROWS
-        .iter()
-        .zip(&histories)
-        .map(|(row, history)| row.iter().zip(history).map(|(a, b)| (a * 1024.0).round() / 1024.0 - b).collect())
-        .collect();
-    let sums: Vec<Vec<f64>> = rows
-        .iter()
-        .zip(&histories)
-        .map(|(row, history)| row.iter().zip(history).map(|(a, b)| a + b).collect())
-        .collect();
-    let views = |rows: &[Vec<f64>]| rows.iter().map(|row| row.clone().leak() as &[f64]).collect::<Vec<_>>();
-    let got = run(&views(&rows), &views(&histories)).scores.unwrap();
-    let expected = run(&views(&sums), &ZERO).scores.unwrap();
-    assert_close(&got, &expected, 1e-12);
+    // The sums are the plain rows, under histories a million and a thousand million times longer.
+    for far in [2_f64.powi(20), 2_f64.powi(30)] {
+        let histories: Vec<Vec<f64>> =
+            (0..4).map(|row| (0..3).map(|c| far * f64::from(1 + (row * 3 + c) % 5)).collect()).collect();
+        // Multiples of 2^-10 survive beside the histories; weights between 0 and 1 show every digit of the cosines.
+        let sums: Vec<Vec<f64>> = [[1.0, 0.0, 0.0], [0.625, 0.75, 0.0], [0.0, 0.0, 1.0], [0.125, -0.875, 0.25]]
+            .iter()
+            .map(|row| row.to_vec())
+            .collect();
+        let rows: Vec<Vec<f64>> = sums
+            .iter()
+            .zip(&histories)
+            .map(|(sum, history)| sum.iter().zip(history).map(|(a, b)| a - b).collect())
+            .collect();
+        let views = |rows: &[Vec<f64>]| rows.iter().map(|row| row.clone().leak() as &[f64]).collect::<Vec<_>>();
+        let got = run(&views(&rows), &views(&histories)).scores.unwrap();
+        let expected = run(&views(&sums), &ZERO).scores.unwrap();
+        assert!(expected[0] > 0.0 && expected[0] < 1.0, "{expected:?}");
+        assert_close(&got, &expected, 1e-12);
+    }
 }
 
 #[test]
