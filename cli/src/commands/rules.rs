@@ -129,12 +129,14 @@ fn find(kind: &str) -> Result<Entry, Failure> {
 fn table(entries: &[Entry], output: &Output) -> String {
     let mut lines = Vec::new();
     for (pre, title) in [(false, "Rules"), (true, "Pre-aggregations, before any rule: pre = [\"arc\", \"nnm\"]")] {
-        let mut table = Table::new(&["kind", "valid for", "withstands", "(f, κ) bound", "computes"]);
+        let mut table = Table::new(&["kind", "valid for", "computes"]);
         for Entry { info, .. } in entries.iter().filter(|entry| entry.is_pre == pre) {
-            table.row([info.kind, info.range, info.breakdown, info.bound, info.definition].map(String::from));
+            table.row([info.kind, info.range, info.definition].map(String::from));
         }
         lines.push(format!("{title}\n{}", table.text(output.colour)));
     }
-    lines.push("`testudo rules KIND` explains one: formula, parameters, source, when it fails.".into());
+    lines.push(
+        "`testudo rules KIND` explains one: formula, what it withstands, parameters, source, when it fails.".into(),
+    );
     lines.join("\n\n")
 }
