@@ -153,7 +153,7 @@ rules = {
     "arc, then trimmed_mean": (with_f("trimmed_mean", '; pre = ["arc"]'),),
     "arc, nnm, then trimmed_mean": (with_f("trimmed_mean", '; pre = ["arc", "nnm"]'),),
     "clip, then mean": ('kind = "mean"; pre = [{ kind = "clip", radius = 10.0 }]',),
-    "bucketing, then median": ('kind = "median"; pre = ["bucketing"]',),
+    "bucketing, then median": (with_f("median", '; pre = ["bucketing"]'),),
 }
 versions = {"python": platform.python_version(), "numpy": np.__version__}
 for name in ("byzfl", "torch", "flwr"):

@@ -143,6 +143,9 @@ impl Update {
                 check_delta(&delta, layout)?;
                 (layout_to_wire(layout), bytes(delta))
             }
+            Body::Tensors(_) if encoding != Encoding::F32 => {
+                return Err(Error::Update("named tensors that are sent unchecked go as f32".into()));
+            }
             Body::Tensors(tensors) => as_given(tensors),
             Body::Raw { tensors, bytes } => (tensors, bytes),
         };

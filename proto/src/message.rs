@@ -269,6 +269,10 @@ impl UploadHeader {
                 format!("the update is {} bytes, more than the limit of {}", header.total_bytes, limits::MODEL_BYTES);
             return Err(Reject::new(Reason::Oversize, detail));
         }
+        if header.tensors.len() > limits::TENSORS {
+            let detail = format!("{} tensors, more than the limit of {}", header.tensors.len(), limits::TENSORS);
+            return Err(Reject::new(Reason::WrongShape, detail));
+        }
         if header.offset > header.total_bytes {
             let detail = format!("offset {} is behind the end at {}", header.offset, header.total_bytes);
             return Err(Reject::new(Reason::WrongOffset, detail));

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 use testudo_engine::TaskSpec;
-use testudo_protocol::{Digest, Model, Reason, Reject, TaskName};
+use testudo_protocol::{Digest, Layout, Model, Reason, Reject, TaskName};
 use tokio::sync::Semaphore;
 
 /// Every task and its driver.
@@ -48,7 +48,8 @@ impl Registry {
     /// Creates a task and starts its driver.
     pub(crate) async fn create(&self, toml: String, file: Bytes) -> Result<TaskName, Reject> {
         let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
-        check_model(file.clone()).await?;
+        let layout = check_model(file.clone()).await?;
+        spec.check_layout("task.toml", &layout).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
         let name = spec.name;
         let taken = || Reject::new(Reason::Exists, format!("a task {name} is there already; choose another name"));
         {
@@ -95,8 +96,9 @@ impl Registry {
 }
 
 /// Reads the model once, off the runtime: a large one takes seconds.
-async fn check_model(file: Bytes) -> Result<(), Reject> {
-    let read = tokio::task::spawn_blocking(move || Model::from_safetensors(&file).map(|_| ())).await;
+async fn check_model(file: Bytes) -> Result<Layout, Reject> {
+    let layout = move || Model::from_safetensors(&file).map(|model| model.layout().clone());
+    let read = tokio::task::spawn_blocking(layout).await;
     let read = read.map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
     read.map_err(|error| Reject::new(Reason::Spec, error.to_string()))
 }

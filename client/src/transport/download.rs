@@ -29,8 +29,8 @@ struct Download {
 /// to `memory`. A lost connection is resumed where it broke.
 ///
 /// # Errors
-/// [`Error::Model`] for a file that is no model; /// [`Error::ServerMisbehaved`] for other bytes than announced; [`Error::Rejected`]; what [`Backoff::pause`] gives up
-/// with.
+/// [`Error::Model`] for a file that is no model; [`Error::ServerMisbehaved`] for other bytes than announced;
+/// [`Error::Rejected`]; what [`Backoff::pause`] gives up with.
 pub(crate) async fn download(
     transport: &Transport,
     task: &TaskName,

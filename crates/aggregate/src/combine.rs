@@ -147,11 +147,15 @@ impl<'a> Step<'a> {
         };
         let length = range.len();
         let mut mixed = vec![0.0; self.rows * length];
+        let first = range.start;
         mix(points, coefficients, range, &mut mixed)?;
         divide(divisors, &mut mixed, length);
         let views: Vec<&[f64]> = mixed.chunks_exact(length).collect();
         let mut wide = vec![0.0; length];
-        let counts = self.work.apply(&views, 0..length, &mut wide)?;
+        let counts = self.work.apply(&views, 0..length, &mut wide).map_err(|error| match error {
+            RowsError::NonFinite { row, coordinate } => RowsError::NonFinite { row, coordinate: first + coordinate },
+            other => other,
+        })?;
         for (value, wide) in out.iter_mut().zip(wide) {
             *value = T::from_f64(wide);
         }

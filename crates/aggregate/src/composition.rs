@@ -11,12 +11,16 @@ use crate::needs::{DistanceNeeds, Needs};
 use crate::parameters::{ParameterError, Parameters, Value};
 use crate::plan::{Combine, Plan};
 use crate::pre::{Mixed, PreConfig};
+use crate::range::MAX_PAIR_ROWS;
 use crate::rows::Weights;
 use crate::rule::{Decision, Rule, RuleError};
 use crate::rules::{RuleKind, catalogue};
 use crate::sampling::refuse_share;
 use crate::statistics::{Refinement, RowStatistics};
 use crate::verdict::{RowReason, Verdict};
+
+/// Most pre-aggregations of a rule: each may ask for a look of its own.
+const MOST_PRE: usize = 8;
 
 /// A rule and what is done to the rows before it, as configured: `kind = "trimmed_mean"`, `byzantine = 2`,
 /// `pre = ["arc", "nnm"]`. Unknown kinds, unknown keys and values out of range are refused.
@@ -145,6 +149,14 @@ impl RuleConfig {
     pub(crate) fn parse(mut parameters: Parameters) -> Result<Self, ParameterError> {
         refuse_share(&mut parameters)?;
         let pre = parameters.list("pre").into_iter().map(PreConfig::read).collect::<Result<Vec<_>, _>>()?;
+        if pre.len() > MOST_PRE {
+            return Err(parameters.invalid("pre", &count(pre.len()), "at most 8 pre-aggregations"));
+        }
+        // With f = 0 nearest-neighbour mixing is the mean: nobody means that.
+        let declares = parameters.holds("byzantine") || parameters.holds("fraction");
+        if !declares && pre.iter().any(PreConfig::uses_byzantine) {
+            return Err(parameters.missing("byzantine", BYZANTINE));
+        }
         let rule = RuleKind::parse(&mut parameters)?;
         let mut config = Self { rule, declared: None, pre };
         if !config.pre.is_empty() && !config.takes_byzantine() {
@@ -179,12 +191,15 @@ impl Rule for RuleConfig {
     }
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
+        if !self.pre.is_empty() && rows > MAX_PAIR_ROWS {
+            return Err(RuleError::TooManyRows { kind: self.kind(), rows, limit: MAX_PAIR_ROWS });
+        }
         let mut remaining = rows;
         for step in &self.pre {
             step.check(remaining, self.byzantine_among(rows))?;
             remaining = step.rows_after(remaining);
         }
-        if remaining != rows && self.rule.rule().needs().extras.history {
+        if remaining != rows && self.rule.rule().tells_rows_apart() {
             let (kind, byzantine) = (self.kind(), self.byzantine());
             let (value, expected) = ("bucketing".to_owned(), "a pre-aggregation that keeps every row".to_owned());
             return Err(RuleError::Parameter { kind, key: "pre", value, rows, byzantine, expected });

@@ -130,6 +130,21 @@ impl Parameters {
         }
     }
 
+    /// A whole number within `bounds`, if the key is there.
+    pub(crate) fn count_within(
+        &mut self,
+        key: &'static str,
+        expected: &'static str,
+        bounds: std::ops::RangeInclusive<usize>,
+    ) -> Result<Option<usize>, ParameterError> {
+        match self.count(key, expected)? {
+            Some(number) if !bounds.contains(&number) => {
+                Err(self.invalid(key, &Value::Integer(i64::try_from(number).unwrap_or(i64::MAX)), expected))
+            }
+            other => Ok(other),
+        }
+    }
+
     /// True or false, if the key is there.
     pub(crate) fn flag(&mut self, key: &'static str) -> Result<Option<bool>, ParameterError> {
         match self.take(key) {

@@ -46,6 +46,11 @@ trait PreAggregation: fmt::Debug {
         rows
     }
 
+    /// Whether what it does depends on f.
+    fn uses_byzantine(&self) -> bool {
+        true
+    }
+
     /// Whether every row stays a multiple of itself.
     fn scales(&self) -> bool {
         false
@@ -114,6 +119,12 @@ macro_rules! pre_aggregations {
             pub(crate) fn rows_after(&self, rows: usize) -> usize {
                 match self {
                     $(Self::$step(step) => step.rows_after(rows),)+
+                }
+            }
+
+            pub(crate) fn uses_byzantine(&self) -> bool {
+                match self {
+                    $(Self::$step(step) => step.uses_byzantine(),)+
                 }
             }
 

@@ -106,7 +106,8 @@ pub enum RowsError {
 /// Medians of the weights that one weight of a robust rule may count.
 const MOST_MEDIANS: f64 = 3.0;
 
-/// One non-negative weight per row, scaled so that the largest is one.
+/// One non-negative weight per row, scaled by a power of two so that the largest is at least one and below two: whole
+/// numbers stay exact, so that "half of all weight" is.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Weights(Vec<f64>);
 
@@ -123,7 +124,7 @@ impl Weights {
         Ok(Self(vec![1.0; rows]))
     }
 
-    /// Checks `weights` and divides them by the largest, so that huge weights cannot overflow a sum.
+    /// Checks `weights` and scales them, so that huge weights cannot overflow a sum.
     ///
     /// # Errors
     ///
@@ -139,7 +140,9 @@ impl Weights {
         if largest == 0.0 {
             return Err(WeightsError::AllZero);
         }
-        Ok(Self(weights.iter().map(|weight| weight / largest).collect()))
+        // Dividing by a power of two changes no digit, except of weights too small to matter.
+        let scale = f64::from_bits(largest.max(f64::MIN_POSITIVE).to_bits() & 0x7FF0_0000_0000_0000);
+        Ok(Self(weights.iter().map(|weight| weight / scale).collect()))
     }
 
     /// Weights as `rule` may use them: for a robust rule none counts more than three times the median weight.
@@ -167,16 +170,21 @@ impl Weights {
     /// Whether all rows weigh the same.
     #[must_use]
     pub fn is_equal(&self) -> bool {
-        self.0.iter().all(|&weight| weight == 1.0)
+        self.0.iter().all(|&weight| weight == self.0[0])
     }
 
     /// Refuses weights of which `byzantine` rows can hold half: f · w_max ≥ ½ Σw.
     #[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
     pub(crate) fn check_majority(&self, kind: &'static str, byzantine: usize) -> Result<(), RuleError> {
-        if byzantine > 0 && byzantine as f64 >= 0.5 * self.sum() {
+        if byzantine > 0 && byzantine as f64 * self.largest() >= 0.5 * self.sum() {
             return Err(RuleError::WeightMajority { kind, byzantine });
         }
         Ok(())
+    }
+
+    /// The largest weight.
+    pub(crate) fn largest(&self) -> f64 {
+        self.0.iter().copied().fold(0.0, f64::max)
     }
 
     /// Refuses weights for another number of rows.
@@ -249,6 +257,13 @@ mod tests {
     #[test]
     fn huge_weights_do_not_overflow() {
         let weights = Weights::new(&[f64::MAX, f64::MAX / 2.0]).unwrap();
-        assert_eq!((weights.as_slice(), weights.sum()), ([1.0, 0.5].as_slice(), 1.5));
+        assert!(weights.as_slice()[0] < 2.0 && weights.sum().is_finite());
+        assert_eq!(weights.as_slice()[1], weights.as_slice()[0] / 2.0);
+    }
+
+    #[test]
+    fn whole_numbers_stay_exact() {
+        let weights = Weights::new(&[9.0, 4.0, 2.0, 1.0, 2.0, 3.0, 3.0]).unwrap();
+        assert_eq!(weights.as_slice()[0] + weights.as_slice()[5], weights.sum() / 2.0);
     }
 }

@@ -64,6 +64,11 @@ pub trait Rule: Debug + Send + Sync {
         self.uses_weights()
     }
 
+    /// Whether it matters which client a row is, so that no pre-aggregation may merge rows.
+    fn tells_rows_apart(&self) -> bool {
+        self.needs().extras.history
+    }
+
     /// From n x n numbers to a plan, or to the wish for a second look. Sees no coordinates.
     ///
     /// # Errors

@@ -98,7 +98,8 @@ impl Sampled {
         // p(k+1)/p(k), and the range of k.
         let (first, last, ratio): (usize, usize, Box<dyn Fn(f64) -> f64>) = match self.population {
             Some(population) => {
-                let bad = ((self.fraction * population as f64).ceil() as usize).min(population);
+                // A share such as 0.07 of 100 may come out a little above the whole number it means.
+                let bad = ((self.fraction * population as f64 * (1.0 - 1e-15)).ceil() as usize).min(population);
                 let first = rows.saturating_sub(population - bad);
                 let (good, bad_count) = ((population - bad) as f64, bad as f64);
                 let ratio = move |k: f64| (bad_count - k) * (m - k) / ((k + 1.0) * (good - m + k + 1.0));
@@ -149,6 +150,13 @@ mod tests {
                 assert_eq!(sampled(fraction, risk, Some(population)).byzantine(rows), expected, "{population} {risk}");
             }
         }
+    }
+
+    #[test]
+    fn a_share_that_means_a_whole_number_is_not_rounded_up() {
+        assert_eq!(sampled(0.14, 1e-3, Some(100)).byzantine(20), 7);
+        assert_eq!(sampled(0.14, 1e-6, Some(100)).byzantine(20), 10);
+        assert_eq!(sampled(0.07, 1e-3, Some(100)).byzantine(50), 7);
     }
 
     #[test]

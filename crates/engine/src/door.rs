@@ -36,10 +36,11 @@ pub struct Passed {
 }
 
 impl Door {
-    /// A door for updates of this layout and encoding, with the task's cap on the L2 norm.
-    pub fn new(layout: Arc<Layout>, max_l2: Option<f64>, encoding: Encoding) -> Self {
+    /// A door for updates of this layout and encoding, with the task's cap on the L2 norm. Takes at most `most` payload
+    /// bytes: as many as were announced.
+    pub fn new(layout: Arc<Layout>, max_l2: Option<f64>, encoding: Encoding, most: u64) -> Self {
         let (hash, carry) = (Sha256::new(), Vec::with_capacity(4));
-        let most = *encoding.lengths(&layout).end();
+        let most = most.min(*encoding.lengths(&layout).end());
         let decoder = (encoding != Encoding::F32).then(|| Decoder::new(encoding, layout.clone()));
         Self {
             layout,
@@ -111,7 +112,7 @@ impl Door {
 
     fn count(&mut self, bytes: &[u8]) -> Result<(), Reject> {
         if self.position + bytes.len() as u64 > self.most {
-            let detail = format!("more than the {} bytes that the model's updates have", self.most);
+            let detail = format!("more than the {} bytes announced", self.most);
             return Err(Reject::new(Reason::Oversize, detail));
         }
         self.position += bytes.len() as u64;
@@ -248,7 +249,7 @@ mod tests {
     fn pass(values: &[f32], cap: Option<f64>, cut: usize) -> Result<Passed, Reject> {
         let layout = layout(values.len() as u64);
         let payload = bytes(values);
-        let mut door = Door::new(layout, cap, Encoding::F32);
+        let mut door = Door::new(layout, cap, Encoding::F32, u64::MAX);
         for chunk in payload.chunks(cut) {
             door.feed(chunk)?;
         }
@@ -288,7 +289,7 @@ mod tests {
     #[test]
     fn wrong_lengths_and_digests_are_refused() {
         let layout = layout(4);
-        let mut door = Door::new(layout, None, Encoding::F32);
+        let mut door = Door::new(layout, None, Encoding::F32, u64::MAX);
         door.feed(&[0; 15]).unwrap();
         assert_eq!(door.clone().feed(&[0; 2]).unwrap_err().reason, Reason::Oversize);
         assert_eq!(door.clone().finish(Digest::of(&[0; 15])).unwrap_err().reason, Reason::Truncated);
@@ -304,7 +305,7 @@ mod tests {
             let layout = layout(values.len() as u64);
             let encoding = Encoding::ALL[which];
             let payload = encoding.encode(&values, &layout);
-            let mut door = Door::new(layout, None, encoding);
+            let mut door = Door::new(layout, None, encoding, u64::MAX);
             let mut runs = Vec::new();
             for piece in payload.chunks(cut) {
                 runs.extend(door.decode(piece).unwrap());

@@ -9,7 +9,7 @@ use crate::{
 use aggregation::Aggregation;
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
-use testudo_aggregate::{Note, RowReason, UnitStatistics};
+use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, Phase, Reason, Reject, Round, RoundParams, Seat, Tick, Verdict,
 };
@@ -242,6 +242,7 @@ impl Engine {
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
+            Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),
             Outcome::Finished(finished) => self.finished(*finished),
             Outcome::Failed { detail } => self.abandon(Abandon::Fault { detail }),
@@ -333,6 +334,14 @@ impl Engine {
     fn observed(&mut self, unit: &Unit, statistics: UnitStatistics) -> Vec<Action> {
         let Stage::Aggregating(aggregation) = &mut self.stage else { return Vec::new() };
         match aggregation.observed(unit, statistics) {
+            Ok(jobs) => jobs.into_iter().map(Action::Run).collect(),
+            Err(why) => self.abandon(why),
+        }
+    }
+
+    fn decided(&mut self, part: usize, decision: Result<Decision, RuleError>) -> Vec<Action> {
+        let Stage::Aggregating(aggregation) = &mut self.stage else { return Vec::new() };
+        match aggregation.decided(part, decision) {
             Ok(jobs) => jobs.into_iter().map(Action::Run).collect(),
             Err(why) => self.abandon(why),
         }

@@ -14,7 +14,9 @@ pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
         robustness(spec),
     ];
     lines.push(match spec.max_l2 {
-        Some(cap) => format!("door: updates with an L2 norm over {cap} or a non-finite value are rejected alone"),
+        Some(cap) => format!(
+            "door: updates with an L2 norm (over all tensors) above {cap} or a non-finite value are rejected alone"
+        ),
         None => "door: updates with a non-finite value are rejected alone; no cap on the norm".to_string(),
     });
     lines.push(match spec.examples.weighted {
@@ -51,7 +53,8 @@ fn robustness(spec: &TaskSpec) -> String {
     };
     if let Some(sampled) = spec.sampled {
         line += &format!(
-            "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}",
+            "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}, if it \
+             is drawn at random: only where many more clients wait than are selected (gather_s)",
             sampled.fraction * 100.0,
             sampled.population.map(|population| format!(" among {population}")).unwrap_or_default(),
             spec.cohort.selected,
@@ -78,5 +81,8 @@ fn tensors(spec: &TaskSpec) -> Option<String> {
 
 fn reference(spec: &TaskSpec) -> Option<String> {
     let client = spec.reference.as_ref()?;
-    Some(format!("trust: every round compares with the update of {client}; without it the round is abandoned"))
+    Some(format!(
+        "trust: every round compares with the update of {client}; without it the round is abandoned. Who that is, only \
+         mutual TLS proves"
+    ))
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 use testudo_aggregate::{
-    Observation, OptimizerConfig, Plan, Rows, UnitStatistics, combine_unit, first_non_finite, observe_unit,
+    Decision, Observation, OptimizerConfig, Plan, RowStatistics, Rows, Rule, RuleError, UnitStatistics, Weights,
+    combine_unit, first_non_finite, observe_unit,
 };
 use testudo_protocol::{ClientId, Digest, Model};
 
@@ -25,6 +26,7 @@ pub struct Job {
 #[derive(Debug, Clone)]
 enum Work {
     Observe { unit: Unit, observation: Arc<Observation> },
+    Decide(Box<Decide>),
     Combine { unit: Unit, plan: Arc<Plan>, remember: bool },
     Finish(Finish),
 }
@@ -57,6 +59,15 @@ pub(crate) enum Extra {
     Update(ClientId),
 }
 
+/// A rule's decision: some search or solve eigenproblems, which is no work for whoever drives the engine.
+#[derive(Debug, Clone)]
+struct Decide {
+    part: usize,
+    rule: Arc<dyn Rule>,
+    statistics: RowStatistics,
+    weights: Weights,
+}
+
 #[derive(Debug, Clone)]
 struct Finish {
     base: Arc<Model>,
@@ -74,6 +85,7 @@ pub struct Done(pub(crate) Outcome);
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Observed { unit: Unit, statistics: UnitStatistics },
+    Decided { part: usize, decision: Result<Decision, RuleError> },
     Combined(Combined),
     Finished(Box<Finished>),
     Failed { detail: String },
@@ -104,6 +116,10 @@ impl Job {
         Self { work: Work::Observe { unit, observation } }
     }
 
+    pub(crate) fn decide(part: usize, rule: Arc<dyn Rule>, statistics: RowStatistics, weights: Weights) -> Self {
+        Self { work: Work::Decide(Box::new(Decide { part, rule, statistics, weights })) }
+    }
+
     /// Reads only the rows the plan uses, unless their clients' histories are to be remembered.
     pub(crate) fn combine(unit: Unit, plan: Arc<Plan>, remember: bool) -> Self {
         Self { work: Work::Combine { unit, plan, remember } }
@@ -119,7 +135,7 @@ impl Job {
         let (unit, used) = match &self.work {
             Work::Observe { unit, .. } => (unit, (0..unit.rows.len()).collect()),
             Work::Combine { unit, plan, remember } => (unit, used(unit, plan, *remember)),
-            Work::Finish(_) => return Vec::new(),
+            Work::Decide(_) | Work::Finish(_) => return Vec::new(),
         };
         used.into_iter().map(|row| unit.rows[row].clone()).chain(unit.updates()).collect()
     }
@@ -130,7 +146,7 @@ impl Job {
             Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
-            Work::Finish(_) => Vec::new(),
+            Work::Decide(_) | Work::Finish(_) => Vec::new(),
         }
     }
 
@@ -209,6 +225,10 @@ impl Work {
                 let trimmed = used.into_iter().zip(counts).filter(|(_, count)| *count > 0).collect();
                 Ok(Outcome::Combined(Combined { unit, aggregate, trimmed, history }))
             }
+            Self::Decide(decide) => {
+                let Decide { part, rule, statistics, weights } = *decide;
+                Ok(Outcome::Decided { part, decision: rule.decide(&statistics, &weights) })
+            }
             Self::Finish(finish) => finish.run(),
         }
     }
@@ -235,7 +255,15 @@ impl Finish {
             let start = |index| vec![optimizer.initial_state(index) as f32; parameters.len()];
             state = (0..optimizer.state_vectors()).map(start).collect();
         }
-        step(&optimizer, &mut parameters, &aggregate, &mut state)?;
+        // The optimiser sees nothing of what is added past it, and so keeps no state of it.
+        let mut seen = aggregate;
+        let kept: Vec<Vec<f32>> = plain.iter().map(|tensor| seen[tensor.range.clone()].to_vec()).collect();
+        plain.iter().for_each(|tensor| seen[tensor.range.clone()].fill(0.0));
+        step(&optimizer, &mut parameters, &seen, &mut state)?;
+        let mut aggregate = seen;
+        for (tensor, kept) in plain.iter().zip(kept) {
+            aggregate[tensor.range.clone()].copy_from_slice(&kept);
+        }
         for tensor in plain {
             let range = tensor.range.clone();
             let old = base.parameters()[range.clone()].iter().zip(&aggregate[range.clone()]);

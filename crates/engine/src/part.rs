@@ -101,7 +101,7 @@ impl Policy {
 }
 
 impl TensorPolicy {
-    fn matches(&self, name: &str) -> bool {
+    pub(crate) fn matches(&self, name: &str) -> bool {
         let mut pieces = self.pattern.split('*');
         let Some(mut rest) = pieces.next().and_then(|first| name.strip_prefix(first)) else { return false };
         let Some(last) = self.pattern.split('*').skip(1).last() else { return rest.is_empty() };

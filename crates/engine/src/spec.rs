@@ -49,6 +49,9 @@ pub struct TaskSpec {
     pub guarantees: Vec<String>,
 }
 
+/// Histories of at most this many bytes are kept; the longest unseen clients are forgotten first.
+pub(crate) const HISTORY_BYTES: u64 = 1 << 30;
+
 /// Who takes part in a round, and for how long it stays open.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Cohort {
@@ -138,6 +141,40 @@ impl TaskSpec {
         };
         spec.guarantees = guarantees::report(&spec);
         Ok(spec)
+    }
+
+    /// Checks the task against the layout of its model: patterns that match nothing, a rule that would see nothing, and
+    /// histories larger than are kept.
+    ///
+    /// # Errors
+    /// [`SpecError`] lists everything that is wrong, with the fix.
+    pub fn check_layout(&self, file: &str, layout: &Layout) -> Result<(), SpecError> {
+        let mut list = Vec::new();
+        let mut fail = |key: String, value: String, what: String, fix: String| {
+            list.push(Problem { line: None, key, value, what, fix });
+        };
+        for policy in &self.tensors {
+            if !layout.tensors().iter().any(|tensor| policy.matches(&tensor.name)) {
+                let names: Vec<&str> = layout.tensors().iter().take(8).map(|tensor| tensor.name.as_str()).collect();
+                let fix = format!("the model has {}", names.join(", "));
+                let (key, value) = (format!("tensors.{}", policy.pattern), policy.policy.word().to_string());
+                fail(key, value, "no tensor of the model has such a name".into(), fix);
+            }
+        }
+        let robust: usize =
+            self.parts(layout).iter().filter(|part| part.policy == Policy::Robust).map(|part| part.dimension()).sum();
+        if robust == 0 {
+            let what = "no tensor is left for the rule".to_string();
+            fail("tensors".into(), String::new(), what, "leave at least one tensor robust".into());
+        }
+        let history = (self.cohort.selected as u64).saturating_mul(layout.bytes());
+        if self.rule.needs().extras.history && history > HISTORY_BYTES {
+            let what = format!("the rule keeps the sum of every client's updates: {history} bytes for one cohort");
+            let fix =
+                format!("at most {HISTORY_BYTES} are kept; choose another rule, a smaller cohort or a smaller model");
+            fail("rule.kind".into(), self.rule_config.kind().to_string(), what, fix);
+        }
+        if list.is_empty() { Ok(()) } else { Err(Problems { file: file.to_string(), list }.into()) }
     }
 
     /// The parts of a model of this layout.

@@ -16,7 +16,7 @@ use crate::{
     store::UploadRow,
     task::{Admission, Grant, Handle, SlotGuard, Transfer},
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::time::{Duration, Instant};
 use testudo_engine::Door;
@@ -37,6 +37,8 @@ const RESTARTS: u32 = 64;
 const IN_FLIGHT_BYTES: u64 = 6 << 20;
 /// How long a stream that lost its transfer to a newer one stays away.
 const TAKEN_OVER_PAUSE: Duration = Duration::from_millis(500);
+/// Pieces of a chunk below this are copied together.
+const SHORT_PIECE_BYTES: usize = 4 << 10;
 /// From when on the slowest rate counts.
 const RATE_FROM: Duration = Duration::from_secs(10);
 /// While others wait for memory, over how long the slowest rate counts.
@@ -132,7 +134,6 @@ async fn first(registry: &Registry, stream: &mut UpdateBody, caller: &Request<()
     let Ok(opening) = registry.services.openings.acquire().await else { return Err(fault("the server is stopping")) };
     let limit = registry.services.config.limits.handshake();
     let message = message(registry, stream, limit).await.map_err(stopped)?;
-    drop(opening);
     let header = match message {
         Some(Piece::Message(message)) => decoded(message).map_err(status::rejected)?.part,
         Some(Piece::Chunk(_)) | None => None,
@@ -142,7 +143,10 @@ async fn first(registry: &Registry, stream: &mut UpdateBody, caller: &Request<()
     };
     let place = Place::from_wire(header.place.clone()).map_err(status::rejected)?;
     check_client(caller, &place.client).map_err(status::rejected)?;
-    match UploadHeader::from_wire(header) {
+    let read = UploadHeader::from_wire(header);
+    // What the message has become is bounded now.
+    drop(opening);
+    match read {
         Ok(header) => Ok(header),
         Err(reject) => {
             if let Ok(handle) = registry.get(&place.task) {
@@ -163,13 +167,13 @@ async fn transfer(
     let examples = check_header(header, grant).map_err(Stop::Refuse)?;
     let services = &registry.services;
     let spool = &services.spool;
-    let _budget = services.budget.take(header.total_bytes.min(IN_FLIGHT_BYTES)).await;
+    let _budget = services.budget.take(in_flight(header, grant)).await;
     let mut guard = grant.slot.take().await;
     // While this call waited, the update may have been recorded: its bytes are then not ours to touch.
     if let Admitted::Recorded(receipt) = admit(handle, &header.place, header.digest).await.map_err(Stop::Pause)? {
         return Ok(receipt.to_wire());
     }
-    let transfer = resume(&mut guard, spool, grant, header.digest, Some(header.encoding)).await?;
+    let transfer = resume(&mut guard, spool, grant, header.digest, Some((header.encoding, header.total_bytes))).await?;
     if header.offset != transfer.door.position() {
         let held = transfer.door.position();
         let detail = format!("the stream starts at {}, the server holds {held} bytes", header.offset);
@@ -247,15 +251,18 @@ async fn resume<'a>(
     spool: &Spool,
     grant: &Grant,
     digest: Digest,
-    encoding: Option<Encoding>,
+    announced: Option<(Encoding, u64)>,
 ) -> Result<&'a mut Transfer, Stop> {
     let fault = |error| Stop::Pause(status::spool(error));
     let known = guard.transfer.as_ref().map(|transfer| (transfer.digest, transfer.encoding));
-    let same = |known: (Digest, Encoding)| known.0 == digest && encoding.is_none_or(|encoding| encoding == known.1);
+    let same =
+        |known: (Digest, Encoding)| known.0 == digest && announced.is_none_or(|(encoding, _)| encoding == known.1);
     if !known.is_some_and(same) {
-        let encoding = encoding.unwrap_or_default();
-        let door = Door::new(grant.layout.clone(), grant.max_l2, encoding);
-        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts: 0 };
+        let (encoding, bytes) = announced.unwrap_or((Encoding::F32, grant.layout.bytes()));
+        let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
+        // A new payload does not make a client's streams uncounted.
+        let restarts = guard.transfer.as_ref().map_or(0, |transfer| transfer.restarts);
+        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts };
         if known.is_none() && encoding == Encoding::F32 && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;
@@ -279,6 +286,14 @@ async fn resume<'a>(
 
 fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
     guard.transfer.as_mut().ok_or_else(elsewhere)
+}
+
+/// What an upload may hold in memory: a short payload may stand for a long update.
+fn in_flight(header: &UploadHeader, grant: &Grant) -> u64 {
+    match header.encoding {
+        Encoding::F32 => header.total_bytes.min(IN_FLIGHT_BYTES),
+        _ => grant.layout.bytes().min(IN_FLIGHT_BYTES) + encoded::DECODED_BYTES,
+    }
 }
 
 /// Parts of two payloads of one client never mix, nor plain bytes with what encoded ones stand for.
@@ -307,7 +322,7 @@ async fn fill(
     let mut sender = Sender { mark: arrived.bytes(), arrived, waited: Duration::ZERO };
     let (started, mut arrived) = (Instant::now(), 0u64);
     // Bytes are looked at as they come, but an upload is resumed at a chunk: the transfer and the spool take whole ones.
-    let (mut door, mut chunk) = (transfer.door.clone(), Vec::new());
+    let (mut door, mut chunk, mut short) = (transfer.door.clone(), Vec::new(), BytesMut::new());
     let plain = door.is_plain();
     loop {
         let part = next(registry, stream, &mut sender).await?;
@@ -324,8 +339,11 @@ async fn fill(
         if plain {
             door.feed(&piece).map_err(Stop::Refuse)?;
         }
-        chunk.push(piece);
+        gather(&mut chunk, &mut short, piece);
         if !stream.is_within_chunk() {
+            if !short.is_empty() {
+                chunk.push(short.split().freeze());
+            }
             for piece in chunk.drain(..) {
                 match plain {
                     true => writer.append(piece).await.map_err(|error| Stop::Pause(status::spool(error)))?,
@@ -342,6 +360,18 @@ async fn fill(
             return Err(Stop::Pause(status::rejected(Reject::new(Reason::TooSlow, detail))));
         }
     }
+}
+
+/// Short pieces of a chunk are copied together: each one would keep the buffer it came in, however large.
+fn gather(chunk: &mut Vec<Bytes>, short: &mut BytesMut, piece: Bytes) {
+    if piece.len() < SHORT_PIECE_BYTES {
+        short.extend_from_slice(&piece);
+        return;
+    }
+    if !short.is_empty() {
+        chunk.push(short.split().freeze());
+    }
+    chunk.push(piece);
 }
 
 /// What a sender did while it was waited for.

@@ -66,6 +66,8 @@ impl Driver {
             Ok(None) => return,
             Err(error) => {
                 tracing::error!(task = %self.row.name, %error, "cannot read the open round");
+                // The next attempt needs it as much.
+                self.salvage = salvage;
                 return;
             }
         };

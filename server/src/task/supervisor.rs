@@ -61,7 +61,7 @@ pub(super) async fn supervise(mut driver: Driver, mut inbox: mpsc::Receiver<Comm
         drop(driver);
         services.metrics.waiting(name.as_str(), 0);
         let mut next = tokio::select! {
-            next = load(&services, &name, &recording, &mut panics) => next,
+            next = load(&services, &name, &recording, panics) => next,
             () = turn_away(&mut inbox) => return,
         };
         next.salvage = Some(Salvage { panics, slots: slots.clone() });
@@ -70,12 +70,14 @@ pub(super) async fn supervise(mut driver: Driver, mut inbox: mpsc::Receiver<Comm
 }
 
 /// The task as the ledger has it, after a pause and as many tries as it takes.
-async fn load(services: &Services, name: &TaskName, recording: &TaskTracker, panics: &mut u32) -> Driver {
+async fn load(services: &Services, name: &TaskName, recording: &TaskTracker, panics: u32) -> Driver {
     // What is being recorded must be in the ledger, or refused by it, before it is read.
     recording.close();
     recording.wait().await;
+    // Failed loads make the pause longer; they are not the round's fault and do not count as its panics.
+    let mut tries = panics;
     loop {
-        sleep(pause(*panics)).await;
+        sleep(pause(tries)).await;
         let loading = async {
             let row = services.store.task(name).await.map_err(|error| error.to_string())?;
             Driver::load(services.clone(), row).await
@@ -86,7 +88,7 @@ async fn load(services: &Services, name: &TaskName, recording: &TaskTracker, pan
             Err(panic) => message(&*panic).to_owned(),
         };
         tracing::error!(task = %name, detail, "cannot load the task again yet");
-        *panics = panics.saturating_add(1);
+        tries = tries.saturating_add(1);
     }
 }
 

@@ -81,7 +81,7 @@ impl Files {
         })?;
         let path = self.model_path(&spec);
         let model = match file::read(&path, limits::MODEL_BYTES) {
-            Ok(bytes) => Some(CheckedModel::new(path, bytes)?),
+            Ok(bytes) => Some(CheckedModel::new(path, bytes, &spec, &self.task)?),
             Err(failure) if failure.exit == Exit::NotFound && !needs_model && self.model.is_none() => None,
             Err(failure) => {
                 return Err(failure.next("write the initial model there as safetensors, or name it with --model FILE"));
@@ -100,13 +100,19 @@ impl Files {
 }
 
 impl CheckedModel {
-    fn new(path: PathBuf, bytes: Vec<u8>) -> Result<Self, Failure> {
+    fn new(path: PathBuf, bytes: Vec<u8>, spec: &TaskSpec, task: &Path) -> Result<Self, Failure> {
         let model = Model::from_safetensors(&bytes).map_err(|error| {
             Failure::new(Exit::Config, format!("{} is refused", path.display()), error.to_string())
                 .next("save the initial parameters as finite F32 tensors with a safetensors library")
         })?;
-        let tensors = model.layout().tensors();
-        let tensors = tensors.iter().map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape })).collect();
+        spec.check_layout(&task.display().to_string(), model.layout()).map_err(|error| {
+            Failure::new(Exit::Config, format!("{} does not fit {}", task.display(), path.display()), error.to_string())
+        })?;
+        let tensors = model.layout().tensors().iter().zip(spec.policies(model.layout()));
+        let tensors = tensors.map(
+            |(tensor, (_, policy))| json!({ "name": tensor.name, "shape": tensor.shape, "policy": policy.word() }),
+        );
+        let tensors = tensors.collect();
         let dimension = model.layout().dimension() as u64;
         let digest = Digest::of(&bytes);
         Ok(Self { path, bytes, digest, tensors, dimension })

@@ -56,6 +56,10 @@ impl PreAggregation for Clip {
         DistanceNeeds::Norms
     }
 
+    fn uses_byzantine(&self) -> bool {
+        false
+    }
+
     fn scales(&self) -> bool {
         true
     }

@@ -50,7 +50,8 @@ impl Rule for Caf {
             return Ok(Plan::accepting(rows, sum).into());
         }
         let measured = measurable(distances, rows);
-        let filter = Filter::run(distances, &measured, (rows - 2 * self.byzantine) as f64);
+        let who = (self.kind(), self.byzantine);
+        let filter = Filter::run(who, distances, &measured, (rows - 2 * self.byzantine) as f64)?;
         let Some(Filter { weights, variance, steps }) = filter else {
             return Err(RuleError::AllRejected { kind: self.kind(), rows, why: BEYOND_F64 });
         };
@@ -76,6 +77,8 @@ struct Filter {
 /// Operations of all steps taken one by one, and the most steps.
 const OPERATIONS: usize = 2_000_000_000;
 const MOST_STEPS: usize = 100_000;
+/// Times the steps that are taken one by one after which the filter is given up.
+const BUDGET: usize = 4;
 /// The share of its weight a row may lose in steps taken together.
 const LOSS: f64 = 1.0 / 16.0;
 /// How near to the end, in weight, steps taken together stop.
@@ -89,7 +92,12 @@ impl Filter {
     /// size is then all that max τ decides. Steps that cannot come to an end one by one are taken together: 2^k at a
     /// time along one direction, no row losing more than [`LOSS`].
     #[allow(clippy::cast_precision_loss, reason = "numbers of steps are far below 2^53")]
-    fn run(distances: Distances<'_>, measured: &[bool], least: f64) -> Option<Self> {
+    fn run(
+        (kind, byzantine): (&'static str, usize),
+        distances: Distances<'_>,
+        measured: &[bool],
+        least: f64,
+    ) -> Result<Option<Self>, RuleError> {
         let rows = measured.len();
         let allowed = (OPERATIONS / (rows * rows * rows)).clamp(64, MOST_STEPS);
         let mut weights: Vec<f64> = measured.iter().map(|&measured| f64::from(u8::from(measured))).collect();
@@ -101,6 +109,10 @@ impl Filter {
                 break;
             }
             steps += 1;
+            // Rows placed for the purpose could make the filter go on for hours.
+            if steps > allowed.saturating_mul(BUDGET) {
+                return Err(RuleError::Budget { kind, rows, byzantine, budget: (allowed * BUDGET) as u64 });
+            }
             let (members, others): (Vec<usize>, Vec<usize>) =
                 (0..rows).filter(|&row| measured[row]).partition(|&row| weights[row] > 0.0);
             let own: Vec<f64> = members.iter().map(|&row| weights[row]).collect();
@@ -124,7 +136,7 @@ impl Filter {
             // What is below f64's normal range adds nothing.
             members.iter().zip(kept).for_each(|(&row, c)| weights[row] = if c.is_normal() { c } else { 0.0 });
         }
-        best.map(|best| Self { steps, ..best })
+        Ok(best.map(|best| Self { steps, ..best }))
     }
 }
 
@@ -160,11 +172,12 @@ impl Definition for Caf {
         range: "2f < n, n ≤ 1024",
         breakdown: "f ≤ (n−1)/2",
         bound: "spectral",
-        cost: "n²d/2 for the distances, then eigenproblems of n³, some ten where no row is far off, more where one is",
+        cost: "n²d/2 for the distances, then eigenproblems of n³, some ten where no row is far off, hundreds where one is",
         source: "arXiv 2505.01874, Algorithm 1",
         fails: &[
             "where the two largest eigenvalues are close the direction, and with it the weights, hang on small changes",
             "honest rows of a rare kind lose their weight first",
+            "bad rows of many different lengths make it take many steps; past its budget the round is abandoned",
         ],
     };
 

@@ -26,7 +26,9 @@ pub struct CenteredClipping {
     pub steps: usize,
 }
 
-const STEPS: &str = "L, a whole number of at least 1";
+const STEPS: &str = "L, a whole number from 1 to 10,000";
+/// Most of them: more would only take time.
+const MOST_STEPS: usize = 10_000;
 
 impl Rule for CenteredClipping {
     fn kind(&self) -> &'static str {
@@ -133,7 +135,7 @@ impl Definition for CenteredClipping {
         Ok(Self {
             byzantine: declared_byzantine(parameters)?,
             radius: required_positive(parameters, "radius", RADIUS)?,
-            steps: parameters.count_from("steps", STEPS, 1)?.unwrap_or(1),
+            steps: parameters.count_within("steps", STEPS, 1..=MOST_STEPS)?.unwrap_or(1),
         })
     }
 

@@ -29,7 +29,9 @@ pub struct DivideAndConquer {
 }
 
 const FILTER: &str = "c, the rows to drop per bad row, a number above 0";
-const ITERATIONS: &str = "the number of samples, a whole number of at least 1";
+const ITERATIONS: &str = "the number of samples, a whole number from 1 to 100";
+/// Most of them: more would only take time.
+const MOST_ITERATIONS: usize = 100;
 const COORDINATES: &str = "b, the coordinates of a sample, a whole number of at least 1";
 const DEFAULT_FILTER: f64 = 1.0;
 const DEFAULT_ITERATIONS: usize = 5;
@@ -57,6 +59,10 @@ impl Rule for DivideAndConquer {
         let (kind, byzantine) = (self.kind(), self.byzantine);
         check_eigen_rows(kind, rows)?;
         MINORITY_OF_PAIRS.check(kind, rows, byzantine)?;
+        if byzantine > 0 && self.dropped() < 1.0 {
+            let (value, expected) = (self.filter.to_string(), format!("at least {}", 1.0 / byzantine as f64));
+            return Err(RuleError::Parameter { kind, key: "filter", value, rows, byzantine, expected });
+        }
         // Else the iterations could drop every row.
         if self.dropped() * (self.iterations as f64) < rows as f64 {
             return Ok(());
@@ -175,7 +181,9 @@ impl Definition for DivideAndConquer {
         Ok(Self {
             byzantine: required_byzantine(parameters)?,
             filter: parameters.number("filter", FILTER, |value| value > 0.0)?.unwrap_or(DEFAULT_FILTER),
-            iterations: parameters.count_from("iterations", ITERATIONS, 1)?.unwrap_or(DEFAULT_ITERATIONS),
+            iterations: parameters
+                .count_within("iterations", ITERATIONS, 1..=MOST_ITERATIONS)?
+                .unwrap_or(DEFAULT_ITERATIONS),
             coordinates: parameters.count_from("coordinates", COORDINATES, 1)?.unwrap_or(DEFAULT_COORDINATES),
         })
     }

@@ -121,7 +121,9 @@ fn central(kind: &'static str, statistics: &RowStatistics, weights: &[f64]) -> R
 
 const START: &str = "\"mean\" or \"zero\"";
 const NU: &str = "a small distance on the scale of the updates, a number above 0";
-const STEPS: &str = "the most steps, a whole number of at least 1";
+const STEPS: &str = "the most steps, a whole number from 1 to 10,000";
+/// Most of them: more would only take time.
+const MOST_STEPS: usize = 10_000;
 const TOLERANCE: &str = "a relative change of the objective, a number of at least 0; 0 takes all steps";
 
 const fn info(key: &'static str, meaning: &'static str, range: &'static str, default: &'static str) -> ParameterInfo {
@@ -161,7 +163,7 @@ impl Definition for GeometricMedian {
             byzantine: declared_byzantine(parameters)?,
             start: parameters.choice("start", START, &choices)?.unwrap_or_default(),
             nu: parameters.number("nu", NU, |value| value > 0.0)?.unwrap_or(default.nu),
-            steps: parameters.count_from("steps", STEPS, 1)?.unwrap_or(default.steps),
+            steps: parameters.count_within("steps", STEPS, 1..=MOST_STEPS)?.unwrap_or(default.steps),
             tolerance: parameters.number("tolerance", TOLERANCE, |value| value >= 0.0)?.unwrap_or(default.tolerance),
         })
     }

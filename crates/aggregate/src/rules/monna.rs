@@ -43,6 +43,10 @@ impl Rule for Monna {
         Err(RuleError::Parameter { kind, key: "row", value, rows, byzantine, expected })
     }
 
+    fn tells_rows_apart(&self) -> bool {
+        true
+    }
+
     fn needs(&self) -> Needs {
         Needs::PAIR_DISTANCES
     }

@@ -95,7 +95,7 @@ impl Definition for MultiKrum {
 
     fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
         let byzantine = required_byzantine(parameters)?;
-        let select = parameters.count("select", SELECT)?;
+        let select = parameters.count_from("select", SELECT, 1)?;
         Ok(Self { byzantine, select, neighbours: Neighbours::parse(parameters)? })
     }
 

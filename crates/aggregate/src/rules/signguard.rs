@@ -4,12 +4,13 @@ mod mean_shift;
 
 use serde::Serialize;
 
+use super::centred::check_eigen_rows;
 use super::clipped::{clipped_mean, median_length};
 use super::{Definition, norms};
 use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
 use crate::needs::{Needs, Share};
 use crate::parameters::{ParameterError, Parameters};
-use crate::range::MINORITY_OF_PAIRS;
+use crate::range::MINORITY;
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
 use crate::statistics::RowStatistics;
@@ -39,7 +40,8 @@ impl Rule for SignGuard {
     }
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
-        MINORITY_OF_PAIRS.check(self.kind(), rows, self.byzantine)
+        check_eigen_rows(self.kind(), rows)?;
+        MINORITY.check(self.kind(), rows, self.byzantine)
     }
 
     fn needs(&self) -> Needs {

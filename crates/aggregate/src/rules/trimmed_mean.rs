@@ -95,8 +95,8 @@ impl Rule for TrimmedMean {
             return Ok(Plan::accepting(rows, Combine::TrimmedMean { cut }).into());
         }
         weights.check_majority(self.kind(), cut)?;
-        // The largest weight is one.
-        let combine = Combine::WeightedTrimmedMean { weights: weights.as_slice().to_vec(), cut: cut as f64 };
+        let mass = cut as f64 * weights.largest();
+        let combine = Combine::WeightedTrimmedMean { weights: weights.as_slice().to_vec(), cut: mass };
         Ok(Plan::accepting(rows, combine).into())
     }
 }

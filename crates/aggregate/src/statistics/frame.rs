@@ -106,9 +106,12 @@ impl Frame {
     }
 }
 
+/// Largest scale: a point shorter than this takes from the unit is as good as without direction.
+const LARGEST_SCALE: f64 = 1e300;
+
 /// The largest power of two not above `value`, which is positive and normal.
 fn power_of_two_below(value: f64) -> f64 {
-    f64::from_bits(value.max(f64::MIN_POSITIVE).to_bits() & 0x7FF0_0000_0000_0000)
+    f64::from_bits(value.clamp(f64::MIN_POSITIVE, LARGEST_SCALE).to_bits() & 0x7FF0_0000_0000_0000)
 }
 
 #[cfg(test)]

@@ -5,11 +5,12 @@ use crate::{
     carry::History,
     job::{Combined, Extra, Job, Unit},
     part::{Part, Policy},
+    spec::HISTORY_BYTES,
 };
 use std::{collections::BTreeMap, sync::Arc};
 use testudo_aggregate::{
-    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, StatisticsTree, UnitStatistics, Units,
-    Verdict, Weights,
+    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, RuleError, StatisticsTree, UnitStatistics,
+    Units, Verdict, Weights,
 };
 use testudo_protocol::{Abandon, ClientId};
 
@@ -57,9 +58,6 @@ pub(super) struct Outcome {
     pub(super) memory: Vec<Option<f64>>,
     pub(super) history: BTreeMap<ClientId, History>,
 }
-
-/// Histories of at most this many bytes are kept; the longest unseen clients are forgotten first.
-const HISTORY_BYTES: usize = 1 << 30;
 
 impl Aggregation {
     /// The first jobs over the survivors. `examples` weighs them where the task says so.
@@ -111,7 +109,29 @@ impl Aggregation {
         let tree = std::mem::replace(tree, StatisticsTree::new(0));
         let statistics =
             tree.finish(&progress.observation).map_err(|error| Abandon::Fault { detail: error.to_string() })?;
-        self.decide(unit.part, &statistics)
+        self.decide(unit.part, statistics)
+    }
+
+    /// Takes a part's decision; answers the jobs that follow.
+    pub(super) fn decided(&mut self, index: usize, decision: Result<Decision, RuleError>) -> Result<Vec<Job>, Abandon> {
+        let Some(progress) = self.parts.get_mut(index) else { return Ok(Vec::new()) };
+        match decision.map_err(|error| Abandon::Rule { detail: error.to_string() })? {
+            Decision::Refine(refinement) if progress.looks < MOST_LOOKS => {
+                progress.observation = Arc::new(progress.observation.refined(*refinement));
+                Ok(self.look(index))
+            }
+            Decision::Refine(_) => Err(Abandon::Fault { detail: "the rule did not decide".into() }),
+            Decision::Plan(plan) => {
+                if let Some(why) = plan.degenerate {
+                    return Err(Abandon::Rule { detail: why });
+                }
+                let plan = Arc::from(plan);
+                let (trimmed, left) = (vec![0; self.rows.len()], progress.units.count());
+                progress.stage = Stage::Combining { plan: Arc::clone(&plan), trimmed, left };
+                let remember = !self.history.is_empty() && progress.part.policy == Policy::Robust;
+                Ok(self.units(index).into_iter().map(|unit| Job::combine(unit, plan.clone(), remember)).collect())
+            }
+        }
     }
 
     /// Takes a combined unit; says whether it was the last of the last part.
@@ -161,7 +181,7 @@ impl Aggregation {
     fn first_jobs(&mut self, index: usize) -> Result<Vec<Job>, Abandon> {
         let observation = self.parts[index].observation.clone();
         if observation.needs.is_nothing() {
-            return self.decide(index, &observation.unobserved());
+            return self.decide(index, observation.unobserved());
         }
         Ok(self.look(index))
     }
@@ -175,28 +195,13 @@ impl Aggregation {
         self.units(index).into_iter().map(|unit| Job::observe(unit, observation.clone())).collect()
     }
 
-    fn decide(&mut self, index: usize, statistics: &RowStatistics) -> Result<Vec<Job>, Abandon> {
-        let progress = &mut self.parts[index];
-        let refused = |error: testudo_aggregate::RuleError| Abandon::Rule { detail: error.to_string() };
-        let equal = Weights::equal(self.rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?;
-        let weights = if progress.part.policy == Policy::Robust { &self.weights } else { &equal };
-        match progress.part.rule.decide(statistics, weights).map_err(refused)? {
-            Decision::Refine(refinement) if progress.looks < MOST_LOOKS => {
-                progress.observation = Arc::new(progress.observation.refined(*refinement));
-                Ok(self.look(index))
-            }
-            Decision::Refine(_) => Err(Abandon::Fault { detail: "the rule did not decide".into() }),
-            Decision::Plan(plan) => {
-                if let Some(why) = plan.degenerate {
-                    return Err(Abandon::Rule { detail: why });
-                }
-                let plan = Arc::from(plan);
-                let (trimmed, left) = (vec![0; self.rows.len()], progress.units.count());
-                progress.stage = Stage::Combining { plan: Arc::clone(&plan), trimmed, left };
-                let remember = !self.history.is_empty() && progress.part.policy == Policy::Robust;
-                Ok(self.units(index).into_iter().map(|unit| Job::combine(unit, plan.clone(), remember)).collect())
-            }
-        }
+    fn decide(&self, index: usize, statistics: RowStatistics) -> Result<Vec<Job>, Abandon> {
+        let part = &self.parts[index].part;
+        let weights = match part.policy {
+            Policy::Robust => self.weights.clone(),
+            _ => Weights::equal(self.rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?,
+        };
+        Ok(vec![Job::decide(index, part.rule.clone(), statistics, weights)])
     }
 
     fn units(&self, part: usize) -> Vec<Unit> {
@@ -263,7 +268,7 @@ fn remember(carry: &Carry, now: Vec<(ClientId, Arc<Vec<f32>>)>, dimension: usize
         .map(|(client, old)| (client.clone(), History { sum: old.sum.clone(), age: old.age.saturating_add(1) }));
     let mut history: BTreeMap<ClientId, History> = aged.collect();
     history.extend(now.into_iter().map(|(client, sum)| (client, History { sum, age: 0 })));
-    let most = HISTORY_BYTES / 4 / dimension.max(1);
+    let most = HISTORY_BYTES as usize / 4 / dimension.max(1);
     while history.len() > most {
         let Some(oldest) = history.iter().max_by_key(|(_, history)| history.age).map(|(client, _)| client.clone())
         else {

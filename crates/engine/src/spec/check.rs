@@ -188,6 +188,11 @@ impl Check<'_> {
         let size = raw.size as usize;
         let selected = selected(raw.size, raw.over_selection);
         let extra = usize::from(reference);
+        if reference && selected > size {
+            let what = "with a reference client every selected client is waited for: a round without it means nothing";
+            self.fail("cohort.over_selection", what, "write over_selection = 1 or remove the key");
+            return None;
+        }
         let least = rule.map_or(1, |rule| rule.min_rows()).saturating_add(extra);
         if size < least {
             let fix = format!("raise cohort.size to at least {least}, or declare fewer byzantine rows");

@@ -4,10 +4,13 @@ use super::Stop;
 use crate::{grpc::status, spool::Writer};
 use bytes::Bytes;
 use testudo_engine::Door;
-use testudo_protocol::Run;
+use testudo_protocol::{LONGEST_GAP, Run};
 
 /// Payload bytes decoded at a time: they stand for at most a few MiB that are written out.
-const STEP_BYTES: usize = 4 << 10;
+const STEP_BYTES: usize = 1 << 10;
+
+/// Memory that decoding takes beside the part that is being gathered: what a step stands for, twice.
+pub(super) const DECODED_BYTES: u64 = 2 * (STEP_BYTES as u64 / 8) * (LONGEST_GAP as u64 + 1) * 4;
 
 /// Zeros to write, shared by all.
 static ZEROS: [u8; 256 << 10] = [0; 256 << 10];
