@@ -1,15 +1,15 @@
 //! Every kernel a rule can reach, on one thread, beside the `mean`: one weighted pass over the rows, the time to read
 //! them.
 //!
-//! Sizes are rows x coordinates; throughput is bytes of rows per second. The kernels for means around a centre,
-//! weighted order statistics, mixing, sign votes and sign counts have no rule yet, hence no bench.
+//! Sizes are rows x coordinates; throughput is bytes of rows per second.
 
 use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use testudo_aggregate::{
-    Element, Needs, Plan, RowStatistics, Rows, RuleConfig, Units, Weights, combine_unit, first_non_finite, observe_unit,
+    Decision, Element, Needs, Observation, Plan, RowStatistics, Rows, RuleConfig, Units, Weights, combine_unit,
+    first_non_finite, observe_unit,
 };
 use testudo_benches::rows;
 
@@ -40,11 +40,11 @@ fn bench<T: Element>(criterion: &mut Criterion, name: &str, rows: &[Vec<T>]) {
     group.bench_function("finite", |bencher| {
         bencher.iter(|| views.iter().filter_map(|row| first_non_finite(black_box(row))).count());
     });
-    for kind in ["mean", "median", "trimmed_mean"] {
+    for kind in ["mean", "median", "trimmed_mean", "meamed", "rlr"] {
         let config = RuleConfig::with_byzantine(kind, count / 5).expect("catalogued rules take byzantine");
         let weights = Weights::equal(count).expect("there are rows");
-        let plan =
-            config.rule().decide(&RowStatistics::unobserved(count), &weights).expect("the rule accepts the rows");
+        let decision = config.rule().decide(&RowStatistics::unobserved(count), &weights);
+        let Ok(Decision::Plan(plan)) = decision else { panic!("{kind} decides without statistics") };
         let mut out = vec![T::ZERO; dimension];
         group.bench_function(kind, |bencher| {
             pool.install(|| bencher.iter(|| combine(black_box(&views), units, &plan, &mut out)));
@@ -68,10 +68,11 @@ fn combine<T: Element>(views: &[&[T]], units: Units, plan: &Plan, out: &mut [T])
 }
 
 fn observe<T: Element>(views: &[&[T]], units: Units) {
+    let observation = Observation::first(Needs::PAIR_DISTANCES, views.len(), units.dimension(), 0);
     for unit in units.iter() {
         let slices: Vec<&[T]> = views.iter().map(|row| &row[unit.clone()]).collect();
         let rows = Rows::new(&slices, unit.start).expect("rows of one length");
-        black_box(observe_unit(&rows, Needs::PAIR_DISTANCES).expect("the rows are finite"));
+        black_box(observe_unit(&rows, &observation).expect("the rows are finite"));
     }
 }
 

@@ -185,8 +185,10 @@ fn weights_count_where_the_rule_uses_them_and_are_refused_elsewhere() {
     assert_eq!(numbers(&object["weights"]), [0.75, 0.25, 0.0]);
     assert_eq!(object["norm"], 2.0);
     let (_, stderr) =
-        expect(3, &["aggregate", "--rule", "median", "--updates", text(&updates), "--weights", text(&weights)]);
+        expect(3, &["aggregate", "--rule", "foolsgold", "--updates", text(&updates), "--weights", text(&weights)]);
     assert!(stderr.contains("does not use weights"), "{stderr}");
+    let object = json(0, &["aggregate", "--rule", "median", "--updates", text(&updates), "--weights", text(&weights)]);
+    assert_eq!(object["norm"], 1.0, "three quarters of the weight");
     write_npy(&weights, &Array1::from(vec![1.0, -1.0, 1.0])).unwrap();
     let (_, stderr) =
         expect(3, &["aggregate", "--rule", "mean", "--updates", text(&updates), "--weights", text(&weights)]);
@@ -195,6 +197,62 @@ fn weights_count_where_the_rule_uses_them_and_are_refused_elsewhere() {
     let (_, stderr) =
         expect(2, &["aggregate", "--rule", "mean", "--updates", text(&updates), "--weights", text(&weights)]);
     assert!(stderr.contains("must be (3,)"), "{stderr}");
+}
+
+#[test]
+fn updates_that_stay_in_their_file_give_the_same_bytes() {
+    let folder = Folder::new();
+    let array = Array2::from_shape_fn((9, 10_000), |(row, at)| ((row * 31 + at * 17) % 101) as f32 - 50.0);
+    write_npy(folder.path("updates.npy"), &array).unwrap();
+    let updates = folder.path("updates.npy");
+    for rule in ["trimmed_mean", "krum", "geometric_median"] {
+        let (inside, outside) = (folder.path("in.npy"), folder.path("out.npy"));
+        let words = ["aggregate", "--rule", rule, "--byzantine", "2", "--pre", "arc,nnm", "--updates", text(&updates)];
+        let first = json(0, &[&words[..], &["--out", text(&inside)]].concat());
+        let second = json(0, &[&words[..], &["--out", text(&outside), "--out-of-core"]].concat());
+        assert_eq!(fs::read(&inside).unwrap(), fs::read(&outside).unwrap(), "{rule}");
+        assert_eq!((&first["verdicts"], &first["notes"]), (&second["verdicts"], &second["notes"]), "{rule}");
+    }
+    let columns = Array2::<f64>::zeros((3, 4).f());
+    write_npy(folder.path("f.npy"), &columns).unwrap();
+    let file = folder.path("f.npy");
+    let (_, stderr) = expect(2, &["aggregate", "--rule", "median", "--updates", text(&file), "--out-of-core"]);
+    assert!(stderr.contains("C order"), "{stderr}");
+}
+
+#[test]
+fn extra_rows_are_asked_for_by_flag_and_refused_where_they_have_no_effect() {
+    let folder = Folder::new();
+    let updates = folder.array(&[&[1.0, 0.0], &[3.0, 0.0], &[-9.0, 0.0]]);
+    let reference = folder.path("g.npy");
+    write_npy(&reference, &Array2::from_shape_vec((1, 2), vec![2.0, 0.0]).unwrap()).unwrap();
+    let words = ["aggregate", "--rule", "fltrust", "--updates", text(&updates)];
+    let (_, stderr) = expect(2, &words);
+    assert!(stderr.contains("needs --reference"), "{stderr}");
+    let object = json(0, &[&words[..], &["--reference", text(&reference)]].concat());
+    assert_eq!((numbers(&object["scores"]), &object["norm"]), (vec![1.0, 1.0, 0.0], &Value::from(2.0)));
+    let other = ["aggregate", "--rule", "median", "--updates", text(&updates), "--reference", text(&reference)];
+    let (_, stderr) = expect(2, &other);
+    assert!(stderr.contains("--reference has no effect"), "{stderr}");
+    let object =
+        json(0, &["aggregate", "--rule", r#"kind = "centered_clipping"; radius = 1"#, "--updates", text(&updates)]);
+    assert_eq!(object["norm"], 1.0 / 3.0);
+}
+
+#[test]
+fn rules_are_listed_explained_and_held_against_numbers() {
+    let all = json(0, &["rules"]);
+    let kinds = |key: &str| all[key].as_array().unwrap().len();
+    assert_eq!((kinds("rules"), kinds("pre")), (22, 4));
+    let krum = json(0, &["rules", "krum"]);
+    for key in ["formula", "range", "breakdown", "bound", "cost", "source", "fails", "parameters"] {
+        assert!(!krum[key].is_null(), "{key}");
+    }
+    let few = json(0, &["rules", "--rows", "7", "--byzantine", "2"]);
+    let valid = |kind: &str| few["rules"].as_array().unwrap().iter().any(|rule| rule["kind"] == kind);
+    assert!(valid("krum") && !valid("bulyan"));
+    let (_, stderr) = expect(6, &["rules", "krumm"]);
+    assert!(stderr.contains("did you mean krum?"), "{stderr}");
 }
 
 #[test]
