@@ -86,7 +86,8 @@ async fn a_stream_that_another_one_took_over_asks_and_goes_on() {
     let client = client(fake.serve().await).await;
     let round = client.join("task").await.unwrap().next_round().await.unwrap().unwrap();
     assert_eq!(round.submit(Update::delta(delta())).await.unwrap().received_at_ms, 77);
-    assert_eq!((fake.state().upload_offsets.len(), fake.state().status_calls), (3, 2));
+    let state = fake.state();
+    assert_eq!((state.upload_offsets.len(), state.status_calls), (3, 2));
 }
 
 #[tokio::test]

@@ -99,7 +99,7 @@ async fn a_server_that_stays_away_is_given_up_if_so_asked() {
 #[tokio::test]
 async fn every_refusal_surfaces_with_its_reason() {
     let model = model(40);
-    let about_the_stream = [Reason::WrongOffset, Reason::TooSlow, Reason::Overloaded];
+    let about_the_stream = [Reason::WrongOffset, Reason::TooSlow, Reason::TakenOver, Reason::Overloaded];
     let reasons: Vec<_> = Reason::ALL.iter().copied().filter(|reason| !about_the_stream.contains(reason)).collect();
     let fake = Fake::with_model(&model);
     for (round, &reason) in reasons.iter().enumerate() {
