@@ -3,7 +3,10 @@
 use super::updates::{self, Matrix, Updates};
 use crate::exit::{Exit, Failure};
 use clap::Args;
-use std::{ops::Range, path::PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
 use testudo_aggregate::{AggregateError, Element, Extras, Source, Work};
 
 /// Rows besides the clients' own, for rules that need them.
@@ -97,7 +100,7 @@ fn useless(flag: &str) -> Failure {
         .next(format!("leave {flag} out"))
 }
 
-fn rows<T: Element>(path: &PathBuf, count: usize, columns: usize) -> Result<Vec<Vec<T>>, Failure> {
+fn rows<T: Element>(path: &Path, count: usize, columns: usize) -> Result<Vec<Vec<T>>, Failure> {
     fn all<S: Element, T: Element>(mut matrix: Matrix<S>) -> Result<Vec<Vec<T>>, String> {
         let mut rows = Vec::new();
         let (indices, range) = ((0..matrix.rows).collect::<Vec<_>>(), 0..matrix.columns);

@@ -49,6 +49,9 @@ pub(super) enum Updates {
     F64(Matrix<f64>),
 }
 
+/// What is done with some coordinates of some rows.
+type UnitWork<'a, T, E> = dyn FnMut(&[&[T]]) -> Result<(), E> + 'a;
+
 impl<T: Element> Matrix<T> {
     /// Hands the coordinates `range` of some rows to `work`: from memory, or read for the purpose.
     ///
@@ -58,7 +61,7 @@ impl<T: Element> Matrix<T> {
         &mut self,
         rows: &[usize],
         range: Range<usize>,
-        work: &mut dyn FnMut(&[&[T]]) -> Result<(), E>,
+        work: &mut UnitWork<'_, T, E>,
     ) -> Result<(), E> {
         let columns = self.columns;
         match &mut self.values {
