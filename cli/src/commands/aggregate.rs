@@ -15,7 +15,10 @@ use clap::Args;
 use inputs::{ExtraFiles, Inputs};
 use ndarray_npy::{WritableElement, WriteNpyExt as _};
 use report::Report;
-use std::{path::PathBuf, time::Instant};
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
 use testudo_aggregate::{
     Element, RowReason, Rule as _, RuleConfig, Summary, Task, Verdict, aggregate_source, first_non_finite,
 };
@@ -94,6 +97,12 @@ impl Aggregate {
     /// # Errors
     /// A rule, file or combination of both that is refused.
     pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
+        if let Some(out) = self.out.as_ref().filter(|out| self.is_input(out)) {
+            let what = format!("{} is an input", out.display());
+            return Err(
+                Failure::new(Exit::Usage, what, "the aggregate would be written over it").next("name another --out")
+            );
+        }
         let rule = rule_text::read(&self.rule, self.byzantine, &self.pre)?;
         let mut updates = updates::read(&self.updates, self.out_of_core)?;
         let weights = self.weights.as_ref().map(|path| updates::read_weights(path, updates.rows())).transpose()?;
@@ -106,7 +115,21 @@ impl Aggregate {
             Updates::F32(matrix) => self.compute(&rule, matrix, weights.as_deref(), &pool)?,
             Updates::F64(matrix) => self.compute(&rule, matrix, weights.as_deref(), &pool)?,
         };
-        output.result(report.object(), |output| report.text(output))
+        output.result(report.object(), |output| report.text(output))?;
+        if let Some(path) = &self.out {
+            output.note(&format!("wrote {}", path.display()));
+        }
+        Ok(())
+    }
+
+    /// Whether a file is one of those that are read.
+    fn is_input(&self, file: &Path) -> bool {
+        let same = |other: &Path| match (file.canonicalize(), other.canonicalize()) {
+            (Ok(file), Ok(other)) => file == other,
+            _ => false,
+        };
+        let inputs = [Some(&self.updates), self.weights.as_ref()];
+        inputs.into_iter().flatten().chain(self.extras.files()).any(|input| same(input))
     }
 
     fn compute<T: Element + WritableElement>(

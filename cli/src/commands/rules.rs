@@ -67,7 +67,14 @@ impl Rules {
         match &self.kind {
             Some(kind) => {
                 let entry = find(kind)?;
-                output.result(self.object(entry), |_| page::text(entry.info, entry.is_pre))
+                output.result(self.object(entry), |_| {
+                    let verdict = match self.verdict(entry) {
+                        None => String::new(),
+                        Some(Ok(())) => "\n\n  valid for these rows and bad rows".into(),
+                        Some(Err(why)) => format!("\n\n  not valid: {why}"),
+                    };
+                    page::text(entry.info, entry.is_pre) + &verdict
+                })
             }
             None => {
                 let entries: Vec<Entry> =
@@ -76,7 +83,7 @@ impl Rules {
                     entries.iter().filter(|entry| entry.is_pre == pre).map(|entry| self.object(*entry)).collect()
                 };
                 let object = json!({ "rules": objects(false), "pre": objects(true) });
-                output.result(object, |output| table(&entries, output))
+                output.result(object, |output| table(&entries, self.rows.is_some(), output))
             }
         }
     }
@@ -126,12 +133,12 @@ fn find(kind: &str) -> Result<Entry, Failure> {
     })
 }
 
-fn table(entries: &[Entry], output: &Output) -> String {
+fn table(entries: &[Entry], filtered: bool, output: &Output) -> String {
     let mut lines = Vec::new();
     for (pre, title) in [(false, "Rules"), (true, "Pre-aggregations, before any rule: pre = [\"arc\", \"nnm\"]")] {
-        let mut table = Table::new(&["kind", "valid for", "computes"]);
+        let mut table = Table::new(&["kind", if filtered { "withstands" } else { "computes" }]);
         for Entry { info, .. } in entries.iter().filter(|entry| entry.is_pre == pre) {
-            table.row([info.kind, info.range, info.definition].map(String::from));
+            table.row([info.kind, if filtered { info.breakdown } else { info.definition }].map(String::from));
         }
         lines.push(format!("{title}\n{}", table.text(output.colour)));
     }

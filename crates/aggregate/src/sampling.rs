@@ -26,7 +26,7 @@ pub struct Sampled {
     pub population: Option<usize>,
 }
 
-const TABLE: &str = "a number of rows, or a table with fraction, risk and perhaps population";
+const TABLE: &str = "a number of rows; a share with a risk needs the cohort's size, so it is for task.toml alone";
 const FRACTION: &str = "the share of bad clients in the population, from 0 up to but not including 0.5";
 const RISK: &str = "the probability that a cohort may hold more bad clients, above 0 and below 1, for example 1e-6";
 const POPULATION: &str = "the number of clients in the population, a whole number of at least 1";

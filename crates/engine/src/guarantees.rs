@@ -43,11 +43,15 @@ pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
 fn robustness(spec: &TaskSpec) -> String {
     let rule = &spec.rule_config;
     let mut line = match spec.rule.byzantine() {
+        0 if matches!(rule.kind(), "fltrust" | "foolsgold") => {
+            format!("robustness: rule {rule} withstands {}", rule.kernel().info().breakdown)
+        }
         0 => format!("robustness: none; one bad client can steer the model (rule {rule}, byzantine = 0)"),
         byzantine => format!(
             "robustness: rule {rule} holds its guarantee against up to {byzantine} bad clients of at least {} (more than \
-             that void it); bound: {}",
+             that void it); bound{}: {}",
             spec.cohort.minimum,
+            if rule.pre().is_empty() { "" } else { " of the rule alone, which its pre-aggregations change" },
             rule.kernel().info().bound
         ),
     };

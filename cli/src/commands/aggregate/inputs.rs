@@ -51,6 +51,11 @@ impl From<String> for Refused {
 }
 
 impl ExtraFiles {
+    /// The files that are given.
+    pub(super) fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.last_aggregate, &self.reference, &self.history].into_iter().flatten()
+    }
+
     /// The extra rows that `needs` names, for the rows `kept` of a matrix of `rows` rows.
     ///
     /// # Errors
@@ -112,7 +117,7 @@ fn rows<T: Element>(path: &Path, count: usize, columns: usize) -> Result<Vec<Vec
         Ok(rows)
     }
     let refused = |why: String| Failure::new(Exit::Usage, format!("cannot use {}", path.display()), why);
-    let read: Vec<Vec<T>> = match updates::read(path, false)? {
+    let read: Vec<Vec<T>> = match updates::read_rows(path, false, count == 1)? {
         Updates::F32(matrix) => all(matrix),
         Updates::F64(matrix) => all(matrix),
     }

@@ -101,17 +101,22 @@ impl Updates {
 /// # Errors
 /// Names the file, what is wrong and how to save it instead.
 pub(super) fn read(path: &Path, out_of_core: bool) -> Result<Updates, Failure> {
+    read_rows(path, out_of_core, false)
+}
+
+/// The same; with `single` an array of one axis counts as one row, as `--out` writes it.
+pub(super) fn read_rows(path: &Path, out_of_core: bool, single: bool) -> Result<Updates, Failure> {
     let (mut file, length) = file::open(path)?;
     let refused = |why: String| {
         Failure::new(Exit::Usage, format!("cannot use {}", path.display()), why).next(
-            "save the updates with numpy.save as an n x d array of float32 or float64, or as safetensors of equal tensors",
+            "save the rows with numpy.save as an n x d array of float32 or float64, or as safetensors of equal tensors",
         )
     };
     let mut magic = [0; 6];
     let begins_as_npy = file.read_exact(&mut magic).is_ok() && magic == *b"\x93NUMPY";
     file.rewind().map_err(|error| refused(error.to_string()))?;
     match begins_as_npy {
-        true => read_npy(file, length, out_of_core).map_err(refused),
+        true => read_npy(file, length, out_of_core, single).map_err(refused),
         false => read_safetensors(file, length, out_of_core)
             .map_err(|why| refused(format!("it is no .npy file, and read as safetensors: {why}"))),
     }
@@ -155,9 +160,12 @@ fn weights(file: File, length: u64, rows: usize) -> Result<Vec<f64>, String> {
     Ok(bytes.chunks_exact(width as usize).map(number).collect())
 }
 
-fn read_npy(file: File, length: u64, out_of_core: bool) -> Result<Updates, String> {
+fn read_npy(file: File, length: u64, out_of_core: bool, single: bool) -> Result<Updates, String> {
     let mut reader = BufReader::with_capacity(PIECE_BYTES, file);
-    let header = Header::read(&mut reader)?;
+    let mut header = Header::read(&mut reader)?;
+    if single && header.shape.len() == 1 {
+        header.shape.insert(0, 1);
+    }
     let [rows, columns] = header.shape[..] else {
         let fix = if header.shape.len() == 1 { "; reshape a single update to (1, -1)" } else { "" };
         return Err(format!("its shape is {}, but n x d needs two axes{fix}", shape(&header.shape)));
