@@ -90,39 +90,60 @@ fn execute(command: Command, output: &Output) -> Result<(), Failure> {
 
 /// Runs a command until it ends or a signal asks to stop; dropping it removes unfinished files.
 async fn until_signal(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let mut signals = Signals::new()?;
     tokio::select! {
         result = work => result,
-        exit = signal() => Err(Failure::new(exit, "stopped by a signal", "")),
+        exit = signals.next() => Err(Failure::new(exit, "stopped by a signal", "")),
     }
 }
 
-/// The next SIGINT or SIGTERM.
-pub(crate) async fn signal() -> Exit {
-    let interrupt = async {
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    };
-    tokio::select! {
-        () = interrupt => Exit::Interrupted,
-        () = terminate() => Exit::Terminated,
-    }
+/// SIGINT and SIGTERM from the moment this is made. One that arrives while nobody waits is kept: once a process listens,
+/// the operating system no longer ends it, so a signal between two waits would otherwise be lost.
+#[cfg(unix)]
+pub(crate) struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
 }
 
 #[cfg(unix)]
-async fn terminate() {
-    use tokio::signal::unix::{SignalKind, signal};
-    match signal(SignalKind::terminate()) {
-        Ok(mut signals) => {
-            signals.recv().await;
+impl Signals {
+    /// Begins to listen.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub(crate) fn new() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let listen = |kind| {
+            signal(kind).map_err(|error| Failure::new(Exit::Internal, "cannot listen for signals", error.to_string()))
+        };
+        Ok(Self { interrupt: listen(SignalKind::interrupt())?, terminate: listen(SignalKind::terminate())? })
+    }
+
+    /// The next one.
+    pub(crate) async fn next(&mut self) -> Exit {
+        tokio::select! {
+            _ = self.interrupt.recv() => Exit::Interrupted,
+            _ = self.terminate.recv() => Exit::Terminated,
         }
-        Err(_) => std::future::pending().await,
     }
 }
 
+/// Ctrl-C, where there are no Unix signals.
 #[cfg(not(unix))]
-async fn terminate() {
-    std::future::pending().await
+pub(crate) struct Signals {}
+
+#[cfg(not(unix))]
+impl Signals {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        Ok(Self {})
+    }
+
+    pub(crate) async fn next(&mut self) -> Exit {
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        Exit::Interrupted
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `testudo serve`.
 
 use crate::{
-    cli::signal,
+    cli::Signals,
     exit::{Exit, Failure, chain},
     file,
     output::Output,
@@ -80,9 +80,12 @@ impl Serve {
         testudo_server::telemetry::init_logging(&config.log)
             .map_err(|error| Failure::new(Exit::Internal, "cannot log", error.to_string()))?;
         let transport = config.transport();
+        let mut signals = Signals::new()?;
         let server = tokio::select! {
             started = Server::start(config) => started.map_err(|error| cannot_start(&error))?,
-            exit = signal() => return Err(Failure::new(exit, "stopped by a signal before it listened", "")),
+            exit = signals.next() => {
+                return Err(Failure::new(exit, "stopped by a signal before it listened", ""));
+            }
         };
         let (address, web) = (server.address(), server.web_address());
         let ready =
@@ -92,12 +95,12 @@ impl Serve {
             format!("listening on {address} ({transport}){web}")
         });
         if announced.is_ok() {
-            signal().await;
+            signals.next().await;
             output.note("stopping; a second signal stops at once");
         }
         tokio::select! {
             () = server.stop() => announced,
-            exit = signal() => std::process::exit(exit.code().into()),
+            exit = signals.next() => std::process::exit(exit.code().into()),
         }
     }
 
