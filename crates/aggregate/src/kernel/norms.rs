@@ -35,7 +35,12 @@ impl<T: Element> Kernel for Norms<'_, T> {
 
     #[inline(always)]
     fn run(self) -> Vec<f64> {
-        self.rows.iter().map(|row| norm(&row[self.block.clone()])).collect()
+        // No closure: it would be compiled apart, for the portable instructions.
+        let mut norms = Vec::with_capacity(self.rows.len());
+        for row in self.rows {
+            norms.push(norm(&row[self.block.clone()]));
+        }
+        norms
     }
 }
 
@@ -44,14 +49,14 @@ fn norm<T: Element>(row: &[T]) -> f64 {
     let mut sums = [0.0_f64; SUMS];
     let (groups, rest) = row.as_chunks::<SUMS>();
     for group in groups {
-        for (sum, value) in sums.iter_mut().zip(group) {
-            let value = value.to_f64();
-            *sum = value.mul_add(value, *sum);
+        for lane in 0..SUMS {
+            let value = group[lane].to_f64();
+            sums[lane] = value.mul_add(value, sums[lane]);
         }
     }
-    for (sum, value) in sums.iter_mut().zip(rest) {
-        let value = value.to_f64();
-        *sum = value.mul_add(value, *sum);
+    for lane in 0..rest.len() {
+        let value = rest[lane].to_f64();
+        sums[lane] = value.mul_add(value, sums[lane]);
     }
     let [a, b, c, d, e, f, g, h] = sums;
     ((a + e) + (c + g)) + ((b + f) + (d + h))
