@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::cell::Cell;
 
 /// Most values whose memory a thread keeps for its next unit.
-const KEPT: usize = 1 << 20;
+const KEPT: usize = 2 << 20;
 
 /// Works on numbers in memory that is the thread's own and used again: fresh memory for every unit would cost more
 /// than filling it. `work` finds the vector empty.

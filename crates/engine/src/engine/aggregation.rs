@@ -345,11 +345,15 @@ impl Ends {
     }
 }
 
-/// Coordinates of a unit: its rows take at most 2 MiB (they then stay in cache), but never less than one block
+/// Coordinates of a unit: its rows take 2 MiB, and stay in the cache while they are decoded and combined. Where that
+/// would cut rows into pieces shorter than 64 KiB, which cost a read each, up to 8 MiB; but never less than one block
 /// (16 KiB) per row, so that memory does not grow with clients times dimension. The result does not depend on it.
 pub(super) fn unit_length(rows: usize) -> usize {
-    const UNIT_BYTES: usize = 2 << 20;
+    const CACHED: usize = (2 << 20) / 4;
+    const MOST: usize = (8 << 20) / 4;
+    const LONG: usize = (64 << 10) / 4;
     const LONGEST: usize = 1 << 18;
-    let fitting = (UNIT_BYTES / 4 / rows.max(1)).max(1);
+    let rows = rows.max(1);
+    let fitting = (CACHED / rows).max(LONG.min(MOST / rows)).max(1);
     (1 << fitting.ilog2()).clamp(BLOCK, LONGEST)
 }
