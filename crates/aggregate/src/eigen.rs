@@ -239,7 +239,7 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 
 /// The largest power of two not above `value`; 1 for zero.
 fn power_of_two(value: f64) -> f64 {
-    if value == 0.0 { 1.0 } else { f64::from_bits(value.max(f64::MIN_POSITIVE).to_bits() & 0x7FF0_0000_0000_0000) }
+    if value == 0.0 { 1.0 } else { crate::scale::power_of_two_below(value) }
 }
 
 #[cfg(test)]

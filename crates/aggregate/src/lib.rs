@@ -46,6 +46,7 @@ mod observe;
 mod parameters;
 mod range;
 mod sampling;
+mod scale;
 mod source;
 
 pub use aggregate::{Aggregate, AggregateError, Inputs, aggregate, aggregate_inputs, mix_rows, pre_aggregate};

@@ -4,6 +4,7 @@ use thiserror::Error;
 
 use crate::element::Element;
 use crate::rule::{Rule, RuleError};
+use crate::scale::power_of_two_below;
 use crate::unit::BLOCK;
 
 /// n equally long slices: the same unit of every row, in the order of the rows' keys.
@@ -141,7 +142,7 @@ impl Weights {
             return Err(WeightsError::AllZero);
         }
         // Dividing by a power of two changes no digit, except of weights too small to matter.
-        let scale = f64::from_bits(largest.max(f64::MIN_POSITIVE).to_bits() & 0x7FF0_0000_0000_0000);
+        let scale = power_of_two_below(largest);
         Ok(Self(weights.iter().map(|weight| weight / scale).collect()))
     }
 

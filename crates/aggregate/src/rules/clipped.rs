@@ -1,6 +1,7 @@
 //! The mean of rows shortened to a common length, which several rules end with.
 
 use crate::plan::{Combine, Plan};
+use crate::pre::clip_factor;
 use crate::verdict::{RowReason, Verdict};
 
 /// The median of lengths; the lower of the middle two where the upper is beyond f64. `None`: so is the lower.
@@ -25,7 +26,7 @@ pub(super) fn clipped_mean(kept: &[usize], lengths: &[f64], radius: f64, weights
     let weightless = kept.iter().all(|&row| weights[row] == 0.0);
     let (mut sums, mut divisor) = (vec![0.0; rows], 0.0);
     for &row in kept {
-        let factor = if lengths[row] <= radius { 1.0 } else { radius / lengths[row] };
+        let factor = clip_factor(lengths[row], radius);
         let weight = if weightless { 1.0 } else { weights[row] };
         verdicts[row] = if factor < 1.0 { Verdict::Clipped { factor } } else { Verdict::Accepted };
         sums[row] = weight * factor;

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::mixing::Mixing;
+use crate::scale::power_of_two_below;
 
 /// A reference point ρ and a scale per point: point x is measured as ρ + s(x − ρ). Scales are powers of two, hence
 /// exact; 0 marks a point so far away that its distance is beyond f64.
@@ -46,7 +47,7 @@ impl Frame {
             d if !d.is_finite() => 0.0,
             0.0 => 1.0,
             d if spread == Spread::Far && d.sqrt() <= unit * 2.0 => 1.0,
-            d => power_of_two_below(unit / d.sqrt()),
+            d => power_of_two_below((unit / d.sqrt()).min(LARGEST_SCALE)),
         };
         Some(Self { reference, scales: distances2.iter().map(scale).collect(), sums: false })
     }
@@ -60,7 +61,7 @@ impl Frame {
         let scale = |&length: &f64| match length {
             length if !length.is_finite() => 0.0,
             0.0 => 1.0,
-            length => power_of_two_below(unit / length),
+            length => power_of_two_below((unit / length).min(LARGEST_SCALE)),
         };
         let scales = lengths.iter().map(scale).chain(std::iter::repeat_n(0.0, extras)).collect();
         Self { reference: origin, scales, sums: true }
@@ -108,11 +109,6 @@ impl Frame {
 
 /// Largest scale: a point shorter than this takes from the unit is as good as without direction.
 const LARGEST_SCALE: f64 = 1e300;
-
-/// The largest power of two not above `value`, which is positive and normal.
-fn power_of_two_below(value: f64) -> f64 {
-    f64::from_bits(value.clamp(f64::MIN_POSITIVE, LARGEST_SCALE).to_bits() & 0x7FF0_0000_0000_0000)
-}
 
 #[cfg(test)]
 mod tests {
