@@ -6,6 +6,7 @@ mod raw;
 use crate::{
     document::{Document, Problem, Problems},
     guarantees,
+    masking::Masking,
     part::{self, Granularity, Part, Policy, TensorPolicy},
 };
 use check::{Check, ROUNDS};
@@ -25,7 +26,9 @@ pub struct TaskSpec {
     pub initial_model: String,
     /// Who takes part in a round.
     pub cohort: Cohort,
-    /// Largest L2 norm of an update; a longer one is rejected.
+    /// Pairwise masking; `None` in clear mode, where the server sees every update.
+    pub masking: Option<Masking>,
+    /// Largest L2 norm of an update; a longer one is rejected. None under masking, where clients clip.
     pub max_l2: Option<f64>,
     /// Encodings an update may have, f32 always among them.
     pub encodings: Vec<Encoding>,
@@ -127,6 +130,7 @@ impl TaskSpec {
             rounds: raw.rounds,
             initial_model: raw.model.initial,
             cohort,
+            masking: None,
             max_l2,
             encodings,
             examples,
