@@ -75,6 +75,10 @@ reasons! {
     TakenOver = "TAKEN_OVER", "a newer stream took over";
     /// The server is at a limit; try again later.
     Overloaded = "OVERLOADED", "server at a limit";
+    /// A signature does not fit.
+    Signature = "SIGNATURE", "signature does not fit";
+    /// Too few members of the client's group are left, so nothing of it counts.
+    GroupLost = "GROUP_LOST", "group lost";
     /// The client left the round.
     Withdrawn = "WITHDRAWN", "withdrawn";
     /// The rule did not select this row.
@@ -136,6 +140,14 @@ pub enum Abandon {
     TooFewUpdates {
         /// Updates recorded.
         received: usize,
+        /// Fewest for a release.
+        minimum: usize,
+    },
+    /// Fewer groups than the rule needs can be unmasked.
+    #[error("too few groups: {groups} of at least {minimum}")]
+    TooFewGroups {
+        /// Groups left.
+        groups: usize,
         /// Fewest for a release.
         minimum: usize,
     },

@@ -27,5 +27,5 @@ pub use error::{Abandon, Reason, Reject};
 pub use id::{ClientId, Digest, IdError, Nonce, TaskName};
 pub use model::{Layout, Model, ModelError, ModelReader, Tensor};
 pub use params::{ParamsError, RoundParams};
-pub use round::{Effect, Input, Phase, Round, Seat, Tick};
+pub use round::{Effect, GroupRecord, Input, PairwiseParams, Phase, Round, Seat, Tick};
 pub use verdict::Verdict;

@@ -1,23 +1,41 @@
 //! The server's side of one round: phases, seats, and what happens next.
 //!
 //! The machine never sees a vector. It is told that a client offers, recorded, was refused or left; it answers
-//! with [`Effect`]s. `Err` means: nothing changed.
+//! with [`Effect`]s. `Err` means: nothing changed. In a masked round it also keeps the clients' keys, sealed shares and
+//! signatures; [`pairwise`] holds them.
 
-use crate::{Abandon, ClientId, Digest, Reason, Reject, RoundParams};
+mod pairwise;
+
+pub use pairwise::{GroupRecord, PairwiseParams};
+
+use crate::{
+    Abandon, ClientId, Digest, Reason, Reject, RoundParams,
+    secagg::{Announcement, Message, Opening, Reply, Step},
+};
+use pairwise::Pairwise;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 /// Milliseconds on the driver's clock.
 pub type Tick = u64;
 
-/// Where a round stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a round stands, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Phase {
+    /// Masked rounds: clients train, then offer their keys.
+    AdvertiseKeys,
+    /// Masked rounds: clients hand out shares of their secrets.
+    ShareKeys,
     /// Takes updates (in clear mode the only phase before the end).
     Input,
-    /// Takes no new updates and waits for those being recorded.
+    /// Takes no new updates and waits for those being recorded (in clear mode).
     Draining,
+    /// Masked rounds: survivors sign their set.
+    Consistency,
+    /// Masked rounds: survivors give one share per member.
+    Unmask,
     /// The survivors are fixed.
     Closed,
     /// Given up; the model stays as it was.
@@ -41,7 +59,7 @@ pub enum Seat {
 }
 
 /// What the driver tells the machine.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
 pub enum Input {
     /// A complete, checked update lies in the spool.
@@ -73,6 +91,19 @@ pub enum Input {
         /// Who.
         client: ClientId,
     },
+    /// A client's message in a masked round.
+    Message {
+        /// Whose.
+        client: ClientId,
+        /// What it says.
+        #[serde(with = "hexadecimal")]
+        message: Message,
+    },
+    /// The deadline moves: clients need time to come back after a restart.
+    Extend {
+        /// When the phase ends now, at the earliest.
+        deadline: Tick,
+    },
     /// The operator stops the task.
     Stop,
     /// Time has passed.
@@ -95,7 +126,9 @@ pub enum Effect {
         /// To whom.
         client: ClientId,
     },
-    /// The survivors are fixed, sorted by id: aggregate them.
+    /// A masked round has come to its next phase: clients that wait for an answer can have it.
+    Advanced(Phase),
+    /// The survivors are fixed, sorted by id: aggregate them. In a masked round [`Round::openings`] says how.
     Close {
         /// Whose updates count.
         survivors: Vec<ClientId>,
@@ -105,18 +138,28 @@ pub enum Effect {
 }
 
 /// One round's phases, server side.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug)]
 pub struct Round {
     params: RoundParams,
     phase: Phase,
+    /// When the phase ends.
+    deadline: Tick,
     seats: BTreeMap<ClientId, Seat>,
+    pairwise: Option<Box<Pairwise>>,
 }
 
 impl Round {
     /// A round that takes updates from its cohort until the deadline.
     pub fn open(params: RoundParams) -> Self {
         let seats = params.cohort().iter().map(|client| (client.clone(), Seat::Selected)).collect();
-        Self { params, phase: Phase::Input, seats }
+        let deadline = params.deadline();
+        Self { params, phase: Phase::Input, deadline, seats, pairwise: None }
+    }
+
+    /// A masked round: clients train and advertise keys until the deadline; each later step has its own time.
+    pub fn open_masked(params: RoundParams, pairwise: PairwiseParams) -> Self {
+        let pairwise = Some(Box::new(Pairwise::new(pairwise)));
+        Self { phase: Phase::AdvertiseKeys, pairwise, ..Self::open(params) }
     }
 
     /// Takes one input.
@@ -130,6 +173,11 @@ impl Round {
             Input::Unrecorded { client } => self.unrecorded(client),
             Input::Refuse { client, reason } => self.leave(now, client, Seat::Refused(reason)),
             Input::Withdraw { client } => self.leave(now, client, Seat::Dropout),
+            Input::Message { client, message } => self.message(now, client, message),
+            Input::Extend { deadline } => {
+                self.deadline = self.deadline.max(deadline);
+                Ok(Vec::new())
+            }
             Input::Stop => Ok(self.stop()),
             Input::Tick => Ok(self.settle(now)),
         }
@@ -137,7 +185,47 @@ impl Round {
 
     /// When [`Input::Tick`] is next due; `None` once the round no longer depends on time.
     pub fn deadline(&self) -> Option<Tick> {
-        (self.phase == Phase::Input).then(|| self.params.deadline())
+        self.is_timed().then_some(self.deadline)
+    }
+
+    /// The server's answer to a client's message of a step in a masked round; `None` while others are waited for.
+    ///
+    /// # Errors
+    /// [`Reject`] if the client sent none, or its part in the round is over.
+    pub fn reply(&self, client: &ClientId, step: Step) -> Result<Option<Reply>, Reject> {
+        self.member(client)?;
+        self.masked()?.reply(self.phase, client, step)
+    }
+
+    /// What was announced to the clients of a masked round.
+    pub fn announcement(&self) -> Option<&Announcement> {
+        self.pairwise.as_ref().map(|pairwise| pairwise.announcement())
+    }
+
+    /// Whether a selected client of a masked round has advertised its keys: from then on only the process that did can
+    /// go on.
+    pub fn has_advertised(&self, client: &ClientId) -> bool {
+        self.pairwise.as_ref().is_some_and(|pairwise| pairwise.has_advertised(client))
+    }
+
+    /// What unmasks the groups of a closed masked round; none in clear mode.
+    pub fn openings(&self) -> Vec<Opening> {
+        self.pairwise.as_ref().map(|pairwise| pairwise.openings()).unwrap_or_default()
+    }
+
+    /// The groups of a masked round, once they are drawn.
+    pub fn groups(&self) -> Vec<GroupRecord> {
+        self.pairwise.as_ref().map(|pairwise| pairwise.records()).unwrap_or_default()
+    }
+
+    /// Whether a client's message was taken before: it may be repeated, and changes nothing.
+    pub fn knows(&self, client: &ClientId, message: &Message) -> bool {
+        self.pairwise.as_ref().is_some_and(|pairwise| pairwise.known(client, message.step()).as_ref() == Some(message))
+    }
+
+    /// Why nothing that a client of a masked round sent counts, if so.
+    pub fn lost(&self, client: &ClientId) -> Option<String> {
+        self.pairwise.as_ref().and_then(|pairwise| pairwise.lost(client))
     }
 
     /// The parameters it was opened with.
@@ -180,6 +268,9 @@ impl Round {
             Seat::Selected => {}
         }
         self.takes_updates(now)?;
+        if let Some(pairwise) = &self.pairwise {
+            pairwise.may_upload(&client)?;
+        }
         self.seats.insert(client.clone(), Seat::Recording(digest));
         Ok(vec![Effect::Record { client, digest }])
     }
@@ -188,7 +279,7 @@ impl Round {
         let digest = self.recording(&client)?;
         self.seats.insert(client.clone(), Seat::Received(digest));
         let mut effects = vec![Effect::Acknowledge { client }];
-        effects.extend(self.settle_counts());
+        effects.extend(self.settle_counts(None));
         Ok(effects)
     }
 
@@ -196,34 +287,63 @@ impl Round {
         self.recording(&client)?;
         let seat = if self.phase == Phase::Input { Seat::Selected } else { Seat::Dropout };
         self.seats.insert(client, seat);
-        Ok(self.settle_counts())
+        Ok(self.settle_counts(None))
     }
 
     fn leave(&mut self, now: Tick, client: ClientId, seat: Seat) -> Result<Vec<Effect>, Reject> {
         if self.member(&client)? != Seat::Selected {
             return Err(Reject::new(Reason::Duplicate, "this client's part in the round is already decided"));
         }
-        self.takes_updates(now)?;
+        if !self.is_timed() || now >= self.deadline {
+            return Err(late());
+        }
+        if let (Phase::AdvertiseKeys, Some(pairwise)) = (self.phase, &mut self.pairwise) {
+            pairwise.forget(&client);
+        }
         self.seats.insert(client, seat);
-        Ok(self.settle_counts())
+        Ok(self.settle_counts(Some(now)))
+    }
+
+    fn message(&mut self, now: Tick, client: ClientId, message: Message) -> Result<Vec<Effect>, Reject> {
+        let upload = match self.member(&client)? {
+            Seat::Received(digest) => Some(digest),
+            Seat::Selected | Seat::Recording(_) => None,
+            Seat::Refused(reason) => {
+                let detail = format!("an update of this client was refused in this round ({})", reason.code());
+                return Err(Reject::new(Reason::Duplicate, detail));
+            }
+            Seat::Dropout => return Err(Reject::new(Reason::Withdrawn, "the client left this round")),
+        };
+        self.masked()?;
+        let phase = self.phase;
+        let in_time = now < self.deadline;
+        let Some(pairwise) = &mut self.pairwise else { return Ok(Vec::new()) };
+        if !in_time && pairwise.awaits(phase, &client) {
+            return Err(late());
+        }
+        pairwise.take(phase, &client, message, upload)?;
+        Ok(self.settle_counts(Some(now)))
     }
 
     fn stop(&mut self) -> Vec<Effect> {
-        if !matches!(self.phase, Phase::Input | Phase::Draining) {
+        if self.phase >= Phase::Closed {
             return Vec::new();
         }
         self.abandon(Abandon::Stopped)
     }
 
     fn settle(&mut self, now: Tick) -> Vec<Effect> {
-        if self.phase == Phase::Input && now >= self.params.deadline() {
+        if self.pairwise.is_none() && self.phase == Phase::Input && now >= self.deadline {
             self.phase = Phase::Draining;
         }
-        self.settle_counts()
+        self.settle_counts(Some(now))
     }
 
-    /// Closes or abandons when nothing more can change.
-    fn settle_counts(&mut self) -> Vec<Effect> {
+    /// Closes, abandons or goes on when nothing more can change. A masked round goes on at a known time only.
+    fn settle_counts(&mut self, now: Option<Tick>) -> Vec<Effect> {
+        if self.pairwise.is_some() {
+            return now.map(|now| self.settle_masked(now)).unwrap_or_default();
+        }
         let (mut open, mut recording, mut received) = (0, 0, 0);
         for seat in self.seats.values() {
             match seat {
@@ -248,6 +368,72 @@ impl Round {
         vec![Effect::Close { survivors: survivors.map(|(client, _)| client.clone()).collect() }]
     }
 
+    /// Ends as many phases of a masked round as can be.
+    fn settle_masked(&mut self, now: Tick) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        while self.is_timed() && (now >= self.deadline || !self.is_awaited()) {
+            let Some(pairwise) = &mut self.pairwise else { break };
+            let phase = self.phase;
+            if phase == Phase::AdvertiseKeys {
+                let (received, minimum) = (pairwise.advertised(), self.params.minimum());
+                if received < minimum {
+                    effects.extend(self.abandon(Abandon::TooFewUpdates { received, minimum }));
+                    break;
+                }
+                if let Err(detail) = pairwise.draw() {
+                    effects.extend(self.abandon(Abandon::Fault { detail }));
+                    break;
+                }
+            }
+            pairwise.end(phase);
+            let (groups, minimum) = (pairwise.living(), pairwise.least_groups());
+            if groups < minimum {
+                effects.extend(self.abandon(Abandon::TooFewGroups { groups, minimum }));
+                break;
+            }
+            self.deadline = now.saturating_add(pairwise.step_ms());
+            self.phase = match phase {
+                Phase::AdvertiseKeys => Phase::ShareKeys,
+                Phase::ShareKeys => Phase::Input,
+                Phase::Input => Phase::Consistency,
+                Phase::Consistency => Phase::Unmask,
+                _ => Phase::Closed,
+            };
+            effects.push(Effect::Advanced(self.phase));
+            if self.phase == Phase::Closed {
+                self.seal();
+                let mut survivors: Vec<ClientId> =
+                    self.openings().iter().flat_map(|opening| opening.clients()).collect();
+                survivors.sort();
+                effects.push(Effect::Close { survivors });
+            }
+        }
+        effects
+    }
+
+    /// Whether the phase of a masked round waits for somebody.
+    fn is_awaited(&self) -> bool {
+        let Some(pairwise) = &self.pairwise else { return false };
+        if self.phase == Phase::AdvertiseKeys && pairwise.advertised() >= self.params.target() {
+            return false;
+        }
+        let present = |seat: &Seat| !matches!(seat, Seat::Refused(_) | Seat::Dropout);
+        self.seats.iter().any(|(client, seat)| present(seat) && pairwise.awaits(self.phase, client))
+    }
+
+    /// Whether the phase ends with time.
+    fn is_timed(&self) -> bool {
+        match self.pairwise {
+            None => self.phase == Phase::Input,
+            Some(_) => self.phase < Phase::Closed,
+        }
+    }
+
+    fn masked(&self) -> Result<&Pairwise, Reject> {
+        let clear = || Reject::new(Reason::WrongState, "this round is not masked; upload the update as it is");
+        self.pairwise.as_deref().ok_or_else(clear)
+    }
+
     fn abandon(&mut self, why: Abandon) -> Vec<Effect> {
         self.phase = Phase::Abandoned;
         self.seal();
@@ -270,17 +456,37 @@ impl Round {
     }
 
     fn takes_updates(&self, now: Tick) -> Result<(), Reject> {
-        if self.phase == Phase::Input && now < self.params.deadline() {
-            return Ok(());
+        if self.phase < Phase::Input {
+            return Err(Reject::new(Reason::WrongState, "the round does not take updates yet"));
         }
-        Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"))
+        if self.phase == Phase::Input && now < self.deadline { Ok(()) } else { Err(late()) }
     }
 
     fn recording(&self, client: &ClientId) -> Result<Digest, Reject> {
         match self.member(client)? {
-            Seat::Recording(digest) if matches!(self.phase, Phase::Input | Phase::Draining) => Ok(digest),
+            Seat::Recording(digest) if self.phase < Phase::Closed => Ok(digest),
             _ => Err(Reject::new(Reason::Late, "no update of this client is being recorded")),
         }
+    }
+}
+
+fn late() -> Reject {
+    Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one")
+}
+
+/// Messages in a recorded round: their own bytes, as hexadecimal text.
+mod hexadecimal {
+    use crate::secagg::Message;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(message: &Message, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&hex::encode(message.to_bytes()))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Message, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let bytes = hex::decode(text).map_err(D::Error::custom)?;
+        Message::from_bytes(&bytes).map_err(D::Error::custom)
     }
 }
 

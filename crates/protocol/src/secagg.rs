@@ -13,3 +13,27 @@ pub mod merkle;
 pub mod seal;
 pub mod shamir;
 pub mod transcript;
+
+mod bitmap;
+mod group;
+mod masks;
+mod message;
+mod opening;
+mod party;
+mod reply;
+mod session;
+
+pub use agreement::PublicKey;
+pub use bitmap::Bitmap;
+pub use group::{Draw, Impossible, Terms};
+pub use identity::{Certificate, Signature, SigningKey, VerifyingKey};
+pub use message::{
+    Advertise, BOX_BYTES, Consistency, Input, MESSAGE_BYTES, Message, Shares, Step, Unmask,
+};
+pub use opening::{Lost, Opened, Opening, OpeningMember};
+pub use party::{
+    Abort, Advertised, Answered, Answers, Confirming, Credentials, Demands, Masking, Randomness, Ready, Recorded,
+    Sent, Sharing,
+};
+pub use reply::{Confirmed, Member, REPLY_BYTES, Reply, Roster, Shared, Survivors};
+pub use session::{ANNOUNCEMENT_BYTES, ATTEMPTS, Announcement, SUITE, Session};

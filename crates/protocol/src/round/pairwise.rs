@@ -86,6 +86,11 @@ impl Pairwise {
         self.entries.contains_key(client)
     }
 
+    /// A client left before the groups are drawn.
+    pub(super) fn forget(&mut self, client: &ClientId) {
+        self.entries.remove(client);
+    }
+
     /// Takes a client's message in the phase it belongs to. `upload` is the digest of what the client has uploaded.
     pub(super) fn take(
         &mut self,
@@ -246,7 +251,7 @@ impl Pairwise {
         Ok((&mut drawn.groups[number], index))
     }
 
-    fn known(&self, client: &ClientId, step: Step) -> Option<Message> {
+    pub(super) fn known(&self, client: &ClientId, step: Step) -> Option<Message> {
         if step == Step::AdvertiseKeys {
             return self.entries.get(client).cloned().map(Message::Advertise);
         }

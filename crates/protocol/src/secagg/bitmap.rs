@@ -97,19 +97,20 @@ mod tests {
     fn a_set_has_one_encoding() {
         let map = Bitmap::of(11, |index| index % 3 == 0);
         assert_eq!((map.count(), map.iter().collect::<Vec<_>>()), (4, vec![0, 3, 6, 9]));
-        let mut writer = Writer::new("test");
-        writer = map.write(writer);
-        let bytes = writer.finish();
+        let bytes = map.write(Writer::new("test")).finish();
+        let read = |bytes: &[u8], members| {
+            let mut reader = Reader::new(bytes);
+            reader.label("test")?;
+            Bitmap::read(&mut reader, "u2", members)
+        };
         let start = bytes.len() - 2;
         for (at, bit) in [(start + 1, 7), (start + 1, 3)] {
             let mut bad = bytes.clone();
             bad[at] |= 1 << bit;
-            let mut reader = Reader::new("test", &bad).unwrap();
-            assert!(Bitmap::read(&mut reader, "u2", 11).is_err());
+            assert!(read(&bad, 11).is_err());
         }
-        let mut reader = Reader::new("test", &bytes).unwrap();
-        assert_eq!(Bitmap::read(&mut reader, "u2", 11), Ok(map));
-        assert!(Bitmap::read(&mut Reader::new("test", &bytes).unwrap(), "u2", 12).is_err());
+        assert_eq!(read(&bytes, 11), Ok(map));
+        assert!(read(&bytes, 12).is_err());
     }
 
     #[test]

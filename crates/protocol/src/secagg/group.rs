@@ -3,14 +3,11 @@
 use super::{
     assignment,
     bitmap::Bitmap,
-    graph::{Adversary, Graph, Parameters, complete_threshold},
+    graph::{Adversary, COMPLETE_LIMIT, Graph, Parameters, complete_threshold},
     session::Session,
     transcript::Writer,
 };
 use crate::Digest;
-
-/// Groups of at most this many members use the complete graph.
-pub const COMPLETE: usize = 100;
 
 /// A group that no session has.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -52,14 +49,9 @@ pub struct Terms {
 
 impl Draw {
     /// The seed of the assignment.
-    pub fn seed(&self, session: &Digest) -> [u8; 32] {
+    pub fn seed(&self, session: &Digest) -> Digest {
         assignment::seed(session, &self.randomness, &self.root, self.advertised)
     }
-}
-
-/// SHA-256 of the server's randomness, as a session commits to it.
-pub fn commitment(randomness: &[u8; 32]) -> Digest {
-    Writer::new("testudo/randomness/v1").fixed(randomness).digest()
 }
 
 impl Terms {
@@ -75,18 +67,19 @@ impl Terms {
         members: usize,
         roster: &Digest,
     ) -> Result<Self, Impossible> {
-        let (group_size, configured) = (session.group_size as usize, session.threshold as usize);
-        let complete = members <= COMPLETE;
-        let (degree, threshold, graph) = match complete {
+        let impossible = |error: &dyn std::fmt::Display| Impossible { members, detail: error.to_string() };
+        let count = members as u32;
+        let complete = count <= COMPLETE_LIMIT;
+        let (threshold, graph) = match complete {
             true => {
-                let threshold = complete_threshold(members, group_size, Some(configured));
-                (members - 1, threshold, Graph::complete(members))
+                let threshold = complete_threshold(count, session.group_size, Some(session.threshold))
+                    .map_err(|error| impossible(&error))?;
+                (threshold, Graph::complete(count))
             }
             false => {
-                let found = Parameters::find(members, session.colluders, session.dropout, Adversary::Malicious)
-                    .map_err(|error| Impossible { members, detail: error.to_string() })?;
-                let graph = Graph::harary(members, found.degree);
-                (found.degree, found.threshold, graph)
+                let found = Parameters::find(count, session.colluders, session.dropout, Adversary::Malicious)
+                    .map_err(|error| impossible(&error))?;
+                (found.threshold, Graph::harary(count, found.degree).map_err(|error| impossible(&error))?)
             }
         };
         let tau = Writer::new("testudo/group/v1")
@@ -95,12 +88,17 @@ impl Terms {
             .u32(draw.advertised)
             .fixed(&draw.randomness)
             .u32(group)
-            .u32(members as u32)
-            .u32(threshold as u32)
-            .u32(degree as u32)
+            .u32(count)
+            .u32(threshold)
+            .u32(graph.degree())
             .fixed(roster.as_bytes())
             .digest();
-        Ok(Self { tau, group, members, threshold, graph, complete })
+        Ok(Self { tau, group, members, threshold: threshold as usize, graph, complete })
+    }
+
+    /// A member's neighbours, ascending.
+    pub fn neighbours(&self, member: usize) -> Vec<usize> {
+        self.graph.neighbours(member as u32).into_iter().map(|neighbour| neighbour as usize).collect()
     }
 
     /// Members that hold shares of this member's secrets: in a complete graph everybody, itself included; else its
@@ -108,7 +106,7 @@ impl Terms {
     pub fn holders(&self, member: usize) -> Vec<usize> {
         match self.complete {
             true => (0..self.members).collect(),
-            false => self.graph.neighbours(member),
+            false => self.neighbours(member),
         }
     }
 

@@ -4,7 +4,7 @@ use super::{
     bitmap::Bitmap,
     identity::{Certificate, Signature, SigningKey, VerifyingKey},
     reply::list,
-    shamir::Share,
+    shamir::{SHARE_BYTES, Share},
     transcript::{Malformed, Reader, Writer},
 };
 use crate::{ClientId, Digest};
@@ -13,7 +13,7 @@ use std::fmt;
 /// Longest encoded message, bytes: boxes for 1,022 neighbours.
 pub const MESSAGE_BYTES: usize = 128 << 10;
 /// A sealed pair of shares.
-pub const BOX_BYTES: usize = 2 * Share::BYTES + 16;
+pub const BOX_BYTES: usize = 2 * SHARE_BYTES + 16;
 
 /// Steps of a masked round in which a client speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -117,7 +117,7 @@ impl Message {
         let mut writer = Writer::new("testudo/message/v1");
         writer = writer.u8(self.step() as u8);
         match self {
-            Self::Advertise(message) => message.write(&mut writer),
+            Self::Advertise(message) => writer = message.write(writer),
             Self::Shares(message) => {
                 writer = message.write(writer);
                 writer = writer.fixed(&message.signature.0);
@@ -169,7 +169,7 @@ impl Advertise {
 
     /// Whether the certified key signed this for the session. The certificate itself is checked apart.
     pub fn is_signed(&self, session: &Digest) -> bool {
-        self.certificate.key.verify(&self.statement(session), &self.signature)
+        self.certificate.key.verify(&self.statement(session), &self.signature).is_ok()
     }
 
     /// Who advertises.
@@ -185,7 +185,7 @@ impl Advertise {
     }
 
     /// The entry's bytes, as leaves of the rosters hold them.
-    pub(super) fn leaf(&self) -> Vec<u8> {
+    pub(crate) fn leaf(&self) -> Vec<u8> {
         let mut writer = Writer::new("testudo/entry/v1");
         writer = self.write(writer);
         writer.finish()
@@ -223,7 +223,7 @@ impl Advertise {
 
 impl Shares {
     /// What is signed.
-    pub(super) fn statement(&self, tau: &Digest, index: u32) -> Writer {
+    pub(crate) fn statement(&self, tau: &Digest, index: u32) -> Writer {
         let mut writer = Writer::new("testudo/shares/v1");
         writer = writer.fixed(tau.as_bytes()).u32(index);
         writer = self.write(writer);
@@ -246,7 +246,7 @@ impl Shares {
 }
 
 impl Input {
-    pub(super) fn statement(tau: &Digest, index: u32, shared: &Bitmap, upload: &Digest) -> Writer {
+    pub(crate) fn statement(tau: &Digest, index: u32, shared: &Bitmap, upload: &Digest) -> Writer {
         let mut writer = Writer::new("testudo/input/v1");
         writer = writer.fixed(tau.as_bytes()).u32(index);
         writer = shared.write(writer);
@@ -256,7 +256,7 @@ impl Input {
 }
 
 impl Consistency {
-    pub(super) fn statement(tau: &Digest, index: u32, shared: &Bitmap, survivors: &Bitmap) -> Writer {
+    pub(crate) fn statement(tau: &Digest, index: u32, shared: &Bitmap, survivors: &Bitmap) -> Writer {
         let mut writer = Writer::new("testudo/consistency/v1");
         writer = writer.fixed(tau.as_bytes()).u32(index);
         writer = shared.write(writer);
@@ -266,7 +266,7 @@ impl Consistency {
 }
 
 impl Unmask {
-    pub(super) fn statement(&self, tau: &Digest, index: u32, survivors: &Bitmap) -> Writer {
+    pub(crate) fn statement(&self, tau: &Digest, index: u32, survivors: &Bitmap) -> Writer {
         let mut writer = Writer::new("testudo/unmask/v1");
         writer = writer.fixed(tau.as_bytes()).u32(index);
         writer = survivors.write(writer);
@@ -284,7 +284,7 @@ impl Unmask {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let shares = list(reader, "shares", |reader| {
-            Share::from_bytes(&reader.array("shares")?).map_err(|_| Malformed::value("shares", "is out of range"))
+            Share::from_bytes(reader.fixed("shares", SHARE_BYTES)?).map_err(|_| Malformed::value("shares", "is out of range"))
         })?;
         Ok(Self { shares, signature: Signature(reader.array("signature")?) })
     }

@@ -79,7 +79,7 @@ impl Opening {
             let owner = &self.members[member];
             let fits = |secret: &[u8; 32]| SecretKey::from_bytes(secret).public() == owner.mask_key;
             let secret = SecretKey::from_bytes(&*self.rebuild(member, &fits, &mut wrong)?);
-            for other in self.terms.graph.neighbours(member).into_iter().filter(|&other| self.survivors.contains(other)) {
+            for other in self.terms.neighbours(member).into_iter().filter(|&other| self.survivors.contains(other)) {
                 let (aes, ends) = (
                     owner.aes && self.members[other].aes,
                     Ends::Pair { ours: member as u32, theirs: other as u32 },
@@ -92,6 +92,11 @@ impl Opening {
         }
         let name = |member: usize| self.members[member].client.clone();
         Ok(Opened { survivors: self.survivors.iter().map(name).collect(), masks, wrong: wrong.iter().map(name).collect() })
+    }
+
+    /// The survivors, in the group's order.
+    pub fn clients(&self) -> impl Iterator<Item = ClientId> + '_ {
+        self.survivors.iter().map(|member| self.members[member].client.clone())
     }
 
     fn rebuild(
@@ -108,9 +113,9 @@ impl Opening {
                 Some((*holder, shares[at].1.clone()))
             })
             .collect();
-        let decoded = shamir::decode(&shares, self.terms.threshold, fits)
+        let decoded = shamir::decode(&shares, self.terms.threshold as u32, fits)
             .map_err(|error| self.lost(member, error.to_string()))?;
-        decoded.wrong.iter().for_each(|&holder| wrong.insert(holder as usize));
+        decoded.bad.iter().for_each(|&holder| wrong.insert(holder as usize));
         Ok(decoded.secret)
     }
 

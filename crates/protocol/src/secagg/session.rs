@@ -89,9 +89,7 @@ pub struct Announcement {
 impl Session {
     /// τ₀: the digest that everything of the attempt is bound to.
     pub fn digest(&self) -> Digest {
-        let mut writer = Writer::new("testudo/round/v1");
-        writer = self.write(writer);
-        writer
+        self.write(Writer::new("testudo/round/v1")).digest()
     }
 
     /// Whether an enrolment authority other than the server certifies the clients.
@@ -106,8 +104,12 @@ impl Session {
 
     /// Signs the session.
     pub fn announce(self, key: &SigningKey) -> Announcement {
-        let signature = key.sign(&self.digest());
+        let signature = key.sign(&Self::statement(&self.digest()));
         Announcement { session: self, signature }
+    }
+
+    fn statement(digest: &Digest) -> Writer {
+        Writer::new("testudo/announced/v1").fixed(digest.as_bytes())
     }
 
     fn write(&self, mut writer: Writer) -> Writer {
@@ -203,7 +205,7 @@ impl Announcement {
         let session = Session::read(&mut reader)?;
         let signature = Signature(reader.array("signature")?);
         reader.end()?;
-        if !session.server.verify(&session.digest(), &signature) {
+        if session.server.verify(&Session::statement(&session.digest()), &signature).is_err() {
             return Err(Malformed::value("signature", "is out of range"));
         }
         Ok(Self { session, signature })

@@ -55,7 +55,7 @@ impl Group {
             Message::Shares(shares) => {
                 let statement = shares.statement(tau, place);
                 signed(signer.verify(&statement, &shares.signature).is_ok(), "over the shares")?;
-                let neighbours = self.terms.graph.neighbours(index);
+                let neighbours = self.terms.neighbours(index);
                 if shares.boxes.iter().map(|(to, _)| *to as usize).ne(neighbours) {
                     return Err(Reject::new(Reason::Malformed, "the boxes are not one for each neighbour"));
                 }
@@ -120,7 +120,7 @@ impl Group {
             Step::MaskedInput => self.survivors.clone().map(Reply::Survivors).ok_or_else(early),
             Step::Consistency => {
                 let signature = |(member, message): (&usize, &Consistency)| (*member as u32, message.signature);
-                let neighbours = self.terms.graph.neighbours(index);
+                let neighbours = self.terms.neighbours(index);
                 let known = self.consistency.iter().filter(|(member, _)| neighbours.binary_search(member).is_ok());
                 Ok(Reply::Confirmed(Confirmed { signatures: known.map(signature).collect() }))
             }
@@ -129,7 +129,7 @@ impl Group {
     }
 
     pub(super) fn roster(&self, draw: &Draw, tree: &merkle::Tree, index: usize) -> Roster {
-        let mut shown = self.terms.graph.neighbours(index);
+        let mut shown = self.terms.neighbours(index);
         shown.push(index);
         shown.sort_unstable();
         let member = |index: usize| Member {

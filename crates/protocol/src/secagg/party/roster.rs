@@ -4,7 +4,7 @@ use super::{Abort, Advertised, Neighbour};
 use crate::secagg::{
     agreement::PublicKey,
     assignment,
-    group::{Draw, Terms, commitment},
+    group::{Draw, Terms},
     identity::VerifyingKey,
     merkle,
     reply::{Member, Roster},
@@ -29,7 +29,7 @@ pub(super) struct Group {
 
 pub(super) fn check(own: &Advertised, roster: &Roster, demands: &Demands) -> Result<Group, Abort> {
     let session = &own.session;
-    if commitment(&roster.randomness) != session.commitment {
+    if assignment::commitment(&roster.randomness) != session.commitment {
         return Err(Abort::Commitment);
     }
     if roster.advertised < session.smallest_cohort {
@@ -38,8 +38,8 @@ pub(super) fn check(own: &Advertised, roster: &Roster, demands: &Demands) -> Res
         return Err(Abort::Threshold { what: "clients in the round", count, threshold });
     }
     let draw = Draw { advertised: roster.advertised, root: roster.root, randomness: roster.randomness };
-    let groups =
-        assignment::assign(&draw.seed(&own.digest), roster.advertised as usize, session.group_size as usize);
+    let groups = assignment::assign(&draw.seed(&own.digest), roster.advertised, session.group_size)
+        .map_err(|error| Abort::Assignment { detail: error.to_string() })?;
     let wrong = |detail: &str| Abort::Assignment { detail: detail.into() };
     let Some(drawn) = groups.get(roster.group as usize) else { return Err(wrong("no such group")) };
     let members = drawn.len();
@@ -51,7 +51,7 @@ pub(super) fn check(own: &Advertised, roster: &Roster, demands: &Demands) -> Res
     let Some(mine) = roster.members.iter().find(|member| member.entry == own.entry) else {
         return Err(wrong("this client's own entry is not in it"));
     };
-    let mut expected: Vec<u32> = terms.graph.neighbours(mine.index as usize).iter().map(|&index| index as u32).collect();
+    let mut expected: Vec<u32> = terms.neighbours(mine.index as usize).iter().map(|&index| index as u32).collect();
     expected.push(mine.index);
     expected.sort_unstable();
     if roster.members.iter().map(|member| member.index).ne(expected.iter().copied()) {

@@ -10,7 +10,7 @@ use crate::secagg::{
     reply::Shared,
     seal::{self, Route},
     session::Session,
-    shamir::{self, Share},
+    shamir::{self, SHARE_BYTES, Share},
 };
 use std::collections::BTreeMap;
 use zeroize::Zeroizing;
@@ -37,7 +37,7 @@ impl Sharing {
         let seed = secret(random);
         let holders: Vec<u32> = terms.holders(index as usize).into_iter().map(|holder| holder as u32).collect();
         let deal = |secret: &[u8; 32], random: Randomness<'_>| {
-            shamir::share(secret, terms.threshold, &holders, random)
+            shamir::share_at(secret, terms.threshold as u32, &holders, random)
                 .map_err(|error| Abort::Roster { detail: error.to_string() })
         };
         let selves = deal(&seed, random)?;
@@ -118,9 +118,9 @@ fn sealed(
     let key = secret
         .agree(&to.box_key, &terms.tau, agreement::BOX, ends)
         .map_err(|error| Abort::Roster { detail: error.to_string() })?;
-    let mut content = Zeroizing::new([0; 2 * Share::BYTES]);
-    content[..Share::BYTES].copy_from_slice(&*self_share.to_bytes());
-    content[Share::BYTES..].copy_from_slice(&*key_share.to_bytes());
+    let mut content = Zeroizing::new([0; 2 * SHARE_BYTES]);
+    content[..SHARE_BYTES].copy_from_slice(&*self_share.to_bytes());
+    content[SHARE_BYTES..].copy_from_slice(&*key_share.to_bytes());
     let route = Route { session: terms.tau, sender: index, receiver: to.index };
     let sealed = seal::seal(key, &route, &*content);
     Ok(sealed.try_into().expect("the content's length and the overhead are fixed"))
@@ -132,6 +132,6 @@ fn opened(secret: &SecretKey, terms: &Terms, index: u32, from: &Neighbour, seale
     let key = secret.agree(&from.box_key, &terms.tau, agreement::BOX, ends).ok()?;
     let route = Route { session: terms.tau, sender: from.index, receiver: index };
     let content = seal::open(&key, &route, sealed).ok()?;
-    let (first, second) = content.split_at_checked(Share::BYTES)?;
-    Some((Share::from_bytes(first.try_into().ok()?).ok()?, Share::from_bytes(second.try_into().ok()?).ok()?))
+    let (first, second) = content.split_at_checked(SHARE_BYTES)?;
+    Some((Share::from_bytes(first).ok()?, Share::from_bytes(second).ok()?))
 }
