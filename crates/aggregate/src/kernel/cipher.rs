@@ -1,4 +1,12 @@
 //! The key streams of masks, by the line: 64 bytes, sixteen words, which is four AES blocks or one ChaCha20 block.
+//!
+//! On a machine with 64-byte registers and the instructions for them, lines go from the registers straight into the
+//! accumulator (`wide`). Elsewhere the `aes` and `chacha20` crates, which choose their own instructions, expand a tile
+//! of them that is then added. All give the same words.
+
+#[cfg_attr(target_arch = "x86_64", path = "cipher/wide.rs")]
+#[cfg_attr(not(target_arch = "x86_64"), path = "cipher/none.rs")]
+mod wide;
 
 use aes::cipher::{Array, BlockCipherEncrypt, KeyInit, StreamCipherCore};
 use aes::{Aes256Enc, Block};
@@ -19,27 +27,58 @@ const TILE: usize = 128;
 /// AES blocks per line.
 const BLOCKS: u64 = 4;
 
+type Line = [u8; LINE];
+
+/// What is done with words of a stream.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+enum Use {
+    Write,
+    Add,
+    Subtract,
+}
+
 /// A key made ready to expand any part of its stream. Zeroised when dropped.
-pub(crate) enum Stream {
-    /// AES-256 in counter mode: block j encrypts j as a little-endian u64, followed by eight zero bytes.
+pub(crate) struct Stream(Keyed);
+
+enum Keyed {
+    /// Block j is the encryption of j as a little-endian u64, followed by eight zero bytes.
     Aes(Box<Aes256Enc>),
-    /// ChaCha20 with a zero nonce and a 64-bit counter: below 2^32 lines the stream of RFC 8439.
+    WideAes(Box<wide::AesKeys>),
+    /// A zero nonce and a 64-bit counter: below 2^32 lines the stream of RFC 8439.
     ChaCha(Zeroizing<[u8; 32]>),
+    WideChaCha(wide::ChaChaKey),
 }
 
 impl Stream {
     pub(crate) fn aes(key: &[u8; 32]) -> Self {
-        Self::Aes(Box::new(Aes256Enc::new(key.into())))
+        match wide::AesKeys::new(key) {
+            Some(keys) => Self(Keyed::WideAes(Box::new(keys))),
+            None => Self::narrow_aes(key),
+        }
     }
 
     pub(crate) fn chacha(key: &[u8; 32]) -> Self {
-        Self::ChaCha(Zeroizing::new(*key))
+        match wide::ChaChaKey::new(key) {
+            Some(key) => Self(Keyed::WideChaCha(key)),
+            None => Self::narrow_chacha(key),
+        }
+    }
+
+    fn narrow_aes(key: &[u8; 32]) -> Self {
+        Self(Keyed::Aes(Box::new(Aes256Enc::new(key.into()))))
+    }
+
+    fn narrow_chacha(key: &[u8; 32]) -> Self {
+        Self(Keyed::ChaCha(Zeroizing::new(*key)))
     }
 
     /// Writes the lines from `first_line` on; `bytes` is a whole number of lines.
     pub(crate) fn write(&self, first_line: u64, bytes: &mut [u8]) {
-        match self {
-            Self::Aes(cipher) => {
+        match &self.0 {
+            Keyed::WideAes(keys) => keys.apply(first_line, bytes.as_chunks_mut().0, Use::Write),
+            Keyed::WideChaCha(key) => key.apply(first_line, bytes.as_chunks_mut().0, Use::Write),
+            Keyed::Aes(cipher) => {
                 let (blocks, _) = Block::slice_as_chunks_mut(bytes);
                 for (block, counter) in blocks.iter_mut().zip(first_line.wrapping_mul(BLOCKS)..) {
                     block[..8].copy_from_slice(&counter.to_le_bytes());
@@ -47,8 +86,8 @@ impl Stream {
                 }
                 cipher.encrypt_blocks(blocks);
             }
-            Self::ChaCha(key) => {
-                let mut core = ChaCha20LegacyCore::new(&Array::from(**key), &Array::from([0; 8]));
+            Keyed::ChaCha(key) => {
+                let mut core = ChaCha20LegacyCore::new((&**key).into(), &Array::from([0; 8]));
                 core.set_block_pos(first_line);
                 core.write_keystream_blocks(Array::slice_as_chunks_mut(bytes).0);
             }
@@ -83,10 +122,17 @@ impl Stream {
 
     /// Applies whole lines.
     fn apply_lines(&self, lines: &mut [u32], first_line: u64, subtract: bool, scratch: &mut Scratch) {
-        for (tile, line) in lines.chunks_mut(TILE * WORDS).zip((first_line..).step_by(TILE)) {
-            let bytes = &mut scratch.0[..4 * tile.len()];
-            self.write(line, bytes);
-            combine(tile, bytes, subtract);
+        let how = if subtract { Use::Subtract } else { Use::Add };
+        match &self.0 {
+            Keyed::WideAes(keys) => keys.apply(first_line, wide::lines(lines), how),
+            Keyed::WideChaCha(key) => key.apply(first_line, wide::lines(lines), how),
+            Keyed::Aes(_) | Keyed::ChaCha(_) => {
+                for (tile, line) in lines.chunks_mut(TILE * WORDS).zip((first_line..).step_by(TILE)) {
+                    let bytes = &mut scratch.0[..4 * tile.len()];
+                    self.write(line, bytes);
+                    combine(tile, bytes, subtract);
+                }
+            }
         }
     }
 }
@@ -113,3 +159,6 @@ fn combine(accumulator: &mut [u32], bytes: &[u8], subtract: bool) {
         ring::add(accumulator, bytes);
     }
 }
+
+#[cfg(test)]
+mod tests;
