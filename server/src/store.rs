@@ -266,6 +266,8 @@ pub struct RoundRow {
     pub aggregate_norm: Option<f64>,
     /// Figures that explain the rule's decision.
     pub notes: Vec<(String, f64)>,
+    /// The groups of a masked round and what it promised, as JSON; empty in clear mode.
+    pub groups: String,
     /// Clients selected; also the length of `seats` where they are loaded.
     pub selected: u64,
     /// Clients per kind of verdict.
@@ -407,6 +409,21 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
         detail: &str,
         at: Tick,
     ) -> Result<(), StoreError>;
+
+    /// Appends to what the machine of an open masked round was told, as JSON; `first` is the number of the first body,
+    /// counted from 0 without gaps. Kept until the round ends. No audit event: this is a journal, not a change.
+    ///
+    /// `WrongState` unless the round is open and `first` is the next number.
+    async fn append_inputs(&self, task: &TaskName, round: u64, first: u64, bodies: &[String])
+    -> Result<(), StoreError>;
+
+    /// Everything [`Store::append_inputs`] was given for a round, in order.
+    async fn inputs(&self, task: &TaskName, round: u64) -> Result<Vec<String>, StoreError>;
+
+    /// Records the groups of an open or closing masked round, as JSON, in place of what was recorded before.
+    ///
+    /// `WrongState` once the round has ended.
+    async fn record_groups(&self, task: &TaskName, round: u64, groups: &str, at: Tick) -> Result<(), StoreError>;
 
     /// Fixes the survivors, once: their client ids, sorted. Closing again with the same survivors is fine, with others
     /// is `WrongState`. Every survivor must have a seat. Seats without update stay pending until the end.

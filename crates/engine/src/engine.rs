@@ -1,24 +1,31 @@
 //! A round from its first seat to its release.
 
 mod aggregation;
+mod unmasking;
 
 use crate::{
     Carry, TaskSpec,
     job::{Combined, Done, Finished, Job, Outcome, Unit},
+    record::RoundRecord,
+    row_set::RowSet,
 };
 use aggregation::Aggregation;
+use serde::{Deserialize, Serialize};
+use unmasking::Unmasking;
 use bytes::Bytes;
 use std::{collections::BTreeMap, sync::Arc};
 use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
 use testudo_protocol::{
-    Abandon, ClientId, Digest, Effect, Input, Model, Phase, Reason, Reject, Round, RoundParams, Seat, Tick, Verdict,
+    Abandon, ClientId, Digest, Effect, Input, Model, PairwiseParams, Phase, Reason, Reject, Round, RoundParams, Seat,
+    Tick, Verdict,
+    secagg::{Announcement, Message, Reply, Step},
 };
 
 /// The detail of an update that was in time, but whose round was given up.
 const GIVEN_UP: &str = "the round was abandoned";
 
 /// What the engine keeps of an update; the bytes stay in the spool.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct UploadMeta {
     /// SHA-256 of the payload.
     pub digest: Digest,
@@ -28,8 +35,10 @@ pub struct UploadMeta {
     pub examples: u64,
 }
 
-/// What a driver tells the engine.
-#[derive(Debug)]
+/// What a driver tells the engine. A masked round is a function of its inputs: written down in order and told again they
+/// lead to the same groups, survivors and answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "input", rename_all = "snake_case")]
 pub enum EngineInput {
     /// A complete update passed the [`Door`](crate::Door) and lies in the spool.
     Offer {
@@ -60,6 +69,19 @@ pub enum EngineInput {
         /// Who.
         client: ClientId,
     },
+    /// A client's message in a masked round.
+    Message {
+        /// Whose.
+        client: ClientId,
+        /// What it says.
+        #[serde(with = "testudo_protocol::secagg::hexadecimal")]
+        message: Message,
+    },
+    /// The deadline moves: clients need time to come back after a restart.
+    Extend {
+        /// When the phase ends now, at the earliest.
+        deadline: Tick,
+    },
     /// The ledger holds the fixed set of survivors.
     Sealed,
     /// The operator stops the task.
@@ -85,6 +107,8 @@ pub enum Action {
         /// To whom.
         client: ClientId,
     },
+    /// A masked round has come to its next phase: answers that clients wait for are ready.
+    Advance(Phase),
     /// Write the survivors to the ledger, then answer `Sealed`.
     Seal {
         /// Sorted by id.
@@ -100,6 +124,8 @@ pub enum Action {
         why: Abandon,
         /// Every seat's end.
         seats: Vec<Judgement>,
+        /// The groups of a masked round and what it promised.
+        record: Option<RoundRecord>,
     },
 }
 
@@ -120,6 +146,8 @@ pub struct Release {
     pub notes: Vec<Note>,
     /// Every seat's end, sorted by client.
     pub seats: Vec<Judgement>,
+    /// The groups of a masked round and what it promised.
+    pub record: Option<RoundRecord>,
 }
 
 impl Release {
@@ -168,6 +196,10 @@ pub struct Engine {
     round: Round,
     uploads: BTreeMap<ClientId, UploadMeta>,
     refusals: BTreeMap<ClientId, String>,
+    /// Why nothing of a group's members counts although they did their part, by the group's number.
+    locked: BTreeMap<u32, String>,
+    /// Members that gave shares that do not fit.
+    wrong: Vec<ClientId>,
     stage: Stage,
 }
 
@@ -177,6 +209,8 @@ enum Stage {
     Input,
     /// Waiting for the ledger to hold the survivors.
     Sealing(Vec<ClientId>),
+    /// Rebuilding the masks of each group.
+    Unmasking(Unmasking),
     Aggregating(Box<Aggregation>),
     Finishing(Box<Aggregation>),
     Ended,
@@ -186,16 +220,32 @@ impl Engine {
     /// A round over `base` with what the task carried from its last release. The rule's samples and permutations come
     /// from `seed`, which nobody outside the server may know before the updates are in.
     pub fn open(spec: Arc<TaskSpec>, base: Arc<Model>, carry: Arc<Carry>, params: RoundParams, seed: [u8; 32]) -> Self {
-        let round = Round::open(params);
-        let seed = rule_seed(&seed);
+        Self::over(Round::open(params), spec, base, carry, &seed)
+    }
+
+    /// A masked round; as [`Engine::open`] otherwise.
+    pub fn open_masked(
+        spec: Arc<TaskSpec>,
+        base: Arc<Model>,
+        carry: Arc<Carry>,
+        params: RoundParams,
+        seed: [u8; 32],
+        pairwise: PairwiseParams,
+    ) -> Self {
+        Self::over(Round::open_masked(params, pairwise), spec, base, carry, &seed)
+    }
+
+    fn over(round: Round, spec: Arc<TaskSpec>, base: Arc<Model>, carry: Arc<Carry>, seed: &[u8; 32]) -> Self {
         Self {
             spec,
             base,
             carry,
-            seed,
+            seed: rule_seed(seed),
             round,
             uploads: BTreeMap::new(),
             refusals: BTreeMap::new(),
+            locked: BTreeMap::new(),
+            wrong: Vec::new(),
             stage: Stage::Input,
         }
     }
@@ -229,6 +279,8 @@ impl Engine {
             EngineInput::Abandon(why) => return Ok(self.abandon(why)),
             EngineInput::Recorded { client } => Input::Recorded { client },
             EngineInput::Withdraw { client } => Input::Withdraw { client },
+            EngineInput::Message { client, message } => Input::Message { client, message },
+            EngineInput::Extend { deadline } => Input::Extend { deadline },
             EngineInput::Stop if matches!(self.stage, Stage::Input) => Input::Stop,
             EngineInput::Stop => return Ok(self.abandon(Abandon::Stopped)),
             EngineInput::Tick if self.ended() => return Ok(Vec::new()),
@@ -241,6 +293,7 @@ impl Engine {
     /// Takes a job's result.
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
+            Outcome::Opened { index, result } => self.opened(index, result),
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
             Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),
@@ -266,6 +319,34 @@ impl Engine {
     /// When `Tick` is next due.
     pub fn deadline(&self) -> Option<Tick> {
         if self.ended() { None } else { self.round.deadline() }
+    }
+
+    /// What was announced to the clients of a masked round.
+    pub fn announcement(&self) -> Option<&Announcement> {
+        self.round.announcement()
+    }
+
+    /// The server's answer to a client's message of a step; `None` while others are waited for.
+    ///
+    /// # Errors
+    /// [`Reject`] if the client sent none, or its part in the round is over.
+    pub fn reply(&self, client: &ClientId, step: Step) -> Result<Option<Reply>, Reject> {
+        self.round.reply(client, step)
+    }
+
+    /// Whether a client's message was taken before.
+    pub fn knows(&self, client: &ClientId, message: &Message) -> bool {
+        self.round.knows(client, message)
+    }
+
+    /// Whether a client of a masked round has advertised its keys.
+    pub fn has_advertised(&self, client: &ClientId) -> bool {
+        self.round.has_advertised(client)
+    }
+
+    /// The groups of a masked round and what it promises, once they are drawn.
+    pub fn record(&self) -> Option<RoundRecord> {
+        RoundRecord::of(&self.spec, &self.round, &self.locked)
     }
 
     /// Where the round stands.
@@ -302,6 +383,7 @@ impl Engine {
                     actions.push(Action::Record { client, upload });
                 }
                 Effect::Acknowledge { client } => actions.push(Action::Acknowledge { client }),
+                Effect::Advanced(phase) => actions.push(Action::Advance(phase)),
                 Effect::Close { survivors } => {
                     self.stage = Stage::Sealing(survivors.clone());
                     actions.push(Action::Seal { survivors });
@@ -314,10 +396,22 @@ impl Engine {
 
     fn sealed(&mut self) -> Vec<Action> {
         let Stage::Sealing(survivors) = &self.stage else { return Vec::new() };
+        if self.spec.masking.is_some() {
+            return self.unmask();
+        }
+        let reference = self.spec.reference.as_ref();
+        if let Some(reference) = reference.filter(|reference| !survivors.contains(reference)) {
+            return self.abandon(Abandon::Rule { detail: format!("the reference client {reference} sent no update") });
+        }
+        let rows = survivors.iter().filter(|client| Some(*client) != reference).cloned().collect();
+        self.aggregate(RowSet::Clients(rows))
+    }
+
+    fn aggregate(&mut self, rows: RowSet) -> Vec<Action> {
         let dimension = self.base.layout().dimension();
         let examples = |client: &ClientId| self.uploads.get(client).map_or(0, |upload| upload.examples);
         let parts = self.spec.parts(self.base.layout());
-        match Aggregation::start(&self.spec, &parts, dimension, self.seed, &self.carry, survivors, examples) {
+        match Aggregation::start(&self.spec, &parts, dimension, self.seed, &self.carry, rows, examples) {
             Ok((aggregation, jobs)) if parts.is_empty() => {
                 self.stage = Stage::Aggregating(Box::new(aggregation));
                 debug_assert!(jobs.is_empty());
@@ -365,14 +459,19 @@ impl Engine {
         let Stage::Finishing(aggregation) = std::mem::replace(&mut self.stage, Stage::Ended) else {
             return Vec::new();
         };
-        let rows = aggregation.rows().to_vec();
+        let rows = aggregation.rows();
         let outcome = aggregation.outcome(&self.carry);
         let mut seats = self.judge();
-        for (client, end) in rows.iter().zip(&outcome.rows) {
-            let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(client)) else { continue };
-            let seat = &mut seats[at];
-            seat.verdict = client_verdict(end.verdict);
-            (seat.score, seat.weight) = (end.score, end.weight);
+        for (row, end) in outcome.rows.iter().enumerate() {
+            for client in rows.clients_of(row) {
+                let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(client)) else { continue };
+                let seat = &mut seats[at];
+                seat.verdict = client_verdict(end.verdict);
+                (seat.score, seat.weight) = (end.score, end.weight);
+                if let RowSet::Groups { groups, .. } = &*rows {
+                    seat.detail = join(&format!("the verdict on group {}", groups[row].number), &seat.detail);
+                }
+            }
         }
         if let Some(reference) = &self.spec.reference
             && let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(reference))
@@ -384,7 +483,8 @@ impl Engine {
         let last_aggregate = self.spec.rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate));
         let carry = Carry { optimizer, last_aggregate, history: outcome.history, memory: outcome.memory };
         let notes = outcome.notes;
-        let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats };
+        let record = self.record();
+        let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats, record };
         vec![Action::Release(Box::new(release))]
     }
 
@@ -400,7 +500,7 @@ impl Engine {
                 seat.detail = GIVEN_UP.into();
             }
         }
-        vec![Action::Abandon { why, seats }]
+        vec![Action::Abandon { why, seats, record: self.record() }]
     }
 
     /// Every seat as the phases left it; survivors are still pending.
@@ -411,12 +511,28 @@ impl Engine {
                 Seat::Refused(reason) => Verdict::Rejected { reason },
                 Seat::Selected | Seat::Recording(_) | Seat::Dropout => Verdict::Dropout,
             };
-            let detail = self.refusals.get(client).cloned().unwrap_or_default();
+            let mut detail = self.refusals.get(client).cloned().unwrap_or_default();
             let upload = matches!(seat, Seat::Received(_)).then(|| self.uploads.get(client).copied()).flatten();
+            let verdict = match self.lost(client).filter(|_| verdict == Verdict::Pending) {
+                Some(why) => {
+                    detail = why;
+                    Verdict::Rejected { reason: Reason::GroupLost }
+                }
+                None => verdict,
+            };
+            if self.wrong.contains(client) {
+                detail = join(&detail, "gave shares that do not fit");
+            }
             Judgement { client: client.clone(), verdict, detail, upload, score: None, weight: None }
         };
         self.round.seats().map(judgement).collect()
     }
+}
+
+/// Two remarks in one line.
+fn join(one: &str, other: &str) -> String {
+    let parts: Vec<&str> = [one, other].into_iter().filter(|part| !part.is_empty()).collect();
+    parts.join("; ")
 }
 
 /// The part of a round's seed that its rule sees: the seed itself has drawn the cohort.

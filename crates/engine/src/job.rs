@@ -3,6 +3,7 @@
 use crate::{
     Carry, TaskSpec,
     part::{Plain, plain_tensors},
+    row_set::RowSet,
     rows,
 };
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use testudo_aggregate::{
     Decision, Observation, OptimizerConfig, Plan, RowStatistics, Rows, Rule, RuleError, UnitStatistics, Weights,
     combine_unit, first_non_finite, observe_unit,
 };
-use testudo_protocol::{ClientId, Digest, Model};
+use testudo_protocol::{ClientId, Digest, Model, secagg::{Lost, Opened, Opening}};
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
 pub type RowBytes = Vec<Bytes>;
@@ -25,6 +26,7 @@ pub struct Job {
 
 #[derive(Debug, Clone)]
 enum Work {
+    Open { index: usize, opening: Box<Opening> },
     Observe { unit: Unit, observation: Arc<Observation> },
     Decide(Box<Decide>),
     Combine { unit: Unit, plan: Arc<Plan>, remember: bool },
@@ -42,8 +44,8 @@ pub(crate) struct Unit {
     pub(crate) own: Range<usize>,
     /// Where they lie in the model's vector.
     pub(crate) places: Vec<Range<usize>>,
-    /// Whose updates are the rows.
-    pub(crate) rows: Arc<[ClientId]>,
+    /// What the rows are.
+    pub(crate) rows: Arc<RowSet>,
     /// The rows behind them.
     pub(crate) extras: Arc<[Extra]>,
 }
@@ -84,6 +86,7 @@ pub struct Done(pub(crate) Outcome);
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
+    Opened { index: usize, result: Result<Opened, Lost> },
     Observed { unit: Unit, statistics: UnitStatistics },
     Decided { part: usize, decision: Result<Decision, RuleError> },
     Combined(Combined),
@@ -112,6 +115,11 @@ pub(crate) struct Finished {
 }
 
 impl Job {
+    /// Rebuilds the masks of a group's sum.
+    pub(crate) fn open(index: usize, opening: Opening) -> Self {
+        Self { work: Work::Open { index, opening: Box::new(opening) } }
+    }
+
     pub(crate) fn observe(unit: Unit, observation: Arc<Observation>) -> Self {
         Self { work: Work::Observe { unit, observation } }
     }
@@ -135,9 +143,9 @@ impl Job {
         let (unit, used) = match &self.work {
             Work::Observe { unit, .. } => (unit, (0..unit.rows.len()).collect()),
             Work::Combine { unit, plan, remember } => (unit, used(unit, plan, *remember)),
-            Work::Decide(_) | Work::Finish(_) => return Vec::new(),
+            Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => return Vec::new(),
         };
-        used.into_iter().map(|row| unit.rows[row].clone()).chain(unit.updates()).collect()
+        used.into_iter().flat_map(|row| unit.rows.clients_of(row)).cloned().chain(unit.updates()).collect()
     }
 
     /// Which bytes of each payload the job reads.
@@ -146,7 +154,7 @@ impl Job {
             Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
-            Work::Decide(_) | Work::Finish(_) => Vec::new(),
+            Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => Vec::new(),
         }
     }
 
@@ -179,15 +187,21 @@ impl Unit {
     /// Works on the rows and extra rows of the unit as numbers, one after the other.
     fn with_points<T>(
         &self,
+        used: &[usize],
         bytes: &[RowBytes],
         work: impl FnOnce(&Rows<'_, f32>) -> Result<T, String>,
     ) -> Result<T, String> {
         let length = self.own.len();
         rows::in_own_memory(|points| {
             let updates = self.extras.iter().filter(|extra| matches!(extra, Extra::Update(_))).count();
-            let rows = bytes.len().checked_sub(updates).ok_or("an extra row is missing")?;
-            rows::decode(bytes, length, points)?;
-            let mut updates = points.split_off(rows * length).into_iter();
+            let (own, updates) = bytes.split_at_checked(bytes.len().saturating_sub(updates)).unwrap_or((bytes, &[]));
+            self.rows.decode(used, &self.places, own, points)?;
+            if points.len() != used.len() * length {
+                return Err(format!("{} rows instead of {}", points.len() / length.max(1), used.len()));
+            }
+            let mut extra = Vec::new();
+            rows::decode(updates, length, &mut extra)?;
+            let mut updates = extra.into_iter();
             for extra in self.extras.iter() {
                 match extra {
                     Extra::Zero => points.resize(points.len() + length, 0.0),
@@ -208,16 +222,19 @@ impl Unit {
 impl Work {
     fn run(self, bytes: &[RowBytes]) -> Result<Outcome, String> {
         match self {
+            Self::Open { index, opening } => Ok(Outcome::Opened { index, result: opening.open() }),
             Self::Observe { unit, observation } => {
-                let statistics = unit
-                    .with_points(bytes, |rows| observe_unit(rows, &observation).map_err(|error| error.to_string()))?;
+                let all: Vec<usize> = (0..unit.rows.len()).collect();
+                let statistics = unit.with_points(&all, bytes, |rows| {
+                    observe_unit(rows, &observation).map_err(|error| error.to_string())
+                })?;
                 Ok(Outcome::Observed { unit, statistics })
             }
             Self::Combine { unit, plan, remember } => {
                 let used = used(&unit, &plan, remember);
                 let narrowed = if remember { None } else { Some(plan.narrowed()) };
                 let mut aggregate = vec![0.0; unit.own.len()];
-                let (counts, history) = unit.with_points(bytes, |rows| {
+                let (counts, history) = unit.with_points(&used, bytes, |rows| {
                     let counts = combine_unit(rows, narrowed.as_ref().unwrap_or(&plan), &mut aggregate);
                     let history = if remember { sums(rows.slices(), used.len()) } else { Vec::new() };
                     Ok((counts.map_err(|error| error.to_string())?, history))

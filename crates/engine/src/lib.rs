@@ -10,6 +10,7 @@
 
 pub mod document;
 
+mod announce;
 mod carry;
 mod door;
 mod engine;
@@ -17,15 +18,19 @@ mod guarantees;
 mod job;
 mod masking;
 mod part;
+mod record;
+mod row_set;
 mod rows;
 mod selection;
 mod spec;
 
+pub use announce::SessionFacts;
 pub use carry::{Carry, CarryError, History};
 pub use door::{Door, Passed};
 pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
 pub use job::{Done, Job, RowBytes};
 pub use masking::{Assumed, COMPLETE_GROUP, Masking};
 pub use part::{Granularity, Policy, TensorPolicy};
+pub use record::{RecordedGroup, RoundRecord};
 pub use selection::select;
 pub use spec::{Cohort, Examples, SpecError, TaskSpec};

@@ -108,7 +108,7 @@ impl FromStr for Reason {
 pub struct UnknownReason;
 
 /// This client or its timing: refused, **state unchanged**, the round goes on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Reject {
     /// The stable reason.

@@ -96,7 +96,7 @@ pub enum Input {
         /// Whose.
         client: ClientId,
         /// What it says.
-        #[serde(with = "hexadecimal")]
+        #[serde(with = "crate::secagg::hexadecimal")]
         message: Message,
     },
     /// The deadline moves: clients need time to come back after a restart.
@@ -221,6 +221,16 @@ impl Round {
     /// Whether a client's message was taken before: it may be repeated, and changes nothing.
     pub fn knows(&self, client: &ClientId, message: &Message) -> bool {
         self.pairwise.as_ref().is_some_and(|pairwise| pairwise.known(client, message.step()).as_ref() == Some(message))
+    }
+
+    /// Fewest groups for a release; 0 in clear mode.
+    pub fn least_groups(&self) -> usize {
+        self.pairwise.as_ref().map_or(0, |pairwise| pairwise.least_groups())
+    }
+
+    /// The number of a client's group in a masked round, once groups are drawn.
+    pub fn group_of(&self, client: &ClientId) -> Option<u32> {
+        self.pairwise.as_ref().and_then(|pairwise| pairwise.group_of(client))
     }
 
     /// Why nothing that a client of a masked round sent counts, if so.
@@ -472,22 +482,6 @@ impl Round {
 
 fn late() -> Reject {
     Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one")
-}
-
-/// Messages in a recorded round: their own bytes, as hexadecimal text.
-mod hexadecimal {
-    use crate::secagg::Message;
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(message: &Message, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&hex::encode(message.to_bytes()))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Message, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let bytes = hex::decode(text).map_err(D::Error::custom)?;
-        Message::from_bytes(&bytes).map_err(D::Error::custom)
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 pub mod agreement;
 pub mod assignment;
 pub mod graph;
+pub mod hexadecimal;
 pub mod hypergeometric;
 pub mod identity;
 pub mod merkle;

@@ -25,6 +25,7 @@ use testudo_protocol::{Abandon, ClientId, Digest, TaskName, Tick, Verdict};
 mod audit;
 mod client;
 mod column;
+mod input;
 mod round;
 mod seat;
 mod task;
@@ -165,6 +166,29 @@ impl Store for Sqlite {
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         upload::refuse(&mut transaction, (task, round), client, verdict, detail, at).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn append_inputs(
+        &self,
+        task: &TaskName,
+        round: u64,
+        first: u64,
+        bodies: &[String],
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        input::append(&mut transaction, (task, round), first, bodies).await?;
+        transaction.commit().await.map_err(backend)
+    }
+
+    async fn inputs(&self, task: &TaskName, round: u64) -> Result<Vec<String>, StoreError> {
+        let mut transaction = self.read().await?;
+        input::all(&mut transaction, (task, round)).await
+    }
+
+    async fn record_groups(&self, task: &TaskName, round: u64, groups: &str, at: Tick) -> Result<(), StoreError> {
+        let mut transaction = self.write().await?;
+        round::record_groups(&mut transaction, (task, round), groups, at).await?;
         transaction.commit().await.map_err(backend)
     }
 

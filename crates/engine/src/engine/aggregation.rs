@@ -5,6 +5,7 @@ use crate::{
     carry::History,
     job::{Combined, Extra, Job, Unit},
     part::{Part, Policy},
+    row_set::RowSet,
     spec::HISTORY_BYTES,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -17,7 +18,7 @@ use testudo_protocol::{Abandon, ClientId};
 /// A round that has its updates.
 #[derive(Debug)]
 pub(super) struct Aggregation {
-    rows: Arc<[ClientId]>,
+    rows: Arc<RowSet>,
     weights: Weights,
     parts: Vec<Progress>,
     aggregate: Vec<f32>,
@@ -60,24 +61,24 @@ pub(super) struct Outcome {
 }
 
 impl Aggregation {
-    /// The first jobs over the survivors. `examples` weighs them where the task says so.
+    /// The first jobs over the rows. `examples` weighs clients where the task says so; a group weighs as many as
+    /// survived in it.
     pub(super) fn start(
         spec: &TaskSpec,
         parts: &[Arc<Part>],
         dimension: usize,
         seed: u64,
         carry: &Carry,
-        survivors: &[ClientId],
+        rows: RowSet,
         examples: impl Fn(&ClientId) -> u64,
     ) -> Result<(Self, Vec<Job>), Abandon> {
-        let rows: Arc<[ClientId]> =
-            survivors.iter().filter(|client| Some(*client) != spec.reference.as_ref()).cloned().collect();
-        if let Some(reference) = spec.reference.as_ref().filter(|reference| !survivors.contains(reference)) {
-            return Err(Abandon::Rule { detail: format!("the reference client {reference} sent no update") });
-        }
+        let rows = Arc::new(rows);
         let weights = match spec.examples.weighted {
             true => {
-                let claims: Vec<f64> = rows.iter().map(|client| examples(client) as f64).collect();
+                let claims: Vec<f64> = match &*rows {
+                    RowSet::Clients(clients) => clients.iter().map(|client| examples(client) as f64).collect(),
+                    RowSet::Groups { groups, .. } => groups.iter().map(|group| group.survivors.len() as f64).collect(),
+                };
                 Weights::for_rule(spec.rule.as_ref(), &claims)
             }
             false => Weights::equal(rows.len()),
@@ -168,14 +169,18 @@ impl Aggregation {
             }
         }
         let dimension = self.history.first().map_or(0, Vec::len);
-        let sums = self.rows.iter().cloned().zip(self.history);
+        let clients = match &*self.rows {
+            RowSet::Clients(clients) => clients.clone(),
+            RowSet::Groups { .. } => Vec::new(),
+        };
+        let sums = clients.into_iter().zip(self.history);
         let history = remember(carry, sums.map(|(client, sum)| (client, Arc::new(sum))).collect(), dimension);
         Outcome { rows: rows.finish(), notes, memory, history }
     }
 
-    /// The clients whose updates are rows.
-    pub(super) fn rows(&self) -> &[ClientId] {
-        &self.rows
+    /// What the rows are.
+    pub(super) fn rows(&self) -> Arc<RowSet> {
+        self.rows.clone()
     }
 
     fn first_jobs(&mut self, index: usize) -> Result<Vec<Job>, Abandon> {
@@ -222,7 +227,7 @@ impl Progress {
     fn new(
         part: &Arc<Part>,
         spec: &TaskSpec,
-        rows: &Arc<[ClientId]>,
+        rows: &RowSet,
         carry: &Carry,
         seed: u64,
         memory: Option<f64>,
@@ -239,10 +244,15 @@ impl Progress {
         }
         if needs.extras.history {
             let history = |client| carry.history.get(client).map(|history| history.sum.clone());
-            extras.extend(rows.iter().map(|client| history(client).map_or(Extra::Zero, Extra::Vector)));
+            let clients = (0..rows.len()).flat_map(|row| rows.clients_of(row));
+            extras.extend(clients.map(|client| history(client).map_or(Extra::Zero, Extra::Vector)));
         }
         let dimension = part.dimension();
-        let units = Units::new(dimension, unit_length(rows.len() + extras.len()))
+        let length = match rows {
+            RowSet::Clients(_) => unit_length(rows.len() + extras.len()),
+            RowSet::Groups { .. } => masked_unit_length(rows.uploads()),
+        };
+        let units = Units::new(dimension, length)
             .map_err(|error| Abandon::Fault { detail: error.to_string() })?;
         let observation = Arc::new(Observation::first(needs, rows.len(), dimension, seed).with_memory(memory));
         let stage = Stage::Observing { tree: StatisticsTree::new(0), left: 0 };
@@ -343,6 +353,14 @@ impl Ends {
         }
         self.rows
     }
+}
+
+/// Coordinates of a unit of masked rows: its uploads take 32 MiB, so that the keys of all masks, which each unit sets up
+/// anew, cost little beside their streams; never less than a block of each.
+fn masked_unit_length(uploads: usize) -> usize {
+    const MOST: usize = (32 << 20) / 4;
+    const LONGEST: usize = 1 << 18;
+    (1 << (MOST / uploads.max(1)).max(1).ilog2()).clamp(BLOCK, LONGEST)
 }
 
 /// Coordinates of a unit: its rows take 2 MiB, and stay in the cache while they are decoded and combined. Where that

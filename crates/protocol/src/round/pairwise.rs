@@ -216,6 +216,11 @@ impl Pairwise {
         self.groups().iter().map(Group::record).collect()
     }
 
+    pub(super) fn group_of(&self, client: &ClientId) -> Option<u32> {
+        let drawn = self.drawn.as_ref()?;
+        drawn.places.get(client).map(|&(number, _)| number as u32)
+    }
+
     /// Why nothing of this client counts, if so.
     pub(super) fn lost(&self, client: &ClientId) -> Option<String> {
         let drawn = self.drawn.as_ref()?;

@@ -8,6 +8,7 @@ use super::{
         digest, finite, get, integer, limit, notes, optional_digest, optional_unsigned, round_state, seed, size,
         unsigned,
     },
+    input,
     seat::{self, End},
     task,
 };
@@ -181,6 +182,7 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
         _ => return Err(head.wrong_state()),
     }
     seat::judge(connection, &head, &release.seats, at, End::Released).await?;
+    input::forget(connection, &head).await?;
     for (_, note) in &release.notes {
         finite(*note, "note")?;
     }
@@ -240,6 +242,7 @@ pub(super) async fn abandon(
         RoundState::Released => return Err(head.wrong_state()),
     }
     seat::judge(connection, &head, seats, at, End::Abandoned).await?;
+    input::forget(connection, &head).await?;
     sqlx::query("UPDATE round SET state = 'abandoned', why = ?, ended_at = ? WHERE id = ?")
         .bind(why.to_string())
         .bind(at)
@@ -254,6 +257,31 @@ pub(super) async fn abandon(
         .map_err(backend)?;
     let body = json!({ "round": round.1, "abandon": why });
     audit::append(connection, Event::of(round.0, "abandon", at, body)).await
+}
+
+pub(super) async fn record_groups(
+    connection: &mut SqliteConnection,
+    round: (&TaskName, u64),
+    groups: &str,
+    at: Tick,
+) -> Result<(), StoreError> {
+    let at = integer(at, "tick")?;
+    let head = find(connection, round).await?;
+    if !matches!(head.row.state, RoundState::Open | RoundState::Closing) {
+        return Err(head.wrong_state());
+    }
+    if head.row.groups == groups {
+        return Ok(());
+    }
+    sqlx::query("UPDATE round SET groups = ? WHERE id = ?")
+        .bind(groups)
+        .bind(head.id)
+        .execute(&mut *connection)
+        .await
+        .map_err(backend)?;
+    let groups_sha256 = testudo_protocol::Digest::of(groups.as_bytes()).to_string();
+    let body = json!({ "round": round.1, "groups_sha256": groups_sha256 });
+    audit::append(connection, Event::of(round.0, "record_groups", at, body)).await
 }
 
 pub(super) async fn list(
@@ -306,6 +334,7 @@ fn head(row: &SqliteRow, task: &TaskName) -> Result<Head, StoreError> {
         ended_at: optional_unsigned(row, "ended_at")?,
         aggregate_norm: get(row, "aggregate_norm")?,
         notes: notes(row, "notes")?,
+        groups: get(row, "groups")?,
         selected: unsigned(row, "selected")?,
         counts: counts(row)?,
         seats: Vec::new(),
