@@ -13,6 +13,8 @@ pub const SECRECY_BITS: f64 = 40.0;
 pub const CORRECTNESS_BITS: f64 = 20.0;
 /// Bound on γ + 2δ.
 pub const RATE_LIMIT: f64 = 0.9;
+/// More than decimal rates and their sums lose when they are rounded to binary. Always used towards more safety.
+const ROUNDING: f64 = 1e-9;
 
 /// Why there is no such graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -141,7 +143,7 @@ impl Parameters {
                 return Err(Infeasible::Rate { name, rate });
             }
         }
-        if gamma + 2.0 * delta >= RATE_LIMIT {
+        if gamma + 2.0 * delta >= RATE_LIMIT - ROUNDING {
             return Err(Infeasible::Rates(gamma + 2.0 * delta));
         }
         let group = Group { count, colluders: part(gamma, count), dropouts: part(delta, count), model };
@@ -223,7 +225,7 @@ impl Group {
 
 /// ⌊rate·count⌋ of a decimal rate: the nudge undoes its rounding to binary (0.29·100 is 28.999…), towards more.
 fn part(rate: f64, count: u32) -> u32 {
-    (rate * f64::from(count) + 1e-9).floor() as u32
+    (rate * f64::from(count) + ROUNDING).floor() as u32
 }
 
 fn narrow(threshold: u64) -> u32 {

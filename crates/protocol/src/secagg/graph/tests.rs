@@ -50,7 +50,7 @@ fn impossible_rates_are_refused_with_what_to_change() {
     assert_eq!(error(f64::NAN, 0.1), "the share of colluders = NaN must be at least 0 and less than 1");
     assert_eq!(error(0.1, -0.1), "the share of dropouts = -0.1 must be at least 0 and less than 1");
     assert_eq!(error(1.0, 0.0), "the share of colluders = 1 must be at least 0 and less than 1");
-    for count in [0, 1, 2, 10] {
+    for count in [0, 1, 2] {
         let error = Parameters::find(count, 0.3, 0.29, Adversary::Malicious).unwrap_err();
         assert_eq!(error, Infeasible::Degree { count });
     }
