@@ -209,35 +209,28 @@ fn chacha_lines(key: &[u32; 8], first_line: u64) -> [__m512i; 16] {
     let carried = _mm512_cmplt_epu32_mask(start[12], first);
     start[13] = _mm512_mask_add_epi32(high, carried, high, _mm512_set1_epi32(1));
     let mut state = start;
+    // Four quarter rounds, step by step beside each other, so that none waits for its own last step. The indices are
+    // literals: in a loop over them the state would live in memory.
+    macro_rules! quarter_rounds {
+        ($([$a:literal, $b:literal, $c:literal, $d:literal]),*) => {
+            $(state[$a] = _mm512_add_epi32(state[$a], state[$b]);)*
+            $(state[$d] = _mm512_rol_epi32::<16>(_mm512_xor_si512(state[$d], state[$a]));)*
+            $(state[$c] = _mm512_add_epi32(state[$c], state[$d]);)*
+            $(state[$b] = _mm512_rol_epi32::<12>(_mm512_xor_si512(state[$b], state[$c]));)*
+            $(state[$a] = _mm512_add_epi32(state[$a], state[$b]);)*
+            $(state[$d] = _mm512_rol_epi32::<8>(_mm512_xor_si512(state[$d], state[$a]));)*
+            $(state[$c] = _mm512_add_epi32(state[$c], state[$d]);)*
+            $(state[$b] = _mm512_rol_epi32::<7>(_mm512_xor_si512(state[$b], state[$c]));)*
+        };
+    }
     for _ in 0..10 {
-        quarter_rounds(&mut state, [[0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]]);
-        quarter_rounds(&mut state, [[0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]]);
+        quarter_rounds!([0, 4, 8, 12], [1, 5, 9, 13], [2, 6, 10, 14], [3, 7, 11, 15]);
+        quarter_rounds!([0, 5, 10, 15], [1, 6, 11, 12], [2, 7, 8, 13], [3, 4, 9, 14]);
     }
     for (word, start) in state.iter_mut().zip(start) {
         *word = _mm512_add_epi32(*word, start);
     }
     state
-}
-
-/// Four quarter rounds, step by step beside each other, so that none waits for its own last step.
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn quarter_rounds(state: &mut [__m512i; 16], quarters: [[usize; 4]; 4]) {
-    macro_rules! step {
-        ($to:literal += $from:literal, $mixed:literal <<< $by:literal) => {
-            for quarter in quarters {
-                state[quarter[$to]] = _mm512_add_epi32(state[quarter[$to]], state[quarter[$from]]);
-            }
-            for quarter in quarters {
-                let mixed = _mm512_xor_si512(state[quarter[$mixed]], state[quarter[$to]]);
-                state[quarter[$mixed]] = _mm512_rol_epi32::<$by>(mixed);
-            }
-        };
-    }
-    step!(0 += 1, 3 <<< 16);
-    step!(2 += 3, 1 <<< 12);
-    step!(0 += 1, 3 <<< 8);
-    step!(2 += 3, 1 <<< 7);
 }
 
 /// Register i holds word i of sixteen lines; then line i's sixteen words.
