@@ -9,10 +9,10 @@
 //! * [`Reject`], [`Abandon`]: whose fault an error is (`Misbehaviour` joins with masking);
 //! * [`Verdict`]: what became of one client in one round.
 //!
-//! Clear mode only: the phases of pairwise masking (advertise keys, share keys, masked input, consistency,
-//! unmask) will join `round/` one file each, and `secagg/` will hold the primitives.
+//! [`secagg`] holds the primitives of pairwise masking.
 
 pub mod limits;
+pub mod secagg;
 
 mod encoding;
 mod error;

@@ -1,0 +1,210 @@
+//! X25519 key agreement (RFC 7748) and the keys derived from it with HKDF-SHA256 (RFC 5869).
+//!
+//! Salt is the group's session digest τ, so a key serves one group of one attempt of one round; the info is label ‖
+//! ids ‖ both public keys, so it serves one purpose and one pair.
+
+use crate::{Digest, secagg::transcript::Writer};
+use hkdf::Hkdf;
+use sha2::Sha256;
+use std::{cmp::Ordering, fmt};
+use subtle::ConstantTimeEq;
+use x25519_dalek::StaticSecret;
+use zeroize::Zeroizing;
+
+/// Key of a box from one client to another.
+pub const BOX: &str = "box";
+/// Key of a pairwise mask expanded with AES-256 in counter mode.
+pub const MASK_AES: &str = "mask/aes256ctr";
+/// Key of a pairwise mask expanded with ChaCha20.
+pub const MASK_CHACHA: &str = "mask/chacha20";
+/// Key of a self-mask expanded with AES-256 in counter mode.
+pub const SELF_AES: &str = "self/aes256ctr";
+/// Key of a self-mask expanded with ChaCha20.
+pub const SELF_CHACHA: &str = "self/chacha20";
+
+/// Why no key was agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The other public key is a point of small order: the result would not depend on our secret.
+    #[error("the public key is of small order")]
+    NonContributory,
+    /// The other public key is not the canonical encoding of its coordinate.
+    #[error("the public key is not canonical")]
+    NonCanonical,
+    /// The other public key is our own.
+    #[error("the public key is our own")]
+    OwnKey,
+    /// Both ends have the same place in the roster.
+    #[error("both ends have the same place in the roster")]
+    SamePlace,
+}
+
+/// Who takes part in an agreement, by place in the group's roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Both ends alike: the lower place comes first, whoever derives the key.
+    Pair {
+        /// Our place.
+        ours: u32,
+        /// The other's place.
+        theirs: u32,
+    },
+    /// We send, the other receives: the sender comes first.
+    Sending {
+        /// Our place.
+        ours: u32,
+        /// The other's place.
+        theirs: u32,
+    },
+    /// The other sends, we receive: the sender comes first.
+    Receiving {
+        /// Our place.
+        ours: u32,
+        /// The other's place.
+        theirs: u32,
+    },
+}
+
+/// An X25519 public key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// The raw bytes.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Whether the bytes are a coordinate below 2^255 − 19, with the unused bit clear.
+    pub fn is_canonical(&self) -> bool {
+        below_prime(&self.0)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PublicKey({}…)", hex::encode(&self.0[..6]))
+    }
+}
+
+/// An X25519 secret key with its public key. Zeroised on drop, printed without content.
+pub struct SecretKey {
+    secret: StaticSecret,
+    public: PublicKey,
+}
+
+impl SecretKey {
+    /// A key from 32 random bytes, or from the bytes of [`SecretKey::to_bytes`].
+    pub fn from_bytes(bytes: &[u8; 32]) -> Self {
+        let secret = StaticSecret::from(*bytes);
+        let public = PublicKey(x25519_dalek::PublicKey::from(&secret).to_bytes());
+        Self { secret, public }
+    }
+
+    /// The public key.
+    pub fn public(&self) -> PublicKey {
+        self.public
+    }
+
+    /// The secret bytes, for sharing them among the neighbours.
+    pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(*self.secret.as_bytes())
+    }
+
+    /// Agrees on a key with the owner of a public key. `salt` is the group's session digest τ.
+    ///
+    /// # Errors
+    /// [`Refused`] when the public key is of small order, not canonical or our own, or both places are one.
+    pub fn agree(&self, theirs: &PublicKey, salt: &Digest, label: &str, ends: Ends) -> Result<Key, Refused> {
+        if !theirs.is_canonical() {
+            return Err(Refused::NonCanonical);
+        }
+        if *theirs == self.public {
+            return Err(Refused::OwnKey);
+        }
+        let info = info(label, ends, &self.public, theirs)?;
+        let shared = self.secret.diffie_hellman(&x25519_dalek::PublicKey::from(theirs.0));
+        if !shared.was_contributory() {
+            return Err(Refused::NonContributory);
+        }
+        Ok(Key::derive(salt, shared.as_bytes(), info))
+    }
+}
+
+impl fmt::Debug for SecretKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretKey(…)")
+    }
+}
+
+/// A symmetric key of 32 bytes. Zeroised on drop, printed without content, compared in constant time.
+#[derive(Clone)]
+pub struct Key(Zeroizing<[u8; 32]>);
+
+impl Key {
+    /// The key of a self-mask, from the owner's seed b_i, its place in the roster and the label of its cipher.
+    pub fn of_seed(seed: &[u8; 32], salt: &Digest, label: &str, place: u32) -> Self {
+        Self::derive(salt, seed, Writer::new(label).u32(place))
+    }
+
+    /// The raw bytes, for a cipher.
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    fn derive(salt: &Digest, input: &[u8; 32], info: Writer) -> Self {
+        let mut key = Zeroizing::new([0; 32]);
+        Hkdf::<Sha256>::new(Some(salt.as_bytes()), input)
+            .expand(&info.finish(), &mut *key)
+            .expect("32 bytes are fewer than HKDF's 255 blocks");
+        Self(key)
+    }
+}
+
+impl From<Zeroizing<[u8; 32]>> for Key {
+    fn from(bytes: Zeroizing<[u8; 32]>) -> Self {
+        Self(bytes)
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ct_eq(&*other.0).into()
+    }
+}
+
+impl Eq for Key {}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Key(…)")
+    }
+}
+
+/// The public commitment to a self-mask's seed, SHA-256("b" ‖ τ ‖ i ‖ b_i). The server checks a rebuilt seed with it.
+pub fn seed_commitment(seed: &[u8; 32], salt: &Digest, place: u32) -> Digest {
+    Writer::new("b").fixed(salt.as_bytes()).u32(place).fixed(seed).digest()
+}
+
+/// The info of HKDF: label ‖ first id ‖ second id ‖ first public key ‖ second public key.
+fn info(label: &str, ends: Ends, own: &PublicKey, other: &PublicKey) -> Result<Writer, Refused> {
+    let (Ends::Pair { ours, theirs } | Ends::Sending { ours, theirs } | Ends::Receiving { ours, theirs }) = ends;
+    let order = ours.cmp(&theirs);
+    let we_come_first = match (ends, order) {
+        (_, Ordering::Equal) => return Err(Refused::SamePlace),
+        (Ends::Pair { .. }, order) => order == Ordering::Less,
+        (Ends::Sending { .. }, _) => true,
+        (Ends::Receiving { .. }, _) => false,
+    };
+    let (first, second) = if we_come_first { ((ours, own), (theirs, other)) } else { ((theirs, other), (ours, own)) };
+    Ok(Writer::new(label).u32(first.0).u32(second.0).fixed(&first.1.0).fixed(&second.1.0))
+}
+
+/// Whether 32 little-endian bytes are a number below 2^255 − 19.
+pub(super) fn below_prime(bytes: &[u8; 32]) -> bool {
+    bytes[31] < 0x7f || (bytes[31] == 0x7f && (bytes[1..31].iter().any(|&byte| byte != 0xff) || bytes[0] < 0xed))
+}
+
+#[cfg(test)]
+mod tests;
