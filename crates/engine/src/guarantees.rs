@@ -1,92 +1,77 @@
-//! What an accepted task promises, in words and numbers.
+//! What an accepted task promises, in words and numbers: `topic: sentence` lines.
+//!
+//! Computed when a task is created, for the smallest cohort that may release, and again when groups form, for these.
+//! Under masking three adversaries share one group size (colluders, Byzantine clients, dropouts), so every combination
+//! is checked against all three: [`infeasible`].
 
-use crate::{Granularity, TaskSpec};
+mod clear;
+mod feasibility;
+mod masked;
+mod spoiled;
+mod suggestion;
 
-/// One sentence per promise or assumption, for `testudo task check` and every round record.
-pub(crate) fn report(spec: &TaskSpec) -> Vec<String> {
+use crate::{Masking, TaskSpec};
+
+pub use feasibility::{Feasibility, Server};
+pub use spoiled::spoiled_rows;
+pub(crate) use spoiled::spoiled_rows_at_risk;
+
+/// What is wrong with a combination that cannot keep its promises.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Weakness {
+    /// The key to change first.
+    pub key: &'static str,
+    /// What is infeasible, with the numbers.
+    pub what: String,
+}
+
+/// Cohorts between the smallest and the largest that are checked besides these.
+const COHORTS_BETWEEN: usize = 60;
+
+/// One sentence per promise or assumption, for `testudo task check` and as long as no groups have formed.
+pub fn report(spec: &TaskSpec) -> Vec<String> {
+    match &spec.masking {
+        None => clear::report(spec),
+        Some(masking) => for_groups(spec, spec.cohort.minimum, &masking.groups(spec.cohort.minimum)),
+    }
+}
+
+/// The same once groups have formed among `cohort` clients, for the round's record. `sizes` holds every group's number
+/// of clients. In clear mode the report does not depend on them.
+pub fn for_groups(spec: &TaskSpec, cohort: usize, sizes: &[usize]) -> Vec<String> {
+    match &spec.masking {
+        None => clear::report(spec),
+        Some(masking) => masked::report(spec, masking, cohort, sizes),
+    }
+}
+
+/// What the task promises and cannot keep in some cohort it accepts. Empty in clear mode, which promises no secrecy.
+pub fn infeasible(spec: &TaskSpec) -> Vec<Weakness> {
+    let Some(masking) = &spec.masking else { return Vec::new() };
     let cohort = &spec.cohort;
-    let mut lines = vec![
-        "visibility: the server sees every client's update (masking = none)".to_string(),
-        format!(
-            "rounds: {} clients selected, closed at {} updates, released with at least {}, abandoned otherwise",
-            cohort.selected, cohort.size, cohort.minimum
-        ),
-        robustness(spec),
-    ];
-    lines.push(match spec.max_l2 {
-        Some(cap) => format!(
-            "door: updates with an L2 norm (over all tensors) above {cap} or a non-finite value are rejected alone"
-        ),
-        None => "door: updates with a non-finite value are rejected alone; no cap on the norm".to_string(),
-    });
-    lines.push(match spec.examples.weighted {
-        true => format!(
-            "weights: claimed examples, capped at {}, weigh the updates; clients can lie up to the cap",
-            spec.examples.max
-        ),
-        false => "weights: every update weighs the same, whatever its client claims".to_string(),
-    });
-    if spec.encodings.len() > 1 {
-        let words: Vec<&str> = spec.encodings.iter().map(|encoding| encoding.word()).collect();
-        lines.push(format!(
-            "encoding: updates may come as {}; rounding adds to the distances between rows, and a coordinate that a \
-             sparse update leaves out counts as 0",
-            words.join(", ")
-        ));
-    }
-    lines.extend(tensors(spec));
-    lines.extend(reference(spec));
-    lines.push("privacy: none (no noise is added)".to_string());
-    lines
+    let checked = cohorts_between(cohort.minimum, cohort.size, cohort.selected).into_iter();
+    let found = checked.map(|clients| infeasible_for(spec, clients, &masking.groups(clients)));
+    found.into_iter().find(|list| !list.is_empty()).unwrap_or_default()
 }
 
-fn robustness(spec: &TaskSpec) -> String {
-    let rule = &spec.rule_config;
-    let mut line = match spec.rule.byzantine() {
-        0 if matches!(rule.kind(), "fltrust" | "foolsgold") => {
-            format!("robustness: rule {rule} withstands {}", rule.kernel().info().breakdown)
-        }
-        0 => format!("robustness: none; one bad client can steer the model (rule {rule}, byzantine = 0)"),
-        byzantine => format!(
-            "robustness: rule {rule} holds its guarantee against up to {byzantine} bad clients of at least {} (more than \
-             that void it); bound{}: {}",
-            spec.cohort.minimum,
-            if rule.pre().is_empty() { "" } else { " of the rule alone, which its pre-aggregations change" },
-            rule.kernel().info().bound
-        ),
-    };
-    if let Some(sampled) = spec.sampled {
-        line += &format!(
-            "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}, if it \
-             is drawn at random: only where many more clients wait than are selected (gather_s)",
-            sampled.fraction * 100.0,
-            sampled.population.map(|population| format!(" among {population}")).unwrap_or_default(),
-            spec.cohort.selected,
-            sampled.risk
-        );
-    }
-    if spec.granularity == Granularity::Layer {
-        line += "; decided tensor by tensor, so the bound holds for each tensor and not for the whole model";
-    }
-    line
+/// The same for groups that have formed among `cohort` clients.
+pub fn infeasible_for(spec: &TaskSpec, cohort: usize, sizes: &[usize]) -> Vec<Weakness> {
+    let Some(masking) = &spec.masking else { return Vec::new() };
+    masked::weaknesses(masking, &masked::Rows::of(spec), cohort, sizes)
 }
 
-/// Tensors that the rule does not see.
-fn tensors(spec: &TaskSpec) -> Option<String> {
-    let word = |policy: &crate::TensorPolicy| format!("{} is {}", policy.pattern, policy.policy.word());
-    let list: Vec<String> = spec.tensors.iter().map(word).collect();
-    (!list.is_empty()).then(|| {
-        format!(
-            "tensors: {}; the rest is robust. Stats and counters are medians, outside the rule's distances",
-            list.join(", ")
-        )
-    })
+/// What could be written instead, as the text of a fix. `minimum` is the smallest cohort if the task names one.
+pub(crate) fn suggestion(spec: &TaskSpec, masking: &Masking, minimum: Option<usize>, found: &[Weakness]) -> String {
+    suggestion::suggestion(spec, masking, minimum, found)
 }
 
-fn reference(spec: &TaskSpec) -> Option<String> {
-    let client = spec.reference.as_ref()?;
-    Some(format!(
-        "trust: every round compares with the update of {client}; without it the round is abandoned. Who that is, only \
-         mutual TLS proves"
-    ))
+/// Cohorts that stand for all between the smallest and the largest.
+fn cohorts_between(least: usize, size: usize, most: usize) -> Vec<usize> {
+    let most = most.max(size);
+    let step = (most.saturating_sub(least) / COHORTS_BETWEEN).max(1);
+    let mut cohorts: Vec<usize> = (least..most).step_by(step).collect();
+    cohorts.extend([size, most]);
+    cohorts.sort_unstable();
+    cohorts.dedup();
+    cohorts
 }

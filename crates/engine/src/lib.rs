@@ -6,15 +6,16 @@
 //! * [`Engine`]: a round from its first seat to its release. CPU work leaves as owned [`Job`]s and returns as
 //!   [`Done`]; time, randomness and bytes are arguments. The server, the simulator and the tests are its drivers.
 //! * [`Masking`]: a task's groups, thresholds and quantiser under pairwise masking;
+//! * [`guarantees`]: what a task promises and to how many bad clients, and which combinations are infeasible;
 //! * [`document`]: TOML whose errors name line, key, value and fix.
 
 pub mod document;
+pub mod guarantees;
 
 mod announce;
 mod carry;
 mod door;
 mod engine;
-mod guarantees;
 mod job;
 mod masking;
 mod part;
@@ -29,7 +30,7 @@ pub use carry::{Carry, CarryError, History};
 pub use door::{Door, Passed};
 pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
 pub use job::{Done, Job, RowBytes};
-pub use masking::{Assumed, COMPLETE_GROUP, Masking};
+pub use masking::{Assumed, COMPLETE_GROUP, Group, Masking};
 pub use part::{Granularity, Policy, TensorPolicy};
 pub use record::{RecordedGroup, RoundRecord};
 pub use selection::select;

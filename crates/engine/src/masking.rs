@@ -1,7 +1,9 @@
 //! Pairwise masking of a task: groups, thresholds, quantiser and what is assumed of the clients.
 
+use testudo_protocol::secagg::graph::{Adversary, COMPLETE_LIMIT, Infeasible, Parameters};
+
 /// Groups of at most this many clients are complete graphs; larger ones are sparse (Bell et al. 2020).
-pub const COMPLETE_GROUP: usize = 100;
+pub const COMPLETE_GROUP: usize = COMPLETE_LIMIT as usize;
 
 /// A checked `[visibility] masking = "pairwise"` with the quantiser's part of `[encoding]`.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +31,17 @@ pub struct Masking {
     pub accept_weak_guarantee: Option<String>,
 }
 
+/// One group's graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Group {
+    /// Its clients.
+    pub size: usize,
+    /// Neighbours of each client: all others in a complete graph.
+    pub degree: usize,
+    /// Shares that rebuild a secret; in a complete graph also the clients that must answer.
+    pub threshold: usize,
+}
+
 /// Declared shares of a cohort, each from 0 up to but not including 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Assumed {
@@ -54,9 +67,26 @@ impl Masking {
         (0..rows).map(|row| clients / rows + usize::from(row < clients % rows)).collect()
     }
 
-    /// Size of the largest group among this many clients; 0 if there is none.
-    pub fn largest_group(&self, clients: usize) -> usize {
-        self.groups(clients).first().copied().unwrap_or(0)
+    /// Size of the largest group in any cohort from `least` to `most` clients: few rows leave much to spread over them.
+    pub fn largest_group(group_size: usize, least: usize, most: usize) -> usize {
+        let group_size = group_size.max(1);
+        let rows = (least / group_size).max(1);
+        let fullest = ((rows + 1) * group_size - 1).min(most.max(least));
+        fullest.div_ceil((fullest / group_size).max(1))
+    }
+
+    /// The graph of a group of `size` clients: complete with [`Masking::complete_threshold`] up to [`COMPLETE_GROUP`],
+    /// beyond it sparse, with the degree and threshold for a malicious server and the declared colluders and dropouts.
+    ///
+    /// # Errors
+    /// [`Infeasible`] if no sparse graph is dense enough for the declared shares.
+    pub fn group(&self, size: usize) -> Result<Group, Infeasible> {
+        if size <= COMPLETE_GROUP {
+            return Ok(Group { size, degree: size.saturating_sub(1), threshold: self.complete_threshold(size) });
+        }
+        let count = u32::try_from(size).unwrap_or(u32::MAX);
+        let found = Parameters::find(count, self.assumed.colluders, self.assumed.dropout, Adversary::Malicious)?;
+        Ok(Group { size, degree: found.degree as usize, threshold: found.threshold as usize })
     }
 
     /// Clients that must answer in a complete group of `size`: max(⌊2·size/3⌋+1, ⌈threshold·size/group_size⌉).
@@ -66,10 +96,22 @@ impl Masking {
     }
 }
 
+impl Group {
+    /// Whether everybody is everybody's neighbour.
+    pub fn is_complete(&self) -> bool {
+        self.degree + 1 >= self.size
+    }
+}
+
 impl Assumed {
     /// Colluders among this many clients, rounded down.
     pub fn colluders_among(&self, clients: usize) -> usize {
         share(self.colluders, clients)
+    }
+
+    /// Dropouts among this many clients, rounded down.
+    pub fn dropouts_among(&self, clients: usize) -> usize {
+        share(self.dropout, clients)
     }
 
     /// Byzantine clients among this many, rounded down; `tolerated` is what the rule tolerates in rows.
@@ -117,11 +159,18 @@ mod tests {
             let masking = masking(group_size, None);
             let groups = masking.groups(clients);
             prop_assert_eq!(groups.len(), masking.rows(clients));
-            prop_assert_eq!(groups.first().copied().unwrap_or(0), masking.largest_group(clients));
             if let (Some(most), Some(least)) = (groups.first(), groups.last()) {
                 prop_assert_eq!(groups.iter().sum::<usize>(), clients);
                 prop_assert!(most - least <= 1 && *least >= group_size);
             }
+        }
+
+        #[test]
+        fn no_cohort_has_a_larger_group(group_size in 2..40usize, least in 0..300usize, more in 0..300usize) {
+            let least = least.max(group_size);
+            let most = least + more;
+            let worst = (least..=most).map(|clients| clients.div_ceil(clients / group_size)).max().unwrap();
+            prop_assert_eq!(Masking::largest_group(group_size, least, most), worst);
         }
 
         #[test]

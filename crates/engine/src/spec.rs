@@ -1,6 +1,7 @@
 //! A task's specification: the one constructor that cross-checks its sections.
 
 mod check;
+mod masked;
 mod raw;
 
 use crate::{
@@ -104,33 +105,55 @@ impl TaskSpec {
         if raw.model.initial.is_empty() {
             check.fail("model.initial", "is empty", "give the path of a safetensors file");
         }
-        check.clear_mode(&raw);
-        let (rule_config, sampled, granularity) = check.rule(&raw);
+        let per_row = check.clients_per_row(&raw);
+        let masks = masked::asked(&raw);
+        if !masks {
+            check.clear_mode(&raw);
+        }
+        if raw.privacy.is_some() {
+            check.fail("privacy", "differential privacy is not in this version", "remove the section");
+        }
+        let (rule_config, sampled, granularity) = check.rule(&raw, per_row);
         let optimizer = match raw.optimizer.is_empty() {
             true => Some(OptimizerConfig::default()),
             false => check.table("optimizer", &raw.optimizer),
         };
         let rule: Option<Arc<dyn Rule>> = rule_config.as_ref().map(|config| Arc::from(config.build()));
+        if let (true, Some(config), Some(rule)) = (masks, &rule_config, &rule) {
+            check.rule_over_groups(config.kind(), rule.as_ref());
+        }
         let reference = check.reference(raw.reference.as_ref(), rule.as_deref());
-        let cohort = check.cohort(&raw.cohort, rule.as_deref(), reference.is_some());
+        let cohort = check.cohort(&raw.cohort, rule.as_deref(), reference.is_some(), per_row);
         let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
         }
         let encodings = check.encodings(&raw.encoding.accept);
-        let examples = check.examples(&raw.examples, rule.as_deref());
+        let mut masking = None;
+        let examples = match masks {
+            false => check.examples(&raw.examples, rule.as_deref()),
+            true => {
+                masking = check.masking(&raw, per_row, cohort.as_ref());
+                check.tensors_under_masking(&tensors);
+                let bits = masking.as_ref().map_or(16, |masking| masking.bits);
+                check.examples_under_masking(&raw, rule.as_deref(), bits)
+            }
+        };
+        if let Some(masking) = masking.as_mut().filter(|_| examples.weighted) {
+            masking.max_weight = Some(examples.max);
+        }
         let (Some(name), Some(rule_config), Some(rule), Some(optimizer), Some(cohort), true) =
             (name, rule_config, rule, optimizer, cohort, check.list.is_empty())
         else {
-            return Err(document.problems(check.list).into());
+            return Err(document.problems(std::mem::take(&mut check.list)).into());
         };
         let mut spec = Self {
             name,
             rounds: raw.rounds,
             initial_model: raw.model.initial,
             cohort,
-            masking: None,
+            masking,
             max_l2,
             encodings,
             examples,
@@ -143,6 +166,10 @@ impl TaskSpec {
             optimizer,
             guarantees: Vec::new(),
         };
+        let weak = check.weak_guarantee(&spec, raw.cohort.minimum.map(|minimum| minimum as usize));
+        if !weak.is_empty() {
+            return Err(document.problems(weak).into());
+        }
         spec.guarantees = guarantees::report(&spec);
         Ok(spec)
     }

@@ -81,8 +81,9 @@ impl Check<'_> {
         None
     }
 
-    /// The rule for the largest cohort there may be: an over-selected one may hold more bad clients.
-    pub(super) fn rule(&mut self, raw: &RawTask) -> (Option<RuleConfig>, Option<Sampled>, Granularity) {
+    /// The rule for the largest cohort there may be: an over-selected one may hold more bad clients. Under masking it
+    /// sees one row per `per_row` clients.
+    pub(super) fn rule(&mut self, raw: &RawTask, per_row: usize) -> (Option<RuleConfig>, Option<Sampled>, Granularity) {
         let mut table = raw.rule.clone();
         let granularity = match table.remove("granularity") {
             None => Granularity::Model,
@@ -94,10 +95,20 @@ impl Check<'_> {
             }
         };
         let Some(spec) = self.table::<RuleSpec>("rule", &table) else { return (None, None, granularity) };
-        let selected = selected(raw.cohort.size, raw.cohort.over_selection);
-        match spec.resolve(selected.clamp(1, limits::COHORT)) {
-            Ok(config) => (Some(config), spec.sampled(), granularity),
-            Err(error) => (self.refused("rule", &table, &error.to_string()), None, granularity),
+        let selected = selected(raw.cohort.size, raw.cohort.over_selection).clamp(1, limits::COHORT);
+        let sampled = spec.sampled();
+        let resolved = match sampled {
+            Some(sampled) if per_row > 1 => {
+                let Some(rows) = self.spoiled_rows(raw, sampled, per_row) else { return (None, None, granularity) };
+                table.insert("byzantine".into(), toml::Value::Integer(rows as i64));
+                self.table::<RuleSpec>("rule", &table).map(|spec| spec.resolve(selected / per_row))
+            }
+            _ => Some(spec.resolve((selected / per_row).max(1))),
+        };
+        match resolved {
+            Some(Ok(config)) => (Some(config), sampled, granularity),
+            Some(Err(error)) => (self.refused("rule", &table, &error.to_string()), None, granularity),
+            None => (None, None, granularity),
         }
     }
 
@@ -149,35 +160,14 @@ impl Check<'_> {
         all.into_iter().collect()
     }
 
-    pub(super) fn clear_mode(&mut self, raw: &RawTask) {
-        match raw.visibility.masking.as_str() {
-            "none" => {}
-            "pairwise" => {
-                self.fail("visibility.masking", "pairwise masking is not in this version", "write masking = \"none\"");
-            }
-            _ => self.fail("visibility.masking", "is not a masking", "write masking = \"none\""),
-        }
-        if raw.visibility.group_size != 1 {
-            let what = "clients are grouped only under masking, which is not in this version";
-            self.fail("visibility.group_size", what, "write group_size = 1 or remove the key");
-        }
-        if raw.visibility.threshold.is_some() {
-            self.fail("visibility.threshold", "has no effect without masking", "remove the key");
-        }
-        if raw.encoding.bits.is_some() {
-            self.fail("encoding.bits", "has no effect without masking", "remove the key");
-        }
-        if raw.encoding.clip_l2.is_some() {
-            let fix = "remove the key, or use max_l2 to reject longer updates";
-            self.fail("encoding.clip_l2", "has no effect without masking or privacy", fix);
-        }
-        if raw.privacy.is_some() {
-            self.fail("privacy", "differential privacy is not in this version", "remove the section");
-        }
-    }
-
-    /// A `reference` client takes a seat of its own.
-    pub(super) fn cohort(&mut self, raw: &RawCohort, rule: Option<&dyn Rule>, reference: bool) -> Option<Cohort> {
+    /// A `reference` client takes a seat of its own. Under masking the rule sees one row per `per_row` clients.
+    pub(super) fn cohort(
+        &mut self,
+        raw: &RawCohort,
+        rule: Option<&dyn Rule>,
+        reference: bool,
+        per_row: usize,
+    ) -> Option<Cohort> {
         let mut good = self.range("cohort.size", raw.size as f64, 1.0, limits::COHORT as f64);
         good &= self.range("cohort.over_selection", raw.over_selection, 1.0, 10.0);
         good &= self.range("cohort.phase_limit_s", raw.phase_limit_s, 0.05, PHASE_LIMIT_S);
@@ -193,10 +183,13 @@ impl Check<'_> {
             self.fail("cohort.over_selection", what, "write over_selection = 1 or remove the key");
             return None;
         }
-        let least = rule.map_or(1, |rule| rule.min_rows()).saturating_add(extra);
+        let needed = rule.map_or(1, |rule| rule.min_rows()).saturating_add(extra);
+        let least = needed.saturating_mul(per_row);
         if size < least {
-            let fix = format!("raise cohort.size to at least {least}, or declare fewer byzantine rows");
-            self.fail("cohort.size", format!("{size} clients, but the rule needs at least {least} rows"), fix);
+            let groups = if per_row > 1 { format!(" make {} groups", size / per_row) } else { String::new() };
+            let smaller = if per_row > 1 { ", lower group_size" } else { "" };
+            let fix = format!("raise cohort.size to at least {least}{smaller}, or declare fewer byzantine rows");
+            self.fail("cohort.size", format!("{size} clients{groups}, but the rule needs at least {needed} rows"), fix);
             return None;
         }
         if selected > limits::COHORT {
@@ -206,7 +199,7 @@ impl Check<'_> {
         }
         // A round may close with any number from its size to all selected: a twin of the last one may be under way.
         for rows in [size, selected] {
-            if let Some(Err(error)) = rule.map(|rule| rule.check(rows.saturating_sub(extra))) {
+            if let Some(Err(error)) = rule.map(|rule| rule.check((rows / per_row).saturating_sub(extra))) {
                 self.fail("cohort.size", error.to_string(), "choose fewer clients, or a rule without pair distances");
                 return None;
             }
@@ -237,6 +230,6 @@ impl Check<'_> {
 }
 
 /// Clients selected: size times over-selection, rounded up.
-fn selected(size: u64, over_selection: f64) -> usize {
+pub(super) fn selected(size: u64, over_selection: f64) -> usize {
     (size as f64 * over_selection).ceil() as usize
 }

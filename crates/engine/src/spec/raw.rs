@@ -53,13 +53,29 @@ pub(super) struct RawCohort {
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawVisibility {
     pub(super) masking: String,
-    pub(super) group_size: u64,
+    pub(super) group_size: Option<u64>,
     pub(super) threshold: Option<u64>,
+    pub(super) step_limit_s: Option<f64>,
+    pub(super) colluders: Option<f64>,
+    pub(super) byzantine: Option<f64>,
+    pub(super) dropout: Option<f64>,
+    pub(super) authority: Option<String>,
+    pub(super) accept_weak_guarantee: Option<String>,
 }
 
 impl Default for RawVisibility {
     fn default() -> Self {
-        Self { masking: "none".into(), group_size: 1, threshold: None }
+        Self {
+            masking: "none".into(),
+            group_size: None,
+            threshold: None,
+            step_limit_s: None,
+            colluders: None,
+            byzantine: None,
+            dropout: None,
+            authority: None,
+            accept_weak_guarantee: None,
+        }
     }
 }
 
@@ -69,6 +85,7 @@ pub(super) struct RawEncoding {
     pub(super) max_l2: Option<f64>,
     pub(super) accept: Vec<String>,
     pub(super) clip_l2: Option<f64>,
+    pub(super) kappa: Option<f64>,
     pub(super) bits: Option<u64>,
 }
 

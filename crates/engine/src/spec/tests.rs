@@ -1,5 +1,7 @@
 use super::{check::MAX_EXAMPLES, *};
 
+mod masking;
+
 pub(crate) const GOOD: &str = r#"
 name = "keyboard"
 rounds = 10
@@ -47,8 +49,8 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("byzantine = 2", "byzantine = -2", "rule.byzantine", "-2", "whole number"),
         ("[rule]", "[encoding]\nmax_l2 = -1.0\n[rule]", "encoding.max_l2", "positive", "largest"),
         ("[rule]", "[encoding]\nbits = 16\n[rule]", "encoding.bits", "no effect", "remove"),
-        ("[rule]", "[visibility]\nmasking = \"pairwise\"\n[rule]", "visibility.masking", "not in this version", "none"),
-        ("[rule]", "[visibility]\ngroup_size = 8\n[rule]", "visibility.group_size", "not in this version", "1"),
+        ("[rule]", "[visibility]\nmasking = \"pairs\"\n[rule]", "visibility.masking", "not a masking", "pairwise"),
+        ("[rule]", "[visibility]\ngroup_size = 8\n[rule]", "visibility.group_size", "without masking", "pairwise"),
         ("[rule]", "[visibility]\nthreshold = 8\n[rule]", "visibility.threshold", "no effect", "remove"),
         ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy", "not in this version", "remove"),
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "every row alike", "false"),
