@@ -100,6 +100,8 @@ pub struct Assignment {
     pub group_size: u32,
     /// Encodings an update may have.
     pub encodings: Vec<Encoding>,
+    /// What a masked round announces, signed; empty in clear mode. See `testudo_protocol::secagg::Announcement`.
+    pub announcement: Bytes,
 }
 
 impl Assignment {
@@ -119,6 +121,7 @@ impl Assignment {
             masking: self.masking.word().to_owned(),
             group_size: self.group_size,
             encodings: self.encodings.iter().map(|encoding| encoding.word().to_owned()).collect(),
+            announcement: self.announcement.clone(),
         }
     }
 
@@ -156,13 +159,14 @@ impl Assignment {
             masking: Masking::from_word(&assignment.masking),
             group_size: assignment.group_size,
             encodings: encodings(&assignment.encodings),
+            announcement: assignment.announcement,
         })
     }
 }
 
 /// The encodings this version knows; f32 is always one of them.
 fn encodings(words: &[String]) -> Vec<Encoding> {
-    let known = words.iter().take(64).filter_map(|word| word.parse().ok());
+    let known = words.iter().take(64).filter_map(|word| Encoding::from_wire(word).ok());
     let all: std::collections::BTreeSet<Encoding> = known.chain([Encoding::F32]).collect();
     all.into_iter().collect()
 }
@@ -287,7 +291,7 @@ impl UploadHeader {
             tensors: header.tensors,
             encoding: match header.encoding.as_str() {
                 "" => Encoding::F32,
-                word => word.parse().map_err(|error: UnknownEncoding| {
+                word => Encoding::from_wire(word).map_err(|error: UnknownEncoding| {
                     Reject::new(Reason::WrongDtype, format!("field encoding: {error}"))
                 })?,
             },

@@ -19,6 +19,7 @@ mod access;
 mod checks;
 mod clock;
 mod grpc;
+mod identity;
 mod memory;
 mod pool;
 mod rate;

@@ -6,6 +6,7 @@ use crate::{
     clock,
     config::{Config, Medium},
     grpc::{AdminService, FederationService},
+    identity,
     memory::Budget,
     pool::Pool,
     rate::CheckIns,
@@ -156,6 +157,10 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
         Medium::Memory => Spool::memory(),
         Medium::File => Spool::local(&directory.join("spool")).map_err(|error| storage("spool", error.to_string()))?,
     };
+    let identity = match config.storage.ledger {
+        Medium::Memory => identity::random(),
+        Medium::File => identity::load_or_create(directory).map_err(|detail| storage("identity", detail))?,
+    };
     sweep(&*store, &spool).await?;
     let pool = Pool::new().map_err(|error| StartError::Listen(io::Error::other(error)))?;
     let budget = Budget::new(config.limits.upload_memory_bytes);
@@ -169,6 +174,7 @@ async fn open_services(config: Arc<Config>, stop: CancellationToken) -> Result<S
         batcher,
         spool,
         blobs,
+        identity: Arc::new(identity),
         pool,
         budget,
         metrics: Metrics::new(),

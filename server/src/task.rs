@@ -14,12 +14,17 @@ use bytes::Bytes;
 use std::{sync::Arc, time::Duration};
 use testudo_engine::{Done, TaskSpec};
 use testudo_proto::{Answer, Place, Receipt};
-use testudo_protocol::{ClientId, Digest, Encoding, Layout, Reason, Reject, TaskName};
+use testudo_protocol::{
+    ClientId, Digest, Encoding, Layout, Reason, Reject, TaskName,
+    secagg::{Message, Reply, SigningKey},
+};
 use tokio::sync::{RwLock, Semaphore, broadcast, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 mod control;
 mod driver;
+mod exchange;
+mod journal;
 mod pace;
 mod recovery;
 mod retention;
@@ -39,6 +44,8 @@ pub(crate) struct Services {
     pub(crate) batcher: Batcher,
     pub(crate) spool: Spool,
     pub(crate) blobs: Blobs,
+    /// Signs what masked rounds announce.
+    pub(crate) identity: Arc<SigningKey>,
     pub(crate) pool: Pool,
     pub(crate) budget: Budget,
     pub(crate) metrics: Metrics,
@@ -108,6 +115,11 @@ pub(crate) enum Command {
         upload: UploadRow,
         answer: oneshot::Sender<Result<Receipt, Reject>>,
     },
+    Exchange {
+        place: Place,
+        message: Box<Message>,
+        answer: oneshot::Sender<Result<Reply, Reject>>,
+    },
     Refuse {
         place: Place,
         reject: Reject,
@@ -138,6 +150,7 @@ pub(crate) enum Command {
 #[derive(Debug)]
 pub(crate) enum Event {
     Recorded { round: u64, client: ClientId, result: Result<(), String> },
+    Journaled { round: u64, upto: u64, result: Result<(), String> },
     Done { round: u64, done: Done },
 }
 
@@ -170,6 +183,12 @@ impl Handle {
 
     pub(crate) async fn offer(&self, place: Place, upload: UploadRow) -> Result<Receipt, Reject> {
         self.ask(|answer| Command::Offer { place, upload, answer }).await?
+    }
+
+    /// One step of a masked round; answers when the step has ended.
+    pub(crate) async fn exchange(&self, place: Place, message: Message) -> Result<Reply, Reject> {
+        let message = Box::new(message);
+        self.ask(|answer| Command::Exchange { place, message, answer }).await?
     }
 
     pub(crate) async fn refuse(&self, place: Place, reject: Reject) {

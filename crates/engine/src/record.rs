@@ -1,6 +1,6 @@
 //! What a masked round's record says besides its verdicts.
 
-use crate::TaskSpec;
+use crate::{TaskSpec, guarantees};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use testudo_protocol::{ClientId, Digest, Round};
@@ -51,7 +51,8 @@ impl RoundRecord {
             return None;
         }
         let sizes: Vec<usize> = groups.iter().map(|group| group.members.len()).collect();
-        let _ = sizes;let guarantees = spec.guarantees.clone();
+        let clients = sizes.iter().sum();
+        let guarantees = guarantees::for_groups(spec, clients, &sizes);
         Some(Self { session, groups, guarantees, accepted_weakness: masking.accept_weak_guarantee.clone() })
     }
 }

@@ -24,6 +24,8 @@ pub enum Encoding {
     Int8,
     /// A count (u32), then per coordinate that is not 0 its index (u32, ascending) and its value (f32).
     Sparse,
+    /// 4 bytes per coordinate: levels of the quantiser under masks. Only masked rounds take it, and take nothing else.
+    Masked,
 }
 
 /// Bytes before the coordinates of a tensor in [`Encoding::Int8`].
@@ -41,7 +43,7 @@ const SPARSE_HEADER: u64 = 4;
 pub struct UnknownEncoding(String);
 
 impl Encoding {
-    /// Every encoding.
+    /// Every encoding that a task may accept in clear mode.
     pub const ALL: [Self; 5] = [Self::F32, Self::F16, Self::Bf16, Self::Int8, Self::Sparse];
 
     /// The word on the wire and in configuration.
@@ -52,7 +54,21 @@ impl Encoding {
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
             Self::Sparse => "sparse",
+            Self::Masked => "masked",
         }
+    }
+
+    /// Reads the word on the wire, where masked inputs have one too.
+    ///
+    /// # Errors
+    /// [`UnknownEncoding`].
+    pub fn from_wire(word: &str) -> Result<Self, UnknownEncoding> {
+        if word == Self::Masked.word() { Ok(Self::Masked) } else { word.parse() }
+    }
+
+    /// Whether the payload is stored as it comes: 4 bytes per coordinate.
+    pub fn is_plain(self) -> bool {
+        matches!(self, Self::F32 | Self::Masked)
     }
 
     /// How long a payload for this layout can be. A sparse payload may name every coordinate once.
@@ -60,7 +76,7 @@ impl Encoding {
         let dimension = layout.dimension() as u64;
         let exactly = |length| length..=length;
         match self {
-            Self::F32 => exactly(dimension * 4),
+            Self::F32 | Self::Masked => exactly(dimension * 4),
             Self::F16 | Self::Bf16 => exactly(dimension * 2),
             Self::Int8 => exactly(dimension + layout.tensors().len() as u64 * INT8_HEADER),
             Self::Sparse => SPARSE_HEADER..=SPARSE_HEADER + dimension * SPARSE_ENTRY,
@@ -70,7 +86,8 @@ impl Encoding {
     /// The payload of a flat delta. What does not fit becomes the largest number that does; int8 is symmetric, with
     /// the nearest of 255 steps per tensor.
     ///
-    /// `delta` has the layout's dimension and is finite.
+    /// `delta` has the layout's dimension and is finite. There is no payload of [`Encoding::Masked`] without masks: it is
+    /// empty.
     pub fn encode(self, delta: &[f32], layout: &Layout) -> Vec<u8> {
         let finite16 = |value: f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
         let finite_brain = |value: f32| bf16::from_f32(value.clamp(bf16::MIN.to_f32(), bf16::MAX.to_f32()));
@@ -80,6 +97,7 @@ impl Encoding {
             Self::Bf16 => delta.iter().flat_map(|&value| finite_brain(value).to_le_bytes()).collect(),
             Self::Int8 => int8(delta, layout),
             Self::Sparse => sparse(delta),
+            Self::Masked => Vec::new(),
         }
     }
 }

@@ -276,6 +276,7 @@ impl AdminService {
             accepted: row.counts.accepted,
             rejected: row.counts.rejected,
             dropouts: row.counts.dropouts,
+            groups: row.groups,
             notes: row.notes.into_iter().map(|(name, value)| Note { name, value }).collect(),
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
         }

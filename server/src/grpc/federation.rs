@@ -11,10 +11,10 @@ use testudo_proto::{
     Answer, Place, round_verdict_to_wire,
     v1::{
         CheckInRequest, CheckInResponse, DownloadModelRequest, UploadReceipt, UploadRequest, UploadStatusRequest,
-        UploadStatusResponse, WithdrawRequest, WithdrawResponse, federation_server::Federation,
+        UploadStatusResponse, ExchangeRequest, ExchangeResponse, WithdrawRequest, WithdrawResponse, federation_server::Federation,
     },
 };
-use testudo_protocol::{ClientId, Reason, Reject, TaskName, limits};
+use testudo_protocol::{ClientId, Reason, Reject, TaskName, limits, secagg::Message};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Verdicts on earlier updates in one answer.
@@ -75,6 +75,23 @@ impl Federation for FederationService {
 
     async fn upload(&self, request: Request<Streaming<UploadRequest>>) -> Result<Response<UploadReceipt>, Status> {
         upload::receive(&self.registry, request).await.map(Response::new)
+    }
+
+    async fn exchange(&self, request: Request<ExchangeRequest>) -> Result<Response<ExchangeResponse>, Status> {
+        let message = request.get_ref();
+        let place = Place::from_wire(message.place.clone()).map_err(status::rejected)?;
+        check_client(&request, &place.client).map_err(status::rejected)?;
+        let wait = Duration::from_millis(u64::from(message.wait_ms).min(limits::CHECK_IN_WAIT_MS));
+        let step = Message::from_bytes(&message.message).map_err(|error| {
+            status::rejected(Reject::new(Reason::Malformed, format!("a message of a masked round: {error}")))
+        })?;
+        let handle = self.registry.get(&place.task).map_err(status::rejected)?;
+        let reply = match tokio::time::timeout(wait, handle.exchange(place, step)).await {
+            Ok(reply) => reply.map_err(status::rejected)?.to_bytes(),
+            // The message is taken; its answer depends on the others.
+            Err(_) => Vec::new(),
+        };
+        Ok(Response::new(ExchangeResponse { reply: reply.into() }))
     }
 
     async fn withdraw(&self, request: Request<WithdrawRequest>) -> Result<Response<WithdrawResponse>, Status> {

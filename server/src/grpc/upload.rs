@@ -258,12 +258,12 @@ async fn resume<'a>(
     let same =
         |known: (Digest, Encoding)| known.0 == digest && announced.is_none_or(|(encoding, _)| encoding == known.1);
     if !known.is_some_and(same) {
-        let (encoding, bytes) = announced.unwrap_or((Encoding::F32, grant.layout.bytes()));
+        let (encoding, bytes) = announced.unwrap_or((plain_of(grant), grant.layout.bytes()));
         let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
         // A new payload does not make a client's streams uncounted.
         let restarts = guard.transfer.as_ref().map_or(0, |transfer| transfer.restarts);
         let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts };
-        if known.is_none() && encoding == Encoding::F32 && spool.is_durable() {
+        if known.is_none() && encoding.is_plain() && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;
             let body = held.body(&key);
@@ -284,6 +284,11 @@ async fn resume<'a>(
     transfer_of(guard)
 }
 
+/// What bytes without an announced encoding must be: those of a masked round are masked inputs.
+fn plain_of(grant: &Grant) -> Encoding {
+    if grant.encodings.contains(&Encoding::Masked) { Encoding::Masked } else { Encoding::F32 }
+}
+
 fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
     guard.transfer.as_mut().ok_or_else(elsewhere)
 }
@@ -291,7 +296,7 @@ fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {
 /// What an upload may hold in memory: a short payload may stand for a long update.
 fn in_flight(header: &UploadHeader, grant: &Grant) -> u64 {
     match header.encoding {
-        Encoding::F32 => header.total_bytes.min(IN_FLIGHT_BYTES),
+        encoding if encoding.is_plain() => header.total_bytes.min(IN_FLIGHT_BYTES),
         _ => grant.layout.bytes().min(IN_FLIGHT_BYTES) + encoded::DECODED_BYTES,
     }
 }
@@ -299,7 +304,7 @@ fn in_flight(header: &UploadHeader, grant: &Grant) -> u64 {
 /// Parts of two payloads of one client never mix, nor plain bytes with what encoded ones stand for.
 fn payload_key(seat: &str, digest: Digest, encoding: Encoding) -> String {
     match encoding {
-        Encoding::F32 => format!("{seat}/{digest}"),
+        encoding if encoding.is_plain() => format!("{seat}/{digest}"),
         encoding => format!("{seat}/{digest}-{encoding}"),
     }
 }

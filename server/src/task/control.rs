@@ -21,9 +21,9 @@ impl Driver {
             return Err(Reject::new(Reason::WrongState, detail));
         }
         if control == Control::Stop
-            && let Some(current) = &mut self.current
+            && self.current.is_some()
         {
-            let actions = current.engine.handle(clock::now(), EngineInput::Stop)?;
+            let actions = self.tell(EngineInput::Stop)?;
             self.act(actions).await;
         }
         let store = self.services.store.clone();

@@ -2,6 +2,8 @@
 
 use super::{
     Command, CurrentModel, Event, Services, Slot,
+    exchange::{Waiting, send_away},
+    journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
 };
@@ -17,7 +19,7 @@ use std::{
 use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Receipt};
 use testudo_protocol::{
-    Abandon, ClientId, Digest, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
+    Abandon, ClientId, Digest, Encoding, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
 };
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
@@ -70,6 +72,14 @@ pub(super) struct Current {
     /// Bodies as the jobs see them, fixed when the round closes.
     pub(super) bodies: Arc<HashMap<ClientId, Body>>,
     pub(super) receipts: HashMap<ClientId, Vec<oneshot::Sender<Result<Receipt, Reject>>>>,
+    /// What a masked round's machine was told.
+    pub(super) journal: Journal,
+    /// How far the journal was when the machine came to its phase.
+    pub(super) advanced_at: u64,
+    /// Clients that wait for the end of a step.
+    pub(super) waiting: Vec<Waiting>,
+    /// Survivors that are fixed, but may not be written before the journal is.
+    pub(super) sealing: Option<Vec<ClientId>>,
 }
 
 impl Driver {
@@ -115,6 +125,7 @@ impl Driver {
                 let _ = answer.send(admission);
             }
             Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
+            Command::Exchange { place, message, answer } => self.exchange(place, *message, answer).await,
             Command::Refuse { place, reject } => self.refuse(&place, reject).await,
             Command::Withdraw { place, answer } => {
                 let result = self.withdraw(&place).await;
@@ -140,6 +151,7 @@ impl Driver {
     async fn returned(&mut self, event: Event) {
         match event {
             Event::Recorded { round, client, result } => self.recorded(round, client, result).await,
+            Event::Journaled { round, upto, result } => self.journaled(round, upto, result).await,
             Event::Done { round, done } => {
                 if let Some(current) = self.current.as_mut().filter(|current| current.number == round) {
                     let actions = current.engine.done(done);
@@ -160,7 +172,7 @@ impl Driver {
         let mut why = if self.row.state == TaskState::Paused { NotNowWhy::Paused } else { NotNowWhy::Filling };
         if let Some(current) = &self.current {
             match current.engine.seat(&client) {
-                Some(Seat::Selected) if current.engine.phase() == Phase::Input => {
+                Some(Seat::Selected) if takes_part(current, &client) => {
                     let assignment = self.assignment(current, &client);
                     let _ = answer.send(assignment);
                     return;
@@ -181,7 +193,12 @@ impl Driver {
     }
 
     fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
-        let left = current.engine.params().deadline().saturating_sub(clock::now());
+        let left = current.engine.deadline().unwrap_or(0).saturating_sub(clock::now());
+        let announcement = current.engine.announcement().map(|announcement| announcement.to_bytes().into());
+        let (masking, encodings) = match &self.spec.masking {
+            None => (Masking::None, self.spec.encodings.clone()),
+            Some(_) => (Masking::Pairwise, vec![Encoding::Masked]),
+        };
         Answer::Assignment(Box::new(Assignment {
             task: self.row.name.clone(),
             round: current.number,
@@ -193,9 +210,10 @@ impl Driver {
             chunk_bytes: self.services.config.limits.chunk_bytes,
             max_examples: self.spec.examples.max,
             rule: self.spec.rule_config.to_string(),
-            masking: Masking::None,
-            group_size: 1,
-            encodings: self.spec.encodings.clone(),
+            masking,
+            group_size: self.spec.masking.as_ref().map_or(1, |masking| masking.group_size as u32),
+            encodings,
+            announcement: announcement.unwrap_or_default(),
         }))
     }
 
@@ -231,13 +249,14 @@ impl Driver {
             self.abandon(why, seats).await;
             return;
         }
-        if let Some(current) = &mut self.current
+        if let Some(current) = &self.current
             && current.engine.deadline().is_some_and(|deadline| deadline <= now)
         {
-            match current.engine.handle(now, EngineInput::Tick) {
+            match self.tell(EngineInput::Tick) {
                 Ok(actions) => self.act(actions).await,
                 Err(reject) => tracing::error!(%reject, "a tick was refused; this is a bug"),
             }
+            self.write_journal();
         }
     }
 
@@ -305,11 +324,20 @@ impl Driver {
         };
         store.open_round(round).await.map_err(|error| error.to_string())?;
         self.row.last_round = number;
-        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.carry.clone(), params, seed);
+        let engine = self.engine(number, params, seed);
         self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
         self.services.metrics.round_opened(self.row.name.as_str(), number);
         tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
         Ok(())
+    }
+
+    /// A round's engine over the task's newest model.
+    pub(super) fn engine(&self, number: u64, params: RoundParams, seed: [u8; 32]) -> Engine {
+        let (spec, model, carry) = (self.spec.clone(), self.model.clone(), self.carry.clone());
+        match self.pairwise(number, &seed, params.cohort()) {
+            None => Engine::open(spec, model, carry, params, seed),
+            Some(pairwise) => Engine::open_masked(spec, model, carry, params, seed, pairwise),
+        }
     }
 
     // ---- actions ----
@@ -320,13 +348,19 @@ impl Driver {
             let more = match action {
                 Action::Record { client, .. } => self.record(client),
                 Action::Acknowledge { client } => self.acknowledge(&client),
+                Action::Advance(phase) => self.advance(phase).await,
                 Action::Seal { survivors } => self.seal(survivors).await,
                 Action::Run(job) => self.start(job),
                 Action::Release(release) => {
                     self.release(*release).await;
                     return;
                 }
-                Action::Abandon { why, seats } => {
+                Action::Abandon { why, seats, record } => {
+                    if let (Some(current), Some(record)) = (&self.current, &record)
+                        && let Err(detail) = self.record_groups(current.number, Some(record)).await
+                    {
+                        tracing::warn!(task = %self.row.name, detail, "the groups are not in the ledger");
+                    }
                     self.abandon(why, seats).await;
                     return;
                 }
@@ -340,7 +374,7 @@ impl Driver {
         let Some(upload) = current.uploads.get(&client).cloned() else { return Vec::new() };
         if !self.services.spool.is_durable() {
             // The bytes would not survive, so the row need not either: it is written when the round ends.
-            return current.engine.handle(clock::now(), EngineInput::Recorded { client }).unwrap_or_default();
+            return self.tell(EngineInput::Recorded { client }).unwrap_or_default();
         }
         let (batcher, task, round) = (self.services.batcher.clone(), self.row.name.clone(), current.number);
         let events = self.events.0.clone();
@@ -361,8 +395,16 @@ impl Driver {
         Vec::new()
     }
 
-    async fn seal(&mut self, survivors: Vec<ClientId>) -> Vec<Action> {
+    pub(super) async fn seal(&mut self, survivors: Vec<ClientId>) -> Vec<Action> {
         let Some(current) = &mut self.current else { return Vec::new() };
+        if self.spec.masking.is_some()
+            && self.services.spool.is_durable()
+            && !current.journal.is_durable(current.journal.position())
+        {
+            current.sealing = Some(survivors);
+            self.write_journal();
+            return Vec::new();
+        }
         tracing::debug!(task = %self.row.name, round = current.number, survivors = survivors.len(), "closing");
         let bodies = current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone()));
         current.bodies = Arc::new(bodies.collect());
@@ -392,7 +434,12 @@ impl Driver {
         let Some(current) = &self.current else { return };
         let number = current.number;
         tracing::debug!(task = %self.row.name, round = number, "aggregated");
-        if let Err(detail) = self.write_release(number, &release).await {
+        let recorded = self.record_groups(number, release.record.as_ref()).await;
+        let written = match recorded {
+            Ok(()) => self.write_release(number, &release).await,
+            Err(detail) => Err(detail),
+        };
+        if let Err(detail) = written {
             tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
             self.abandon(Abandon::Fault { detail }, release.abandoned()).await;
             return;
@@ -462,6 +509,7 @@ impl Driver {
         for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
             let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
         }
+        send_away(std::mem::take(&mut current.waiting), outcome);
         for seat in seats {
             self.services.metrics.verdict(&seat.verdict);
         }
@@ -500,8 +548,20 @@ impl Current {
             (client.clone(), Arc::new(Slot::new(format!("{}{}", round_prefix(task, number), &seat[..32]))))
         };
         let slots = nonces.keys().map(slot).collect();
-        let (uploads, bodies, receipts) = (HashMap::new(), Arc::default(), HashMap::new());
-        Self { number, opened_at, engine, nonces, slots, uploads, bodies, receipts }
+        Self {
+            number,
+            opened_at,
+            engine,
+            nonces,
+            slots,
+            uploads: HashMap::new(),
+            bodies: Arc::default(),
+            receipts: HashMap::new(),
+            journal: Journal::default(),
+            advanced_at: 0,
+            waiting: Vec::new(),
+            sealing: None,
+        }
     }
 
     pub(super) fn receipt(&self, task: &TaskName, client: &ClientId) -> Result<Receipt, Reject> {
@@ -510,6 +570,16 @@ impl Current {
         };
         let (digest, num_examples, received_at_ms) = (upload.digest, upload.examples, upload.at);
         Ok(Receipt { task: task.clone(), round: self.number, digest, num_examples, received_at_ms })
+    }
+}
+
+/// Whether a selected client that checks in again may still begin its part: in a masked round the process that advertised
+/// keys is the only one that knows its secrets.
+fn takes_part(current: &Current, client: &ClientId) -> bool {
+    match current.engine.phase() {
+        Phase::Input => current.engine.announcement().is_none(),
+        Phase::AdvertiseKeys => !current.engine.has_advertised(client),
+        _ => false,
     }
 }
 
@@ -547,7 +617,7 @@ async fn wait_until(due: Option<Tick>) {
 }
 
 /// A fault of a dependency is retried with backoff before the round pays for it.
-async fn with_retries<T, E, F>(mut call: impl FnMut() -> F) -> Result<T, String>
+pub(super) async fn with_retries<T, E, F>(mut call: impl FnMut() -> F) -> Result<T, String>
 where
     E: std::fmt::Display,
     F: Future<Output = Result<T, E>>,

@@ -12,7 +12,7 @@ use crate::{
 };
 use bytes::Bytes;
 use std::{collections::HashMap, sync::Arc};
-use testudo_engine::{Carry, Engine, EngineInput, TaskSpec, UploadMeta};
+use testudo_engine::{Carry, EngineInput, TaskSpec, UploadMeta};
 use testudo_protocol::{Abandon, Model, Reject, RoundParams, Tick, Verdict};
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
@@ -89,7 +89,7 @@ impl Driver {
         let closes_at = round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace);
         let params =
             RoundParams::new(cohort, round.target, round.minimum, closes_at).map_err(|error| error.to_string())?;
-        let engine = Engine::open(self.spec.clone(), self.model.clone(), self.carry.clone(), params, round.seed);
+        let engine = self.engine(round.number, params, round.seed);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
         if let Some(slots) = salvage.as_ref().and_then(|salvage| salvage.slots_of(round.number)) {
@@ -104,6 +104,9 @@ impl Driver {
             let actions = self.engine_input(EngineInput::Abandon(why)).map_err(|error| error.to_string())?;
             self.act(actions).await;
             return Ok(());
+        }
+        if self.spec.masking.is_some() {
+            return self.rebuild_masked(round, current, grace).await;
         }
         let mut actions = Vec::new();
         // Every update is offered before the first one counts as recorded: the round must not close on its target
@@ -138,6 +141,20 @@ impl Driver {
             actions = current.engine.resume_closed(&survivors).map_err(|error| error.to_string())?;
         }
         self.current = Some(current);
+        self.act(actions).await;
+        Ok(())
+    }
+
+    /// A masked round goes on from its journal.
+    async fn rebuild_masked(&mut self, round: &RoundRow, mut current: Current, grace: Tick) -> Result<(), String> {
+        for seat in &round.seats {
+            current.uploads.extend(seat.upload.clone().map(|upload| (seat.client.clone(), upload)));
+        }
+        self.current = Some(current);
+        let actions = self.replay(round, grace).await?;
+        if round.state == RoundState::Closing && actions.is_empty() {
+            return Err("its survivors are fixed, but its journal does not lead to them".into());
+        }
         self.act(actions).await;
         Ok(())
     }

@@ -5,11 +5,11 @@ use crate::{clock, store::UploadRow};
 use std::time::Duration;
 use testudo_engine::{EngineInput, UploadMeta};
 use testudo_proto::{Place, Receipt};
-use testudo_protocol::{ClientId, Digest, Phase, Reason, Reject, Seat, Verdict};
+use testudo_protocol::{ClientId, Digest, Encoding, Phase, Reason, Reject, Seat, Verdict};
 use tokio::sync::oneshot;
 
 impl Driver {
-    fn seat_of(&self, place: &Place) -> Result<&Current, Reject> {
+    pub(super) fn seat_of(&self, place: &Place) -> Result<&Current, Reject> {
         let Some(current) = &self.current else {
             let reason =
                 if place.round <= self.row.last_round && place.round > 0 { Reason::Late } else { Reason::WrongRound };
@@ -57,7 +57,10 @@ impl Driver {
             Some(Seat::Dropout) => return Err(Reject::new(Reason::Withdrawn, "this client left the round")),
             Some(Seat::Selected) | None => {}
         }
-        if current.engine.phase() != Phase::Input || clock::now() >= current.engine.params().deadline() {
+        if current.engine.phase() < Phase::Input {
+            return Err(Reject::new(Reason::WrongState, "the round does not take updates yet"));
+        }
+        if current.engine.phase() != Phase::Input || current.engine.deadline().is_none_or(|end| clock::now() >= end) {
             return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
         }
         let Some(slot) = current.slots.get(&place.client) else {
@@ -68,7 +71,10 @@ impl Driver {
             base: self.row.model,
             max_l2: self.spec.max_l2,
             max_examples: self.spec.examples.max,
-            encodings: self.spec.encodings.clone(),
+            encodings: match self.spec.masking {
+                None => self.spec.encodings.clone(),
+                Some(_) => vec![Encoding::Masked],
+            },
             slot: slot.clone(),
         }))
     }
@@ -90,14 +96,17 @@ impl Driver {
             return;
         }
         let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
-        match current.engine.handle(clock::now(), EngineInput::Offer { client: place.client.clone(), upload: meta }) {
+        match self.tell(EngineInput::Offer { client: place.client.clone(), upload: meta }) {
             Err(reject) => {
                 let _ = answer.send(Err(reject));
             }
             Ok(actions) => {
-                current.receipts.entry(place.client.clone()).or_default().push(answer);
-                current.uploads.entry(place.client).or_insert(upload);
+                if let Some(current) = &mut self.current {
+                    current.receipts.entry(place.client.clone()).or_default().push(answer);
+                    current.uploads.entry(place.client).or_insert(upload);
+                }
                 self.act(actions).await;
+                self.write_journal();
             }
         }
     }
@@ -107,25 +116,20 @@ impl Driver {
             return;
         }
         let (reason, detail) = (reject.reason, reject.detail.clone());
-        let Some(current) = &mut self.current else { return };
-        let Ok(actions) =
-            current.engine.handle(clock::now(), EngineInput::Refuse { client: place.client.clone(), reject })
-        else {
-            return;
-        };
+        let Ok(actions) = self.tell(EngineInput::Refuse { client: place.client.clone(), reject }) else { return };
         tracing::info!(task = %self.row.name, round = place.round, client = %place.client, reason = reason.code(), "update rejected");
         let verdict = Verdict::Rejected { reason };
         self.note_refusal(place, verdict, &detail).await;
         self.act(actions).await;
+        self.write_journal();
     }
 
     pub(super) async fn withdraw(&mut self, place: &Place) -> Result<(), Reject> {
         self.seat_of(place)?;
-        let Some(current) = &mut self.current else { return Ok(()) };
-        let input = EngineInput::Withdraw { client: place.client.clone() };
-        let actions = current.engine.handle(clock::now(), input)?;
+        let actions = self.tell(EngineInput::Withdraw { client: place.client.clone() })?;
         self.note_refusal(place, Verdict::Dropout, "withdrew").await;
         self.act(actions).await;
+        self.write_journal();
         Ok(())
     }
 
@@ -142,12 +146,14 @@ impl Driver {
     }
 
     pub(super) async fn recorded(&mut self, round: u64, client: ClientId, result: Result<(), String>) {
-        let Some(current) = self.current.as_mut().filter(|current| current.number == round) else { return };
+        if self.current.as_ref().is_none_or(|current| current.number != round) {
+            return;
+        }
         let input = match &result {
             Ok(()) => EngineInput::Recorded { client: client.clone() },
             Err(_) => EngineInput::Unrecorded { client: client.clone() },
         };
-        let actions = match current.engine.handle(clock::now(), input) {
+        let actions = match self.tell(input) {
             Ok(actions) => actions,
             Err(reject) => {
                 tracing::warn!(%reject, "a recorded update no longer counts");
@@ -156,12 +162,14 @@ impl Driver {
         };
         if let Err(detail) = result {
             tracing::error!(task = %self.row.name, round, detail, "an update could not be recorded");
+            let Some(current) = &mut self.current else { return };
             current.uploads.remove(&client);
             let again = Reject::retry(Reason::Overloaded, "the ledger is not available", Duration::from_secs(1));
             for answer in current.receipts.remove(&client).unwrap_or_default() {
                 let _ = answer.send(Err(again.clone()));
             }
         }
+        self.write_journal();
         self.act(actions).await;
     }
 }

@@ -31,6 +31,7 @@ pub(super) async fn a_thousand_seats_read_back_sorted_with_their_nonces(store: A
         ended_at: None,
         aggregate_norm: None,
         notes: vec![],
+        groups: String::new(),
         selected: 1000,
         counts: Counts::default(),
         seats: (0..1000).map(seat).collect(),
