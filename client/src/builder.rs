@@ -1,12 +1,19 @@
 //! From an address to a connected client.
 
 use crate::{
-    Client, Error, Identity, Policy, Retry,
+    Client, Error, Identity, MemoryAnswers, Policy, Retry,
     client::Inner,
     transport::{Transport, causes},
 };
-use std::{error::Error as _, fs, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
-use testudo_protocol::limits;
+use std::{
+    error::Error as _,
+    fs,
+    net::IpAddr,
+    path::PathBuf,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use testudo_protocol::{limits, secagg::Answers};
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
 
 /// Smallest flow-control window: what HTTP/2 begins with.
@@ -28,6 +35,7 @@ pub struct ClientBuilder {
     windows: Option<(u32, u32)>,
     allow_plaintext: bool,
     channel: Option<Channel>,
+    answers: Option<Arc<dyn Answers>>,
 }
 
 /// Whom the server's certificate must be from.
@@ -51,6 +59,7 @@ impl ClientBuilder {
             windows: None,
             allow_plaintext: false,
             channel: None,
+            answers: None,
         }
     }
 
@@ -65,6 +74,14 @@ impl ClientBuilder {
     #[must_use]
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = policy;
+        self
+    }
+
+    /// Where the device remembers the masked rounds it has answered in: a [`FileAnswers`](crate::FileAnswers) in a place
+    /// of its own. Unless told, memory, which is enough as long as the process lives.
+    #[must_use]
+    pub fn answers(mut self, answers: Arc<dyn Answers>) -> Self {
+        self.answers = Some(answers);
         self
     }
 
@@ -192,7 +209,11 @@ impl ClientBuilder {
             )));
         }
         let identity = self.required_identity()?;
+        let server = self.policy.pinned_server().map(OnceLock::from).unwrap_or_default();
         let inner = Inner {
+            credentials: identity.credentials(),
+            answers: self.answers.unwrap_or_else(|| Arc::new(MemoryAnswers::default())),
+            server,
             name: identity.name().clone(),
             transport: Transport::new(channel, self.url),
             policy: self.policy,

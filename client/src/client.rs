@@ -3,8 +3,15 @@
 use crate::{
     ClientBuilder, Error, Policy, Retry, SavedSession, Session, Summary, Trainer, trainer, transport::Transport,
 };
-use std::{fmt, sync::Arc, time::Duration};
-use testudo_protocol::{ClientId, TaskName};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use testudo_protocol::{
+    ClientId, TaskName,
+    secagg::{Answers, Credentials, VerifyingKey},
+};
 
 /// One identity on one connection. Clones share both.
 #[derive(Clone)]
@@ -19,6 +26,22 @@ pub(crate) struct Inner {
     pub(crate) retry: Retry,
     /// How long the server may hold a check-in.
     pub(crate) wait: Duration,
+    /// Signs what the client says in masked rounds.
+    pub(crate) credentials: Credentials,
+    /// The masked rounds that were answered in.
+    pub(crate) answers: Arc<dyn Answers>,
+    /// The server's key, once a masked round showed one.
+    pub(crate) server: OnceLock<VerifyingKey>,
+}
+
+/// Payload bytes of one client, whatever the protocol around them adds: models, updates, and the messages of masked
+/// rounds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Sent.
+    pub up: u64,
+    /// Received.
+    pub down: u64,
 }
 
 impl Client {
@@ -30,6 +53,17 @@ impl Client {
     /// Who this client is.
     pub fn name(&self) -> &ClientId {
         &self.inner.name
+    }
+
+    /// Payload bytes since the client was made.
+    pub fn traffic(&self) -> Traffic {
+        let (up, down) = self.inner.transport.traffic();
+        Traffic { up, down }
+    }
+
+    /// The server's key, as the first masked round announced it; every later round must be signed by the same.
+    pub fn server_key(&self) -> Option<VerifyingKey> {
+        self.inner.server.get().copied()
     }
 
     /// Begins to take part in a task. The server hears of it with the first [`Session::next_round`].

@@ -4,13 +4,18 @@ use crate::Error;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use std::{fmt, fs, path::Path};
 use testudo_proto::client_id_of_certificate;
-use testudo_protocol::ClientId;
+use testudo_protocol::{
+    ClientId,
+    secagg::{Certificate, Credentials, SigningKey},
+};
+use zeroize::Zeroizing;
 
 /// Who this client is: a name it gives itself, or a certificate with its key. Never prints the key.
 #[derive(Clone)]
 pub struct Identity {
     name: ClientId,
     certificate: Option<Pem>,
+    signing: Option<(SigningKey, Option<Certificate>)>,
 }
 
 /// A certificate chain and its key, both PEM.
@@ -28,7 +33,7 @@ impl Identity {
     /// letter or digit.
     pub fn named(name: impl Into<String>) -> Result<Self, Error> {
         let name = ClientId::new(name).map_err(|error| Error::Identity(error.to_string()))?;
-        Ok(Self { name, certificate: None })
+        Ok(Self { name, certificate: None, signing: None })
     }
 
     /// A certificate chain (the client's own certificate first) and its private key, both PEM. The name follows from
@@ -42,7 +47,7 @@ impl Identity {
         PrivateKeyDer::from_pem_slice(key)
             .map_err(|error| Error::Identity(format!("no private key in the PEM text: {error}")))?;
         let name = client_id_of_certificate(&certificate).map_err(|reject| Error::Identity(reject.detail))?;
-        Ok(Self { name, certificate: Some(Pem { chain: chain.to_vec(), key: key.to_vec() }) })
+        Ok(Self { name, certificate: Some(Pem { chain: chain.to_vec(), key: key.to_vec() }), signing: None })
     }
 
     /// As [`Identity::from_pem`], from two files.
@@ -54,6 +59,43 @@ impl Identity {
             fs::read(path).map_err(|error| Error::Identity(format!("cannot read {}: {error}", path.display())))
         };
         Self::from_pem(&read(chain.as_ref())?, &read(key.as_ref())?)
+    }
+
+    /// The long-lived key that signs what this client says in masked rounds. Unless told, one that is gone with the
+    /// client is made, which nobody can vouch for.
+    #[must_use]
+    pub fn signing_key(mut self, key: SigningKey) -> Self {
+        self.signing = Some((key, None));
+        self
+    }
+
+    /// A signing key and the enrolment authority's certificate for it.
+    ///
+    /// # Errors
+    /// [`Error::Identity`] if the certificate is another client's or another key's.
+    pub fn certified(mut self, key: SigningKey, certificate: Certificate) -> Result<Self, Error> {
+        if certificate.client != self.name {
+            let detail = format!("the certificate is {}'s, but this client is {}", certificate.client, self.name);
+            return Err(Error::Identity(detail));
+        }
+        if certificate.key != key.verifying_key() {
+            return Err(Error::Identity("the certificate is for another key than the one given with it".into()));
+        }
+        self.signing = Some((key, Some(certificate)));
+        Ok(self)
+    }
+
+    /// What signs for this client in masked rounds.
+    pub(crate) fn credentials(&self) -> Credentials {
+        match self.signing.clone() {
+            Some((key, Some(certificate))) => Credentials { certificate, key },
+            Some((key, None)) => Credentials::unvouched(self.name.clone(), key),
+            None => {
+                let mut bytes = Zeroizing::new([0; 32]);
+                getrandom::fill(&mut *bytes).expect("the operating system has randomness");
+                Credentials::unvouched(self.name.clone(), SigningKey::from_bytes(&bytes))
+            }
+        }
     }
 
     /// The client's name.

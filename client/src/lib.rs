@@ -25,10 +25,12 @@
 //! Everything runs on the caller's tokio runtime. The verdict on round *k* comes with a later check-in, so it is
 //! found in [`Session::verdicts`] after a later [`Session::next_round`].
 
+mod answers;
 mod builder;
 mod client;
 mod error;
 mod identity;
+mod masked;
 mod policy;
 mod receipt;
 mod retry;
@@ -39,8 +41,9 @@ mod trainer;
 mod transport;
 mod update;
 
+pub use answers::{FileAnswers, MemoryAnswers};
 pub use builder::ClientBuilder;
-pub use client::Client;
+pub use client::{Client, Traffic};
 pub use error::{Error, TrainError};
 pub use identity::Identity;
 pub use policy::Policy;
@@ -54,5 +57,6 @@ pub use update::Update;
 
 pub use testudo_protocol::{
     ClientId, Digest, Encoding, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict,
+    secagg::{Answered, Answers, Certificate, Recorded, SigningKey, Step, VerifyingKey},
 };
 pub use tonic::transport::Channel;

@@ -2,24 +2,44 @@
 
 use crate::Error;
 use testudo_proto::{Assignment, Masking};
-use testudo_protocol::limits;
+use testudo_protocol::{
+    Digest, limits,
+    secagg::{Announcement, Session, VerifyingKey},
+};
+
+/// Smallest group of a masked round that a device joins unless told otherwise.
+const LEAST_GROUP: u32 = 16;
 
 /// What the device insists on, whatever the server asks for. A round that is against it is left and
 /// [`Error::Policy`] returned: the device's owner decides, not the server.
 ///
-/// The default takes any clear-mode round with a model of at most 4 GiB, for ever. This version sends updates in the
-/// clear only; a round that asks for masks is refused rather than served without them.
+/// The default takes any clear-mode round with a model of at most 4 GiB, for ever, and masked rounds in groups of at
+/// least 16 that accept no weakness. The first server key that a masked round shows is the one that counts from then on;
+/// [`Policy::server_key`] pins it before.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     masking: bool,
-    group: u32,
+    group: Option<u32>,
     model_bytes: u64,
     rounds: Option<u64>,
+    server: Option<VerifyingKey>,
+    authority: Option<VerifyingKey>,
+    plans: Vec<Digest>,
+    weak: bool,
 }
 
 impl Default for Policy {
     fn default() -> Self {
-        Self { masking: false, group: 1, model_bytes: limits::MODEL_BYTES, rounds: None }
+        Self {
+            masking: false,
+            group: None,
+            model_bytes: limits::MODEL_BYTES,
+            rounds: None,
+            server: None,
+            authority: None,
+            plans: Vec::new(),
+            weak: false,
+        }
     }
 }
 
@@ -31,11 +51,39 @@ impl Policy {
         self
     }
 
-    /// Never send an update that is summed with fewer than `clients - 1` others before anything sees it. Above 1
-    /// this needs masking as well: an unmasked update is seen whatever its group.
+    /// Never send an update that is summed with fewer than `clients - 1` others before anything sees it; 16 in masked
+    /// rounds unless told. Above 1 this needs masking as well: an unmasked update is seen whatever its group.
     #[must_use]
     pub fn min_group(mut self, clients: u32) -> Self {
-        self.group = clients;
+        self.group = Some(clients);
+        self
+    }
+
+    /// Take part in masked rounds only if the server signs with this key.
+    #[must_use]
+    pub fn server_key(mut self, key: VerifyingKey) -> Self {
+        self.server = Some(key);
+        self
+    }
+
+    /// Take part in masked rounds only if this enrolment authority vouches for every member of the group.
+    #[must_use]
+    pub fn authority(mut self, key: VerifyingKey) -> Self {
+        self.authority = Some(key);
+        self
+    }
+
+    /// Take part in masked rounds only under a specification with this SHA-256 of its text; may be given several times.
+    #[must_use]
+    pub fn allow_plan(mut self, digest: Digest) -> Self {
+        self.plans.push(digest);
+        self
+    }
+
+    /// Take part in masked rounds although their operator accepted a weaker guarantee than the product offers.
+    #[must_use]
+    pub fn allow_weak_guarantee(mut self) -> Self {
+        self.weak = true;
         self
     }
 
@@ -59,7 +107,17 @@ impl Policy {
         self.rounds.is_some_and(|most| rounds >= most)
     }
 
-    /// Whether an assignment is acceptable.
+    /// The server key that was pinned.
+    pub(crate) fn pinned_server(&self) -> Option<VerifyingKey> {
+        self.server
+    }
+
+    /// Fewest members of a group that a masked update is summed in.
+    pub(crate) fn least_group(&self) -> usize {
+        self.group.unwrap_or(LEAST_GROUP) as usize
+    }
+
+    /// Whether an assignment is acceptable, as far as it can be told before the groups are drawn.
     pub(crate) fn check(&self, assignment: &Assignment) -> Result<(), Error> {
         let round = assignment.round;
         let masked = match assignment.masking {
@@ -67,16 +125,11 @@ impl Policy {
             Masking::Pairwise => true,
             _ => return Err(Error::Policy(format!("round {round} asks for a masking this version does not know"))),
         };
-        if !masked && (self.masking || self.group > 1) {
+        let group = self.group.unwrap_or(1);
+        if !masked && (self.masking || group > 1 || self.authority.is_some()) {
             return Err(Error::Policy(format!(
                 "round {round} would show this client's update to the server, but the policy asks for masking{}",
-                if self.group > 1 { format!(" in groups of at least {}", self.group) } else { String::new() }
-            )));
-        }
-        if assignment.group_size < self.group {
-            return Err(Error::Policy(format!(
-                "round {round} sums groups of {}, but the policy asks for at least {}",
-                assignment.group_size, self.group
+                if group > 1 { format!(" in groups of at least {group}") } else { String::new() }
             )));
         }
         if assignment.model_bytes > self.model_bytes {
@@ -86,14 +139,70 @@ impl Policy {
                 assignment.model_bytes, self.model_bytes
             )));
         }
-        if masked {
-            return Err(Error::Policy(format!(
-                "round {round} asks for pairwise masks, which this version cannot make; it will not send in the clear \
-                 instead"
-            )));
-        }
         Ok(())
     }
+
+    /// Reads what a masked round announces and checks it against the assignment and what the device insists on. `known`
+    /// is the server's key, once there is one.
+    pub(crate) fn announced(
+        &self,
+        assignment: &Assignment,
+        known: Option<&VerifyingKey>,
+    ) -> Result<Announcement, Error> {
+        let announcement = Announcement::from_bytes(&assignment.announcement)
+            .map_err(|error| Error::ServerMisbehaved(format!("what it announces cannot be: {error}")))?;
+        let session = &announcement.session;
+        check_consistent(assignment, session)?;
+        let round = session.round;
+        let refuse = |why: String| Err(Error::Policy(format!("round {round} {why}")));
+        if known.is_some_and(|known| *known != session.server) {
+            return refuse(format!("is signed by {}, which is not the server's known key", session.server));
+        }
+        let least = self.least_group();
+        if (session.group_size as usize) < least {
+            return refuse(format!(
+                "sums groups of {}, but the policy asks for at least {least}; min_group({}) would allow it",
+                session.group_size, session.group_size
+            ));
+        }
+        let threshold = 2 * session.group_size / 3 + 1;
+        if session.threshold < threshold {
+            return refuse(format!(
+                "opens sums of {} of {} clients; at least {threshold} must answer",
+                session.threshold, session.group_size
+            ));
+        }
+        if let Some(authority) = self.authority.filter(|authority| authority.0 != session.authority) {
+            return refuse(format!("does not name the enrolment authority {authority} that the policy asks for"));
+        }
+        if !self.plans.is_empty() && !self.plans.contains(&session.plan) {
+            return refuse(format!("follows the specification {}, which the policy does not list", session.plan));
+        }
+        if !session.accepted_weakness.is_empty() && !self.weak {
+            return refuse(format!(
+                "accepts a weak guarantee ({:?}); allow_weak_guarantee() would take part in it",
+                session.accepted_weakness
+            ));
+        }
+        Ok(announcement)
+    }
+}
+
+/// Whether the signed session is about what was assigned.
+fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Error> {
+    for (what, same) in [
+        ("task", session.task == assignment.task),
+        ("round", session.round == assignment.round),
+        ("model", session.model == assignment.model_digest),
+        ("dimension", session.dimension == assignment.layout.dimension() as u64),
+        ("weights", session.max_weight == 0),
+        ("noise", session.mechanism.is_empty()),
+    ] {
+        if !same {
+            return Err(Error::ServerMisbehaved(format!("its signed session has another {what} than its assignment")));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -117,6 +226,7 @@ mod tests {
             masking,
             group_size,
             encodings: vec![testudo_protocol::Encoding::F32],
+            announcement: bytes::Bytes::new(),
         }
     }
 
@@ -125,12 +235,11 @@ mod tests {
         let clear = assignment(Masking::None, 1);
         let masked = assignment(Masking::Pairwise, 8);
         assert!(Policy::default().check(&clear).is_ok());
+        assert!(Policy::default().require_masking().check(&masked).is_ok());
         for (policy, assignment, part) in [
             (Policy::default().require_masking(), &clear, "asks for masking"),
             (Policy::default().min_group(2), &clear, "groups of at least 2"),
-            (Policy::default().min_group(16), &masked, "groups of 8"),
             (Policy::default().max_model_bytes(99), &clear, "max_model_bytes"),
-            (Policy::default(), &masked, "not send in the clear"),
             (Policy::default(), &assignment(Masking::Unknown, 1), "does not know"),
         ] {
             let error = policy.check(assignment).unwrap_err();

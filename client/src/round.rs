@@ -2,6 +2,7 @@
 
 use crate::{
     Client, Error, Receipt, Update,
+    masked::MaskedUpdate,
     saved::{SavedSeat, SeatState},
     transport::upload::Upload,
     update::Parcel,
@@ -12,7 +13,10 @@ use std::{
     time::Duration,
 };
 use testudo_proto::{Assignment, Place, UploadHeader};
-use testudo_protocol::{Digest, Encoding, Layout, Model};
+use testudo_protocol::{
+    Digest, Encoding, Layout, Model,
+    secagg::{Announcement, Step},
+};
 use tokio::time::Instant;
 
 /// What a session and its open round both know.
@@ -40,14 +44,23 @@ pub struct Round {
     deadline: Instant,
     /// The digest of an update that an earlier process began to send in this round.
     earlier: Option<Digest>,
+    /// What a masked round announces, checked.
+    announcement: Option<Announcement>,
     seat: Seat,
 }
 
 /// An update that is packed and hashed and can only be sent as it is.
 #[derive(Debug)]
 pub struct Sealed {
-    upload: Upload,
+    content: Content,
     seat: Seat,
+}
+
+/// What is sent: the update as it is, or under masks that are made while it is sent.
+#[derive(Debug)]
+enum Content {
+    Clear(Box<Upload>),
+    Masked { update: Box<MaskedUpdate>, digest: Digest },
 }
 
 /// Leaves the round when dropped, unless decided.
@@ -65,11 +78,12 @@ impl Round {
         model: Arc<Model>,
         deadline: Instant,
         earlier: Option<Digest>,
+        announcement: Option<Announcement>,
         shared: Arc<Mutex<Shared>>,
     ) -> Self {
         let place = place(&client, &assignment);
         let seat = Seat { client, place, shared, decided: false };
-        Self { assignment, model, deadline, earlier, seat }
+        Self { assignment, model, deadline, earlier, announcement, seat }
     }
 
     /// The round's number.
@@ -112,6 +126,11 @@ impl Round {
         &self.assignment.rule
     }
 
+    /// Clients whose updates are summed before anything sees them; `None` if the server sees this one's on its own.
+    pub fn group_size(&self) -> Option<u32> {
+        self.announcement.as_ref().map(|announcement| announcement.session.group_size)
+    }
+
     /// After a resumed session: the digest of the update that was on its way. Only that update can be sent.
     pub fn earlier(&self) -> Option<Digest> {
         self.earlier
@@ -134,6 +153,19 @@ impl Round {
     /// [`Error::Update`] as there, or if an earlier process began to send another update in this round. The round is
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
+        if let Some(announcement) = self.announcement {
+            let (tensors, delta, examples, digest) = update.unpacked(&self.assignment.layout)?;
+            let update = MaskedUpdate {
+                announcement,
+                tensors,
+                delta,
+                examples,
+                chunk_bytes: self.assignment.chunk_bytes,
+                deadline: self.deadline,
+                leaves: None,
+            };
+            return Ok(Sealed { content: Content::Masked { update: Box::new(update), digest }, seat: self.seat });
+        }
         let Parcel { tensors, payload, digest, examples, encoding } =
             update.pack(self.layout(), &self.assignment.encodings)?;
         if let Some(earlier) = self.earlier.filter(|&earlier| earlier != digest) {
@@ -157,7 +189,7 @@ impl Round {
             encoding,
         };
         let upload = Upload { header, payload, chunk_bytes: self.assignment.chunk_bytes, deadline: self.deadline };
-        Ok(Sealed { upload, seat: self.seat })
+        Ok(Sealed { content: Content::Clear(Box::new(upload)), seat: self.seat })
     }
 
     /// Leaves the round without an update.
@@ -173,9 +205,21 @@ impl Round {
 }
 
 impl Sealed {
-    /// SHA-256 of the payload.
+    /// SHA-256 of the payload; in a masked round of the update as it is before it is masked, which never leaves.
     pub fn digest(&self) -> Digest {
-        self.upload.header.digest
+        match &self.content {
+            Content::Clear(upload) => upload.header.digest,
+            Content::Masked { digest, .. } => *digest,
+        }
+    }
+
+    /// Vanishes before a step of a masked round, without a word: for testing servers. No effect in clear mode.
+    #[must_use]
+    pub fn leaving_before(mut self, step: Step) -> Self {
+        if let Content::Masked { update, .. } = &mut self.content {
+            update.leaves = Some(step);
+        }
+        self
     }
 
     /// Sends the update and waits until the server has recorded it. Dropping the future leaves the round.
@@ -184,11 +228,17 @@ impl Sealed {
     /// As [`Round::submit`], except [`Error::Update`].
     pub async fn send(mut self) -> Result<Receipt, Error> {
         let inner = Arc::clone(&self.seat.client.inner);
-        let result = self.upload.send(&inner.transport, &inner.retry).await;
+        let result = match self.content {
+            Content::Clear(upload) => {
+                inner.transport.count_up(upload.payload.len() as u64);
+                upload.send(&inner.transport, &inner.retry).await.map(Receipt::from)
+            }
+            Content::Masked { update, .. } => update.send(&self.seat.place, &inner).await,
+        };
         self.seat.settle(SeatState::Decided);
         let receipt = result?;
         lock(&self.seat.shared).rounds += 1;
-        Ok(receipt.into())
+        Ok(receipt)
     }
 }
 

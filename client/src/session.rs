@@ -12,8 +12,8 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testudo_proto::{Answer, Assignment, EndedWhy, Place, round_verdict_from_wire, v1};
-use testudo_protocol::{Digest, Model, Reason, TaskName, Verdict};
+use testudo_proto::{Answer, Assignment, EndedWhy, Masking, Place, round_verdict_from_wire, v1};
+use testudo_protocol::{Digest, Model, Reason, TaskName, Verdict, secagg::Announcement};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Shortest and longest time between two check-ins, whatever the server asks for.
@@ -221,13 +221,23 @@ impl Session {
             self.leave(&place).await;
             return Err(error);
         }
+        let announcement = match assignment.masking {
+            Masking::Pairwise => match self.announced(&assignment) {
+                Ok(announcement) => Some(announcement),
+                Err(error) => {
+                    self.leave(&place).await;
+                    return Err(error);
+                }
+            },
+            _ => None,
+        };
         let earlier = known.and_then(|seat| seat.digest);
         lock(&self.shared).seat =
             Some(SavedSeat { round: place.round, nonce: place.nonce, digest: earlier, state: SeatState::Open });
         match self.load(&assignment, deadline).await {
             Ok(Ok(model)) => {
                 let shared = Arc::clone(&self.shared);
-                let round = Round::new(self.client.clone(), assignment, model, deadline, earlier, shared);
+                let round = Round::new(self.client.clone(), assignment, model, deadline, earlier, announcement, shared);
                 Ok(Taken::Round(Box::new(round)))
             }
             Ok(Err(hitch)) => Ok(Taken::Missed(hitch)),
@@ -236,6 +246,17 @@ impl Session {
                 Err(error)
             }
         }
+    }
+
+    /// What a masked round announces. The first server key that is accepted is the one that counts from then on.
+    fn announced(&self, assignment: &Assignment) -> Result<Announcement, Error> {
+        let inner = &self.client.inner;
+        let announcement = inner.policy.announced(assignment, inner.server.get())?;
+        let key = announcement.session.server;
+        if *inner.server.get_or_init(|| key) != key {
+            return Err(Error::Policy(format!("round {} is signed by another key than the last", assignment.round)));
+        }
+        Ok(announcement)
     }
 
     /// The round's model, from memory if it is the last one. The inner error is a round missed.

@@ -10,7 +10,14 @@ use crate::{
     retry::{Backoff, Hitch, Retry},
 };
 use bytes::Bytes;
-use std::{error::Error as _, time::Duration};
+use std::{
+    error::Error as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 use testudo_proto::{Place, Receipt, framing, from_status, retry_delay, v1};
 use testudo_protocol::{Digest, Reason, Reject};
 use tokio::time::{Instant, timeout};
@@ -43,17 +50,52 @@ pub(crate) enum Held {
 pub(crate) struct Transport {
     channel: Channel,
     url: String,
+    traffic: Arc<Counters>,
+}
+
+/// Payload bytes, counted as long as the client lives.
+#[derive(Debug, Default)]
+struct Counters {
+    up: AtomicU64,
+    down: AtomicU64,
 }
 
 impl Transport {
     /// Calls over a channel; the address is for messages.
     pub(crate) fn new(channel: Channel, url: String) -> Self {
-        Self { channel, url }
+        Self { channel, url, traffic: Arc::default() }
     }
 
     /// Where the calls go.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// Counts bytes that are sent.
+    pub(crate) fn count_up(&self, bytes: u64) {
+        self.traffic.up.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes that came.
+    pub(crate) fn count_down(&self, bytes: u64) {
+        self.traffic.down.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes sent and received so far.
+    pub(crate) fn traffic(&self) -> (u64, u64) {
+        (self.traffic.up.load(Ordering::Relaxed), self.traffic.down.load(Ordering::Relaxed))
+    }
+
+    /// One step of a masked round, held open at the server until the step ends.
+    pub(crate) async fn exchange(
+        &self,
+        request: v1::ExchangeRequest,
+        held: Duration,
+    ) -> Result<v1::ExchangeResponse, Failure> {
+        self.count_up(request.message.len() as u64);
+        let response = self.unary(held + ANSWER_TIME, self.stub().exchange(request)).await?;
+        self.count_down(response.reply.len() as u64);
+        Ok(response)
     }
 
     /// Offers the client for the next round.

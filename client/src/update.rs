@@ -4,6 +4,7 @@ use crate::Error;
 use bytes::Bytes;
 use testudo_proto::{framing, layout_to_wire, v1};
 use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
+use zeroize::Zeroizing;
 
 /// What a client sends in a round: the trained parameters minus the round's, and how many examples they saw.
 ///
@@ -151,6 +152,28 @@ impl Update {
         };
         let digest = self.digest.unwrap_or_else(|| Digest::of(&payload));
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
+    }
+
+    /// Checks the update against the round's layout and gives its tensors, coordinates, examples and SHA-256, for masking.
+    pub(crate) fn unpacked(
+        self,
+        layout: &Layout,
+    ) -> Result<(Vec<v1::Tensor>, Zeroizing<Vec<f32>>, i64, Digest), Error> {
+        if self.keep.is_some() || self.encoding != Encoding::F32 {
+            return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
+        }
+        if self.examples < 1 {
+            return Err(Error::Update("it claims no examples; leave the round with withdraw() instead".into()));
+        }
+        let delta = match self.body {
+            Body::Delta(delta) => delta,
+            Body::Tensors(tensors) => arrange(tensors, layout)?,
+            Body::Raw { .. } => return Err(Error::Update("raw bytes cannot be masked".into())),
+        };
+        // Unchecked or not: what is no number cannot be quantised.
+        check_delta(&delta, layout)?;
+        let digest = Digest::of(&framing::payload(&delta));
+        Ok((layout_to_wire(layout), Zeroizing::new(delta), self.examples, digest))
     }
 }
 

@@ -182,6 +182,10 @@ impl Federation for Fake {
         self.finish().map(Response::new)
     }
 
+    async fn exchange(&self, _: Request<v1::ExchangeRequest>) -> Result<Response<v1::ExchangeResponse>, Status> {
+        Err(Status::unimplemented("this server knows no masks"))
+    }
+
     async fn withdraw(&self, request: Request<v1::WithdrawRequest>) -> Result<Response<v1::WithdrawResponse>, Status> {
         self.state().withdrawn.push(request.into_inner().place.unwrap().round);
         Ok(Response::new(v1::WithdrawResponse {}))
@@ -212,6 +216,7 @@ pub(crate) fn assigned(round: u64, model: &Model) -> Assignment {
         masking: Masking::None,
         group_size: 1,
         encodings: Vec::new(),
+        announcement: bytes::Bytes::new(),
     }
 }
 

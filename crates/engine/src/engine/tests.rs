@@ -129,7 +129,7 @@ fn a_deadline_aggregates_whoever_came_and_names_the_dropouts() {
 #[test]
 fn too_few_updates_abandon_and_the_verdicts_say_so() {
     let (engine, end) = run(spec("kind = \"mean\"", ""), &[1, 2], false);
-    let Action::Abandon { why, seats } = end else { panic!("{end:?}") };
+    let Action::Abandon { why, seats, .. } = end else { panic!("{end:?}") };
     assert_eq!(why, Abandon::TooFewUpdates { received: 2, minimum: 5 });
     assert_eq!((seats[1].verdict, seats[0].verdict), (Verdict::Pending, Verdict::Dropout));
     assert!(engine.ended());

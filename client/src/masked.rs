@@ -1,0 +1,205 @@
+//! An update under masks: keys, shares, the masked input, and the one answer afterwards.
+
+use crate::{
+    Error, Receipt,
+    client::Inner,
+    retry::Backoff,
+    transport::{Failure, upload::Upload},
+};
+use bytes::Bytes;
+use std::{sync::Arc, time::Duration};
+use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks};
+use testudo_proto::{Place, UploadHeader, v1};
+use testudo_protocol::{
+    Digest, Encoding,
+    secagg::{
+        Abort, Advertised, Announcement, Demands, Message, REPLY_BYTES, Reply, Session, Step,
+    },
+};
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+/// Longest one call waits for the end of a step.
+const WAIT: Duration = Duration::from_secs(25);
+
+/// An update that has not left the device, and cannot without masks.
+pub(crate) struct MaskedUpdate {
+    pub(crate) announcement: Announcement,
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) delta: Zeroizing<Vec<f32>>,
+    pub(crate) examples: i64,
+    pub(crate) chunk_bytes: usize,
+    /// When keys are no longer taken.
+    pub(crate) deadline: Instant,
+    /// Vanishes before this step, for testing servers.
+    pub(crate) leaves: Option<Step>,
+}
+
+impl MaskedUpdate {
+    /// Goes through the steps; answers when the server holds this client's shares.
+    ///
+    /// # Errors
+    /// As [`crate::Round::submit`]. [`Error::Rejected`] with `GROUP_LOST` if too many of the group vanished.
+    pub(crate) async fn send(self, place: &Place, inner: &Arc<Inner>) -> Result<Receipt, Error> {
+        let line = Line { place, inner, deadline: self.deadline + span(&self.announcement.session) };
+        self.stay(Step::AdvertiseKeys)?;
+        let (state, message) = Advertised::new(&self.announcement, &inner.credentials, is_aes_fast(), &mut random);
+        let Reply::Roster(roster) = line.exchange(&message, 0).await? else { return Err(unexpected()) };
+        let demands = Demands { group: inner.policy.least_group() };
+        let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
+        let members = state.members();
+        self.stay(Step::ShareKeys)?;
+        let Reply::Shared(shared) = line.exchange(&message, members).await? else { return Err(unexpected()) };
+        let state = state.shared(&shared).map_err(abort)?;
+        let masks = state.masks().map_err(abort)?;
+        self.stay(Step::MaskedInput)?;
+        let (upload, this) = self.masked(place, masks, members).await?;
+        let digest = upload.header.digest;
+        inner.transport.count_up(upload.payload.len() as u64);
+        let receipt = upload.send(&inner.transport, &inner.retry).await?;
+        drop(upload);
+        let (state, message) = state.input(digest);
+        let Reply::Survivors(survivors) = line.exchange(&message, members).await? else { return Err(unexpected()) };
+        let (state, message) = state.survivors(&survivors).map_err(abort)?;
+        this.stays(Step::Consistency)?;
+        let Reply::Confirmed(confirmed) = line.exchange(&message, members).await? else { return Err(unexpected()) };
+        let ready = state.confirmed(&confirmed).map_err(abort)?;
+        // The record is on storage before the answer exists outside.
+        let answers = Arc::clone(&inner.answers);
+        let message = match tokio::task::spawn_blocking(move || ready.give(&*answers)).await {
+            Ok(message) => message.map_err(abort)?,
+            Err(error) => return Err(Error::Config(format!("the answer could not be recorded: {error}"))),
+        };
+        this.stays(Step::Unmask)?;
+        let Reply::Done = line.exchange(&message, members).await? else { return Err(unexpected()) };
+        Ok(receipt.into())
+    }
+
+    fn stay(&self, step: Step) -> Result<(), Error> {
+        Leaving(self.leaves).stays(step)
+    }
+
+    /// Quantises and masks, once: the plain update is gone afterwards.
+    async fn masked(self, place: &Place, masks: Vec<Mask>, members: usize) -> Result<(Upload, Leaving), Error> {
+        let leaving = Leaving(self.leaves);
+        let place = place.clone();
+        let packed = tokio::task::spawn_blocking(move || {
+            let session = &self.announcement.session;
+            let quantizer = quantizer(session, members)?;
+            let mut levels = Zeroizing::new(vec![0u32; self.delta.len()]);
+            let mut seed = Zeroizing::new([0; 32]);
+            random(&mut *seed);
+            let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
+            quantizer
+                .quantize(&self.delta, 1.0, |bytes| stream.fill(bytes), &mut levels)
+                .map_err(|error| Error::Update(error.to_string()))?;
+            apply_masks(&mut levels, 0, &masks).map_err(|error| Error::Update(error.to_string()))?;
+            let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
+            let header = UploadHeader {
+                place,
+                model_digest: session.model,
+                digest: Digest::of(&payload),
+                total_bytes: payload.len() as u64,
+                offset: 0,
+                num_examples: self.examples,
+                tensors: self.tensors,
+                encoding: Encoding::Masked,
+            };
+            let deadline = Instant::now() + Duration::from_millis(session.step_ms);
+            Ok::<Upload, Error>(Upload { header, payload, chunk_bytes: self.chunk_bytes, deadline })
+        });
+        let upload = packed.await.map_err(|error| Error::Update(format!("masking failed: {error}")))??;
+        Ok((upload, leaving))
+    }
+}
+
+/// The step before which a client vanishes, for testing servers.
+struct Leaving(Option<Step>);
+
+impl Leaving {
+    fn stays(&self, step: Step) -> Result<(), Error> {
+        match self.0 {
+            Some(leaves) if leaves == step => Err(Error::Config(format!("left before {step:?}, as asked"))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The calls of one client in one round.
+struct Line<'a> {
+    place: &'a Place,
+    inner: &'a Arc<Inner>,
+    /// When even a slow server has ended every step.
+    deadline: Instant,
+}
+
+impl Line<'_> {
+    /// Says something and waits for the end of its step. The same bytes are said as often as it takes.
+    async fn exchange(&self, message: &Message, members: usize) -> Result<Reply, Error> {
+        let transport = &self.inner.transport;
+        let request = v1::ExchangeRequest {
+            place: Some(self.place.to_wire()),
+            message: Zeroizing::new(message.to_bytes()).to_vec().into(),
+            wait_ms: WAIT.as_millis() as u32,
+        };
+        let mut backoff = Backoff::new(&self.inner.retry, Some(self.inner.retry.extended(self.deadline)));
+        loop {
+            match transport.exchange(request.clone(), WAIT).await {
+                Ok(response) if response.reply.is_empty() => {
+                    if Instant::now() > self.inner.retry.extended(self.deadline) {
+                        let last = "the step did not end".to_string();
+                        return Err(Error::GaveUp { after: WAIT, last });
+                    }
+                    backoff.succeeded();
+                }
+                Ok(response) if response.reply.len() > REPLY_BYTES => return Err(unexpected()),
+                Ok(response) => {
+                    return Reply::from_bytes(&response.reply, members)
+                        .map_err(|error| Error::ServerMisbehaved(format!("its answer cannot be read: {error}")));
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Hitch(hitch)) => backoff.pause(hitch).await?,
+            }
+        }
+    }
+}
+
+/// The quantiser of a session, if a group of this many clients cannot overflow.
+fn quantizer(session: &Session, members: usize) -> Result<Quantizer, Error> {
+    let refused = |error: &dyn std::fmt::Display| Error::Policy(format!("the round's quantiser: {error}"));
+    let quantizer =
+        Quantizer::new(session.clip_l2, Some(session.kappa), session.bits).map_err(|error| refused(&error))?;
+    quantizer.check_sum(members).map_err(|error| refused(&error))?;
+    Ok(quantizer)
+}
+
+/// How long all steps after the keys may take together.
+fn span(session: &Session) -> Duration {
+    Duration::from_millis(session.step_ms.saturating_mul(5).min(7 * 24 * 3600 * 1000))
+}
+
+fn is_aes_fast() -> bool {
+    Cipher::preferred() == Cipher::Aes256Ctr
+}
+
+fn random(bytes: &mut [u8]) {
+    getrandom::fill(bytes).expect("the operating system has randomness; without it no secret can be made");
+}
+
+fn abort(abort: Abort) -> Error {
+    match abort {
+        abort if abort.is_misbehaviour() => Error::ServerMisbehaved(abort.to_string()),
+        Abort::Demand { detail } => Error::Policy(detail),
+        abort => Error::Config(abort.to_string()),
+    }
+}
+
+fn unexpected() -> Error {
+    Error::ServerMisbehaved("it answered a step with another step's answer".into())
+}
+
+impl std::fmt::Debug for MaskedUpdate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "MaskedUpdate({} coordinates)", self.delta.len())
+    }
+}
