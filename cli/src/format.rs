@@ -2,10 +2,22 @@
 
 use std::fmt::Write as _;
 
+/// Width of the column of topics.
+const TOPIC: usize = 14;
+
 /// A text as it may reach a terminal or a log: no control characters, no line breaks, nothing that turns the reading
 /// direction or hides characters.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|letter| if is_unsafe(letter) { '\u{fffd}' } else { letter }).collect()
+}
+
+/// `topic: sentence` lines in two columns, clean. A line without a topic stays in the second.
+pub(crate) fn topics(lines: &[String]) -> Vec<String> {
+    let line = |line: &String| match clean(line).split_once(": ") {
+        Some((topic, sentence)) if topic.chars().count() < TOPIC => format!("{topic:<TOPIC$}{sentence}"),
+        _ => format!("{:TOPIC$}{}", "", clean(line)),
+    };
+    lines.iter().map(line).collect()
 }
 
 /// Several lines, each clean; tabs stay.

@@ -266,6 +266,16 @@ async fn a_task_is_never_replaced() {
         (task_toml("Bad Name", 1, "size = 2", MEAN, ""), "name"),
         (task_toml("bad", 1, "size = 2", "kind = \"krum\"\nbyzantine = 2", ""), "cohort.size"),
         (task_toml("bad", 1, "size = 2", MEAN, "[privacy]\nepsilon = 1.0"), "privacy"),
+        (
+            task_toml(
+                "bad",
+                1,
+                "size = 16",
+                MEAN,
+                "[visibility]\nmasking = \"pairwise\"\ngroup_size = 8\n[encoding]\nclip_l2 = 1.0",
+            ),
+            "does not run masked rounds",
+        ),
         ("no toml at all".to_owned(), "task.toml"),
     ] {
         let status = host.try_create(&toml, &small_model(2)).await.unwrap_err();

@@ -5,13 +5,15 @@ use crate::{
     file,
     output::Output,
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::{fs, path::PathBuf};
 use testudo_protocol::{Model, ModelError, Tensor};
 
 /// A commented `task.toml` that can be created as it is.
 const TASK: &str = include_str!("../../samples/task.toml");
+/// The same under pairwise masking.
+const MASKED_TASK: &str = include_str!("../../samples/task-masked.toml");
 /// Pixels of a digit's image.
 const PIXELS: usize = 64;
 /// Digits.
@@ -24,6 +26,7 @@ const CLASSES: usize = 10;
 Examples:
   testudo init
   testudo init --dir /etc/testudo
+  testudo init --masking pairwise
   testudo init --force")]
 pub(crate) struct Init {
     /// Where to write them; made if it is not there
@@ -32,6 +35,19 @@ pub(crate) struct Init {
     /// Overwrite files that are there
     #[arg(long)]
     force: bool,
+    /// The task that is written: "none" lets the server see every update, "pairwise" only sums over groups
+    #[arg(long, value_enum, value_name = "MODE", default_value_t)]
+    masking: Masking,
+}
+
+/// What hides the updates from the server.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Masking {
+    /// Nothing.
+    #[default]
+    None,
+    /// Masks that cancel in the sum of a group.
+    Pairwise,
 }
 
 impl Init {
@@ -42,9 +58,13 @@ impl Init {
     pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
         let model = starter_model()
             .map_err(|error| Failure::new(Exit::Internal, "cannot make the first model", error.to_string()))?;
+        let (task, clients) = match self.masking {
+            Masking::None => (TASK, 4),
+            Masking::Pairwise => (MASKED_TASK, 64),
+        };
         let files = [
             ("server.toml", testudo_server::config::SAMPLE.as_bytes().to_vec()),
-            ("task.toml", TASK.as_bytes().to_vec()),
+            ("task.toml", task.as_bytes().to_vec()),
             ("model.safetensors", model.to_safetensors()),
         ];
         fs::create_dir_all(&self.dir).map_err(|error| file::unwritable(&self.dir, &error))?;
@@ -61,7 +81,10 @@ impl Init {
         let next = [
             format!("testudo serve --config {}", paths[0]),
             format!("testudo task create {}", paths[1]),
-            "for share in 0 1 2 3; do testudo join --task digits --clients 4 --index $share & done".to_string(),
+            format!(
+                "for share in $(seq 0 {}); do testudo join --task digits --clients {clients} --index $share & done",
+                clients - 1
+            ),
         ];
         output.result(json!({ "files": paths, "next": next }), |_| {
             format!(
@@ -89,38 +112,61 @@ mod tests {
     use testudo_engine::TaskSpec;
     use testudo_server::Config;
 
+    /// What the commands of `next` rely on.
     #[test]
     fn the_samples_are_accepted_as_they_are() {
-        let spec = TaskSpec::new("task.toml", TASK).unwrap();
-        assert_eq!((spec.name.as_str(), spec.initial_model.as_str()), ("digits", "model.safetensors"));
+        for (text, size) in [(TASK, 4), (MASKED_TASK, 64)] {
+            let spec = TaskSpec::new("task.toml", text).unwrap();
+            assert_eq!((spec.name.as_str(), spec.initial_model.as_str()), ("digits", "model.safetensors"));
+            assert_eq!(spec.cohort.size, size);
+        }
         Config::from_toml("server.toml", testudo_server::config::SAMPLE).unwrap();
     }
 
     /// A commented-out key that is misspelt or has another default would mislead.
     #[test]
-    fn every_commented_key_of_the_task_sample_exists_and_shows_its_default() {
-        let is_key = |line: &str| {
-            line.split(" = ").next().is_some_and(|key| {
-                line.contains(" = ")
-                    && key.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter))
-            })
-        };
-        let shown: String = TASK
-            .lines()
-            .map(|line| match line.strip_prefix("# ") {
-                // These have no default, or a section of their own.
-                Some(key) if is_key(key) && !key.starts_with("max_l2") && !key.starts_with("client") => {
-                    format!("{key}\n")
-                }
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        assert!(
-            shown.matches(" = ").count()
-                >= TASK.lines().filter(|line| !line.starts_with('#') && line.contains(" = ")).count() + 7
-        );
-        let (plain, shown) = (TaskSpec::new("a", TASK).unwrap(), TaskSpec::new("b", &shown).unwrap());
-        assert_eq!(format!("{plain:?}"), format!("{shown:?}"));
+    fn every_commented_key_of_the_task_samples_exists_and_shows_its_default() {
+        // These have no default, need a section of their own, or have no effect unless something else is asked for.
+        let skipped = ["max_l2", "client", "authority", "accept_weak_guarantee", "byzantine", "threshold", "max"];
+        for (text, keys) in [(TASK, 7), (MASKED_TASK, 8)] {
+            let key_of = |line: &str| {
+                let (key, _) = line.split_once(" = ")?;
+                let is_key = key.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter));
+                is_key.then(|| key.to_string())
+            };
+            let mut shown_keys = 0;
+            let shown: Vec<&str> = text
+                .lines()
+                .map(|line| match line.strip_prefix("# ").map(|bare| (bare, key_of(bare))) {
+                    Some((bare, Some(key))) if key == "max" && text == TASK || !skipped.contains(&key.as_str()) => {
+                        shown_keys += 1;
+                        bare
+                    }
+                    _ => line,
+                })
+                .collect();
+            assert!(shown_keys >= keys, "{shown_keys}");
+            let (plain, shown) = (TaskSpec::new("a", text).unwrap(), TaskSpec::new("b", &shown.join("\n")).unwrap());
+            assert_eq!(format!("{plain:?}"), format!("{shown:?}"));
+        }
+    }
+
+    #[test]
+    fn keys_of_the_masked_sample_without_a_default_exist() {
+        for key in ["authority = \"…\"", "byzantine = 0.01", "threshold = 13", "max = 10000"] {
+            let key = key.split(" = ").next().unwrap();
+            assert!(MASKED_TASK.lines().any(|line| line.starts_with(&format!("# {key} = "))), "{key}");
+        }
+        let key = "7f".repeat(32);
+        let text = MASKED_TASK
+            .replace("# threshold = ", "threshold = ")
+            .replace("# byzantine = ", "byzantine = ")
+            .replace("# weighted = false\n", "weighted = true\n")
+            .replace("# max = ", "max = ")
+            .replace("# authority = \"64 hexadecimal digits\"", &format!("authority = \"{key}\"\ncolluders = 0.02"));
+        let spec = TaskSpec::new("task.toml", &text.replace("kind = \"trimmed_mean\"", "kind = \"median\""));
+        let masking = spec.unwrap_or_else(|error| panic!("{error}")).masking.unwrap();
+        assert!(masking.authority.is_some() && masking.threshold.is_some() && masking.max_weight.is_some());
     }
 
     #[test]

@@ -202,6 +202,6 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
         format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
         "  guarantees".into(),
     ];
-    lines.extend(task.guarantees.iter().map(|line| format!("    {}", format::clean(line))));
+    lines.extend(format::topics(&task.guarantees).iter().map(|line| format!("    {line}")));
     lines.join("\n")
 }

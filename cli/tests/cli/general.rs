@@ -116,7 +116,18 @@ fn what_init_writes_passes_check_and_is_never_overwritten_unasked() {
     assert!(object["guarantees"].as_array().unwrap().len() >= 4);
     assert!(object["model"]["server_memory_bytes"]["spool_file"].as_u64().unwrap() > 2600);
     let (stdout, _) = expect(0, &["task", "check", text(&task)]);
-    assert!(stdout.contains("robustness: rule trimmed_mean"), "{stdout}");
+    assert!(stdout.starts_with("guarantee report  task digits  suite none  cohort 3\n"), "{stdout}");
+    assert!(stdout.contains("\nrobustness    rule trimmed_mean"), "{stdout}");
+
+    expect(0, &["init", "--dir", text(&dir), "--force", "--masking", "pairwise"]);
+    let object = json(0, &["task", "check", text(&task)]);
+    assert_eq!((&object["suite"], &object["masking"]["group_size"]), (&"pairwise/1".into(), &16.into()));
+    assert!(object["masking"]["accept_weak_guarantee"].is_null());
+    let (stdout, _) = expect(0, &["task", "check", text(&task)]);
+    assert!(stdout.starts_with("guarantee report  task digits  suite pairwise/1  cohort 48\n"), "{stdout}");
+    assert!(stdout.contains("\nvisibility    3 rows of 16 clients; no single update\n"), "{stdout}");
+    assert!(stdout.contains("\noverride      none\n"), "{stdout}");
+    expect(0, &["init", "--dir", text(&dir), "--force"]);
 
     fs::write(&task, "mine").unwrap();
     fs::remove_file(dir.join("server.toml")).unwrap();
@@ -161,7 +172,7 @@ fn check_works_without_a_model_but_not_with_a_broken_one() {
     assert!(stderr.contains("model.safetensors") && stderr.contains("limit"), "{stderr}");
     fs::remove_file(&model).unwrap();
     let (stdout, stderr) = expect(0, &["task", "check", text(&task)]);
-    assert!(stdout.contains("possible") && stderr.contains("not checked"), "{stdout}{stderr}");
+    assert!(stdout.contains("guarantee report") && stderr.contains("not checked"), "{stdout}{stderr}");
     assert!(json(0, &["task", "check", text(&task)])["model"].is_null());
     expect(6, &["task", "check", text(&task), "--model", text(&model)]);
     expect(6, &["task", "create", text(&task), "--server", NOBODY]);

@@ -22,7 +22,7 @@ fn a_task_lives_from_create_to_stop() {
     let (stdout, _) = expect(0, &with(&["task", "list"]));
     assert!(stdout.contains("digits") && stdout.contains("running"), "{stdout}");
     let (stdout, _) = expect(0, &with(&["task", "show", "digits"]));
-    assert!(stdout.contains("650 coordinates") && stdout.contains("robustness: rule trimmed_mean"), "{stdout}");
+    assert!(stdout.contains("650 coordinates") && stdout.contains("robustness    rule trimmed_mean"), "{stdout}");
     let (toml, _) = expect(0, &with(&["task", "show", "digits", "--toml"]));
     assert_eq!(toml, fs::read_to_string(&task).unwrap());
     assert_eq!(json(6, &with(&["task", "show", "other"]))["error"]["code"], "NOT_FOUND");

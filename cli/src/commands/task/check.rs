@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testudo_aggregate::{DistanceNeeds, Units};
-use testudo_engine::TaskSpec;
+use testudo_engine::{Masking, TaskSpec};
 use testudo_protocol::{Digest, Model, limits};
 use testudo_server::Config;
 
@@ -141,6 +141,7 @@ impl Checked {
                 "size": spec.cohort.size, "selected": spec.cohort.selected, "minimum": spec.cohort.minimum,
                 "phase_limit_s": spec.cohort.phase_limit_ms as f64 / 1000.0,
             },
+            "suite": suite(spec.masking.as_ref()), "masking": spec.masking.as_ref().map(masking),
             "guarantees": spec.guarantees, "model": model,
         })
     }
@@ -148,8 +149,14 @@ impl Checked {
     /// For people.
     fn describe(&self, object: &Value) -> String {
         let spec = &self.spec;
-        let mut lines = vec![format!("{}: possible. It promises:", spec.name)];
-        lines.extend(spec.guarantees.iter().map(|line| format!("  {}", format::clean(line))));
+        let header = format!(
+            "guarantee report  task {}  suite {}  cohort {}",
+            spec.name,
+            suite(spec.masking.as_ref()),
+            spec.cohort.minimum
+        );
+        let mut lines = vec![header];
+        lines.extend(format::topics(&spec.guarantees));
         let Some(model) = &self.model else { return lines.join("\n") };
         lines.push(format!(
             "model: {}, {} in {}, SHA-256 {}…",
@@ -183,4 +190,21 @@ impl Checked {
         let spool = if memory_spool { rows * update } else { 0 };
         vectors + unit_rows + distances + on_their_way + spool
     }
+}
+
+/// What hides the updates.
+fn suite(masking: Option<&Masking>) -> &'static str {
+    if masking.is_some() { "pairwise/1" } else { "none" }
+}
+
+/// The configuration of masking, for programs.
+fn masking(masking: &Masking) -> Value {
+    json!({
+        "group_size": masking.group_size, "threshold": masking.threshold,
+        "clip_l2": masking.clip_l2, "kappa": masking.kappa, "bits": masking.bits, "max_weight": masking.max_weight,
+        "step_limit_s": masking.step_limit_ms as f64 / 1000.0,
+        "colluders": masking.assumed.colluders, "byzantine": masking.assumed.byzantine,
+        "dropout": masking.assumed.dropout, "authority": masking.authority.map(hex::encode),
+        "accept_weak_guarantee": masking.accept_weak_guarantee,
+    })
 }

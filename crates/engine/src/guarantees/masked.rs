@@ -9,8 +9,8 @@ use crate::{Group, Masking, TaskSpec};
 
 /// Groups of fewer clients are weak whatever the numbers say.
 pub(super) const SMALLEST_GROUP: usize = 8;
-/// A round may be lost with at most this probability: beyond, more are abandoned than released.
-const ROUND_LOST: f64 = 0.5;
+/// A round or a group may be lost with at most this probability: beyond, more are lost than kept.
+const LOST: f64 = 0.5;
 
 /// What the rule asks of rows.
 #[derive(Debug, Clone, Copy)]
@@ -105,11 +105,12 @@ pub(super) fn weaknesses(masking: &Masking, rows: &Rows, cohort: usize, sizes: &
         weak("visibility.byzantine", what);
     }
     let lost = feasibility.round_lost(assumed.dropout, rows.least);
-    if lost > ROUND_LOST {
+    let group_lost = feasibility.group_lost(assumed.dropout);
+    if lost > LOST || group_lost > LOST {
         let what = format!(
             "at {} % dropouts a group is lost with probability {} and the round with {}: the rule needs {} of {} rows",
             percent(assumed.dropout),
-            short(feasibility.group_lost(assumed.dropout)),
+            short(group_lost),
             short(lost),
             rows.least,
             sizes.len()
@@ -117,6 +118,12 @@ pub(super) fn weaknesses(masking: &Masking, rows: &Rows, cohort: usize, sizes: &
         weak("visibility.dropout", what);
     }
     list
+}
+
+/// The probability that a group of the worse of these sizes is lost at the declared dropouts; 1 without a graph.
+pub(super) fn group_lost(masking: &Masking, sizes: &[usize]) -> f64 {
+    let Ok(kinds) = kinds(masking, sizes) else { return 1.0 };
+    Feasibility::new(sizes.iter().sum(), sizes.len(), kinds).group_lost(masking.assumed.dropout)
 }
 
 /// The strongest server that the task promises anything against.

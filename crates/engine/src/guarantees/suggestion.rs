@@ -7,6 +7,8 @@ use super::{
 };
 use crate::{Assumed, COMPLETE_GROUP, Masking, TaskSpec};
 
+/// Groups that are lost more often than this are not suggested, even where enough others are left.
+const GROUP_LOST: f64 = 0.1;
 /// Thresholds tried for one group size.
 const THRESHOLDS: usize = 12;
 
@@ -98,7 +100,9 @@ fn threshold(spec: &TaskSpec, masking: &Masking, size: usize, minimum: usize) ->
         let tried = Masking { group_size: size, threshold, ..masking.clone() };
         // The ends first: most combinations fail there.
         let fails = |&cohort: &usize| !masked::weaknesses(&tried, &rows, cohort, &tried.groups(cohort)).is_empty();
-        ![minimum, spec.cohort.selected].iter().any(fails) && !cohorts.iter().any(fails)
+        masked::group_lost(&tried, &tried.groups(minimum)) <= GROUP_LOST
+            && ![minimum, spec.cohort.selected].iter().any(fails)
+            && !cohorts.iter().any(fails)
     };
     std::iter::once(None).chain(raised).find(|&threshold| holds(threshold)).map(|threshold| (size, threshold))
 }

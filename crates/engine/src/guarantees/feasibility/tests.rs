@@ -177,3 +177,40 @@ proptest! {
         prop_assert!((0.0..=1.0 + 1e-12).contains(&cohort.round_lost(dropout, needed)));
     }
 }
+
+/// The table of the documentation, by what a task is checked with: the same formulas and configured thresholds.
+fn documented_table() -> String {
+    let mut lines = vec![
+        "| group size | rows | threshold | colluders, curious server, 2^-40 | malicious, 2^-40 | malicious, 2^-100 | \
+         Byzantine at 45 % / 24 % | group lost at 5 % / 10 % dropouts |"
+            .to_string(),
+        "|---|---|---|---|---|---|---|---|".to_string(),
+    ];
+    for (size, rows, threshold, ..) in TABLE {
+        let default = 2 * size / 3 + 1;
+        let cohort = feasibility(&masking(size, Some(threshold).filter(|&t| t > default), 0.05, 0.05), CLIENTS);
+        let colluders = [(Server::Curious, 40.0), (Server::Malicious, 40.0), (Server::Malicious, 100.0)]
+            .map(|(server, bits)| cohort.colluders(server, bits, 0.05).unwrap().to_string());
+        let byzantine = [0.45, 0.24].map(|beta| cohort.byzantine((beta * rows as f64) as usize).to_string());
+        let lost = [0.05, 0.10].map(|dropout| digits(cohort.group_lost(dropout)));
+        lines.push(format!(
+            "| {size} | {rows} | {threshold} | {} | {} | {} |",
+            colluders.join(" | "),
+            byzantine.join(" / "),
+            lost.join(" / ")
+        ));
+    }
+    lines.join("\n")
+}
+
+#[test]
+fn the_threat_model_shows_the_table_that_tasks_are_checked_with() {
+    let text = include_str!("../../../../../docs/threat-model.md");
+    let (_, rest) = text.split_once("feasibility/tests.rs -->\n").unwrap();
+    let (table, _) = rest.split_once("\n<!-- end of table -->").unwrap();
+    assert_eq!(table, documented_table(), "put this table there:\n{}", documented_table());
+    // What the text says beside it.
+    let four = feasibility(&masking(4, None, 0.05, 0.05), CLIENTS);
+    let five = feasibility(&masking(5, None, 0.05, 0.05), CLIENTS);
+    assert!(four.byzantine(112) >= 100 && five.byzantine(90) < 100);
+}

@@ -133,7 +133,20 @@ fn each_impossible_masked_task_is_refused_with_line_key_and_fix() {
             "at most 13 Byzantine",
             "tolerate more bad rows",
         ),
-        ("colluders = 0.1", "dropout = 0.25", "visibility.dropout", "a group is lost with probability", "group_size"),
+        (
+            "colluders = 0.1",
+            "dropout = 0.25",
+            "visibility.dropout",
+            "a group is lost with probability 0.75",
+            "lower byzantine or dropout",
+        ),
+        (
+            "threshold = 26",
+            "threshold = 32",
+            "visibility.group_size",
+            "a group is lost with probability 0.8",
+            "threshold",
+        ),
         ("group_size = 32\nthreshold = 26", "group_size = 7", "visibility.group_size", "below 8", "write group_size"),
     ];
     for (replace, by, key, what, fix) in cases {
