@@ -12,6 +12,8 @@ import struct
 import sys
 from fractions import Fraction
 
+sys.dont_write_bytecode = True  # No cache directory beside the vectors.
+
 import cipher
 import curve
 import scheme
