@@ -12,6 +12,8 @@ import struct
 import sys
 from fractions import Fraction
 
+sys.dont_write_bytecode = True  # No cache directory beside the vectors.
+
 import cipher
 import curve
 import scheme
@@ -265,6 +267,8 @@ def parameters():
     rows = [(n, gamma, delta, bad) for bad in (True, False) for n in counts for gamma, delta in RATES]
     rows += [(1_000, 5, 33, True), (10_000, 5, 33, True)]
     rows += [(101, 29, 10, True), (777, 1, 1, True), (200, 30, 30, True), (150, 0, 0, True), (150, 0, 20, False)]
+    # Where the number of possible cuts, n(n - k - 1)/2 and not n²/2 or n(n - k)/2, decides.
+    rows += [(n, 0, delta, False) for n, delta in [(104, 35), (122, 23), (167, 11), (221, 19), (479, 21)]]
     cases = []
     for count, gamma, delta, malicious in rows:
         found = scheme.parameters(count, Fraction(gamma, 100), Fraction(delta, 100), malicious)

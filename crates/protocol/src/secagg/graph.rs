@@ -15,6 +15,8 @@ pub const CORRECTNESS_BITS: f64 = 20.0;
 pub const RATE_LIMIT: f64 = 0.9;
 /// More than decimal rates and their sums lose when they are rounded to binary. Always used towards more safety.
 const ROUNDING: f64 = 1e-9;
+/// Values this much less likely than the mode are left out: together they are below 2^−120 of any bound used here.
+const NEGLIGIBLE_BITS: u32 = 220;
 
 /// Why there is no such graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -210,9 +212,10 @@ impl Group {
             return None;
         }
         let (count, neighbours) = (u64::from(self.count), u64::from(degree));
-        let colluding = Tails::hypergeometric(count, u64::from(self.colluders), neighbours);
+        let colluding = Tails::hypergeometric_to(count, u64::from(self.colluders), neighbours, NEGLIGIBLE_BITS);
         let corrupt = colluding.quantile_above(-(SECRECY_BITS + 1.0) - clients.log2());
-        let surviving = Tails::hypergeometric(count, u64::from(self.count - self.dropouts), neighbours);
+        let surviving =
+            Tails::hypergeometric_to(count, u64::from(self.count - self.dropouts), neighbours, NEGLIGIBLE_BITS);
         let alive = surviving.quantile_below(-CORRECTNESS_BITS - clients.log2());
         let threshold = match self.model {
             // ⌈(t₁ + k − 1.25) / 2⌉ + 1 in whole numbers.

@@ -4,7 +4,7 @@
 //! mantissa with an exponent of its own, then divided by the sum of all. All terms are positive, so nothing cancels:
 //! a tail is correct to about 1e-12 relative, be it 2^−40 or 2^−4000.
 
-use std::ops::{Add, Mul};
+use std::ops::{Add, Mul, RangeInclusive};
 
 /// A non-negative number with a binary exponent beyond that of `f64`.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -101,6 +101,12 @@ impl Tails {
     /// X marked among `drawn` without replacement from `population`, of which `marked` are marked. Numbers beyond the
     /// population count as all of it.
     pub fn hypergeometric(population: u64, marked: u64, drawn: u64) -> Self {
+        Self::hypergeometric_to(population, marked, drawn, u32::MAX)
+    }
+
+    /// The same without the far ends, where single values are less than 2^−`bits` times as likely as the mode: enough
+    /// for tails well above that, and much shorter.
+    pub(super) fn hypergeometric_to(population: u64, marked: u64, drawn: u64, bits: u32) -> Self {
         let (marked, drawn) = (marked.min(population), drawn.min(population));
         let unmarked = population - marked;
         let least = drawn.saturating_sub(unmarked);
@@ -110,20 +116,20 @@ impl Tails {
             let up = (marked - x) as f64 * (drawn - x) as f64;
             up / ((x + 1) as f64 * (unmarked + x + 1 - drawn) as f64)
         };
-        Self::from_ratios(least, most, u64::try_from(mode).unwrap_or(most), ratio)
+        Self::from_ratios(least..=most, u64::try_from(mode).unwrap_or(most), bits, ratio)
     }
 
     /// X successes in `trials` independent trials. A probability outside [0, 1] counts as its nearest end, NaN as 1.
     pub fn binomial(trials: u64, probability: f64) -> Self {
         if probability <= 0.0 {
-            return Self::from_ratios(0, 0, 0, |_| 0.0);
+            return Self::from_ratios(0..=0, 0, u32::MAX, |_| 0.0);
         }
         if probability >= 1.0 || probability.is_nan() {
-            return Self::from_ratios(trials, trials, trials, |_| 0.0);
+            return Self::from_ratios(trials..=trials, trials, u32::MAX, |_| 0.0);
         }
         let odds = probability / (1.0 - probability);
         let mode = ((trials as f64 + 1.0) * probability) as u64;
-        Self::from_ratios(0, trials, mode, |x| (trials - x) as f64 / (x + 1) as f64 * odds)
+        Self::from_ratios(0..=trials, mode, u32::MAX, |x| (trials - x) as f64 / (x + 1) as f64 * odds)
     }
 
     /// P[X > x].
@@ -164,17 +170,28 @@ impl Tails {
         usize::try_from(x.saturating_sub(self.least)).unwrap_or(usize::MAX).min(self.below.len() - 1)
     }
 
-    /// `ratio(x)` is P[X = x + 1] / P[X = x] for `least` ≤ x < `most`.
-    fn from_ratios(least: u64, most: u64, mode: u64, ratio: impl Fn(u64) -> f64) -> Self {
-        let mode = mode.clamp(least, most);
-        let length = (most - least + 1) as usize;
-        let mut weights = vec![Probability::ONE; length];
-        for x in mode..most {
-            weights[(x + 1 - least) as usize] = weights[(x - least) as usize] * ratio(x);
+    /// `ratio(x)` is P[X = x + 1] / P[X = x] within the support.
+    fn from_ratios(support: RangeInclusive<u64>, mode: u64, bits: u32, ratio: impl Fn(u64) -> f64) -> Self {
+        let (first, last) = support.into_inner();
+        let mode = mode.clamp(first, last);
+        let matters = |weight: &Probability| weight.exponent >= -i64::from(bits);
+        let outwards = |weight: Probability, ratio: f64| Some(weight * ratio).filter(matters);
+        let mut least = mode;
+        let mut weights = vec![Probability::ONE];
+        while least > first
+            && let Some(weight) = outwards(weights[(mode - least) as usize], ratio(least - 1).recip())
+        {
+            weights.push(weight);
+            least -= 1;
         }
-        for x in (least..mode).rev() {
-            weights[(x - least) as usize] = weights[(x + 1 - least) as usize] * ratio(x).recip();
+        weights.reverse();
+        for x in mode..last {
+            let Some(weight) = outwards(weights[(x - least) as usize], ratio(x)) else {
+                break;
+            };
+            weights.push(weight);
         }
+        let length = weights.len();
         let mut below = vec![Probability::ZERO; length + 1];
         let mut from = vec![Probability::ZERO; length + 1];
         for i in 0..length {

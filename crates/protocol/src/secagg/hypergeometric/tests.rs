@@ -97,6 +97,19 @@ proptest! {
     }
 
     #[test]
+    fn leaving_out_the_far_ends_changes_no_tail_that_matters(
+        population in 1u64..3_000, marked in 0u64..3_000, drawn in 0u64..3_000, x in 0u64..3_000,
+    ) {
+        let full = Tails::hypergeometric(population, marked, drawn);
+        let short = Tails::hypergeometric_to(population, marked, drawn, 220);
+        prop_assert!(short.below.len() <= full.below.len());
+        for (exact, found) in [(full.above(x), short.above(x)), (full.below(x), short.below(x))] {
+            let (exact, found) = (exact.log2(), found.log2());
+            prop_assert!(exact == found || exact < -100.0 && found < -100.0 || (exact - found).abs() < 1e-10);
+        }
+    }
+
+    #[test]
     fn quantiles_are_the_first_and_last_within_the_bound(
         population in 1u64..400, marked in 0u64..400, drawn in 0u64..400, bits in 0.5f64..60.0,
     ) {

@@ -147,3 +147,24 @@ fn trim(polynomial: &mut Polynomial) {
     polynomial[length..].zeroize();
     polynomial.truncate(length);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quotient_with_a_remainder_is_no_message() {
+        // The width of rebuilt limbs would hide this from the tests of whole secrets.
+        let points: Vec<u64> = (1..=6).collect();
+        let vanishing = vanishing(&points);
+        for (wrong, correctable) in [(0, true), (2, true), (3, false), (4, false)] {
+            // Values of 7 + 11·X, of which the first few are wrong.
+            let values = points.iter().map(|&x| 7 + 11 * x + if x <= wrong { x * x } else { 0 });
+            let shares: Vec<(u32, Share)> =
+                (0..).zip(values.map(|value| Share(Zeroizing::new([value; LIMBS])))).collect();
+            let [interpolant, ..] = interpolate(&points, &shares, &vanishing);
+            let found = message(&vanishing, interpolant, 6, 2);
+            assert_eq!(found.map(|message| message.to_vec()), correctable.then(|| vec![7, 11]), "{wrong} wrong");
+        }
+    }
+}

@@ -164,6 +164,30 @@ fn one_wrong_share_too_many_is_an_error_and_not_another_secret() {
 }
 
 #[test]
+fn a_single_share_beyond_the_threshold_tells_a_wrong_one_but_not_which() {
+    let mut shares = placed(share(&[5; 32], 3, 4, &mut randomness(7)).unwrap());
+    assert_eq!(*decode(&shares, 3, &|_| true).unwrap().secret, [5; 32]);
+    for limb in 0..LIMBS {
+        // Even when every candidate would be believed.
+        let good = shares[1].1.clone();
+        spoil(&mut shares[1].1, limb, 1);
+        assert!(decode(&shares, 3, &|_| true).is_err(), "{limb}");
+        shares[1].1 = good;
+    }
+}
+
+#[test]
+fn too_many_wrong_shares_are_told_even_when_every_candidate_would_be_believed() {
+    for extra in 2..8 {
+        let mut shares = placed(share(&[5; 32], 3, 3 + extra, &mut randomness(8)).unwrap());
+        for (by, (_, share)) in (1..).zip(&mut shares[..extra as usize / 2 + 1]) {
+            spoil(share, 2, by);
+        }
+        assert!(decode(&shares, 3, &|_| true).is_err(), "{extra}");
+    }
+}
+
+#[test]
 fn a_consistent_secret_that_does_not_verify_is_refused() {
     let shares = placed(share(&[5; 32], 3, 7, &mut randomness(6)).unwrap());
     assert!(matches!(decode(&shares, 3, &|_| false), Err(ShamirError::Undecodable { .. })));
