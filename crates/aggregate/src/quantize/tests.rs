@@ -162,6 +162,24 @@ fn every_draw_taken_once_rounds_up_exactly_as_often_as_the_position_says() {
 }
 
 #[test]
+fn a_draw_stands_for_the_middle_of_its_interval() {
+    // Zero is at position 1.5 and levels are 1 apart; a draw is 2^-24 wide.
+    let quantizer = Quantizer::new(1.5, None, 2).unwrap();
+    let quarter = 1.0 / (1_u32 << 26) as f32;
+    for (value, draw, level) in [
+        (3.0 * quarter, (1_u32 << 23) - 1, 2),
+        (quarter, (1 << 23) - 1, 1),
+        (-quarter, 1 << 23, 2),
+        (-3.0 * quarter, 1 << 23, 1),
+    ] {
+        let mut out = [0];
+        let fill = |bytes: &mut [u8]| bytes.copy_from_slice(&(draw << 8).to_le_bytes());
+        quantizer.quantize(&[value], 1.0, fill, &mut out).unwrap();
+        assert_eq!(out, [level], "{value} {draw}");
+    }
+}
+
+#[test]
 fn nothing_rounded_exceeds_the_clip_norm() {
     for (clip, length) in [(1.0, 1), (1.0, 3), (0.1, 1000), (3.7, 4096)] {
         let quantizer = Quantizer::new(clip, None, 16).unwrap();
