@@ -44,8 +44,8 @@ impl FileAnswers {
         // A crash may have cut the last line: its answer never left.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         for line in text[..whole].lines() {
-            let answered = parse(line)
-                .ok_or_else(|| io::Error::other(format!("{}: {line:?} is no answer", path.display())))?;
+            let answered =
+                parse(line).ok_or_else(|| io::Error::other(format!("{}: {line:?} is no answer", path.display())))?;
             known.insert(key(&answered), answered);
         }
         if whole < text.len() {

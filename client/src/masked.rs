@@ -12,9 +12,7 @@ use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks
 use testudo_proto::{Place, UploadHeader, v1};
 use testudo_protocol::{
     Digest, Encoding,
-    secagg::{
-        Abort, Advertised, Announcement, Demands, Message, REPLY_BYTES, Reply, Session, Step,
-    },
+    secagg::{Abort, Advertised, Announcement, Demands, Message, REPLY_BYTES, Reply, Session, Step},
 };
 use tokio::time::Instant;
 use zeroize::Zeroizing;

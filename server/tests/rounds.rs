@@ -272,9 +272,9 @@ async fn a_task_is_never_replaced() {
                 1,
                 "size = 16",
                 MEAN,
-                "[visibility]\nmasking = \"pairwise\"\ngroup_size = 8\n[encoding]\nclip_l2 = 1.0",
+                "[visibility]\nmasking = \"pairwise\"\ngroup_size = 4\n[encoding]\nclip_l2 = 1.0",
             ),
-            "does not run masked rounds",
+            "accept_weak_guarantee",
         ),
         ("no toml at all".to_owned(), "task.toml"),
     ] {

@@ -34,7 +34,8 @@ impl TaskSpec {
         let masking = self.masking.as_ref()?;
         let mut cohort: Vec<&ClientId> = facts.cohort.iter().collect();
         cohort.sort();
-        let names = cohort.into_iter().fold(Writer::new("testudo/cohort/v1"), |writer, client| writer.text(client.as_str()));
+        let names =
+            cohort.into_iter().fold(Writer::new("testudo/cohort/v1"), |writer, client| writer.text(client.as_str()));
         let session = Session {
             task: self.name.clone(),
             id: facts.id,

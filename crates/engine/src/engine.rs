@@ -10,9 +10,8 @@ use crate::{
     row_set::RowSet,
 };
 use aggregation::Aggregation;
-use serde::{Deserialize, Serialize};
-use unmasking::Unmasking;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
 use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
 use testudo_protocol::{
@@ -20,6 +19,7 @@ use testudo_protocol::{
     Tick, Verdict,
     secagg::{Announcement, Message, Reply, Step},
 };
+use unmasking::Unmasking;
 
 /// The detail of an update that was in time, but whose round was given up.
 const GIVEN_UP: &str = "the round was abandoned";

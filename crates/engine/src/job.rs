@@ -13,7 +13,10 @@ use testudo_aggregate::{
     Decision, Observation, OptimizerConfig, Plan, RowStatistics, Rows, Rule, RuleError, UnitStatistics, Weights,
     combine_unit, first_non_finite, observe_unit,
 };
-use testudo_protocol::{ClientId, Digest, Model, secagg::{Lost, Opened, Opening}};
+use testudo_protocol::{
+    ClientId, Digest, Model,
+    secagg::{Lost, Opened, Opening},
+};
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
 pub type RowBytes = Vec<Bytes>;

@@ -28,13 +28,11 @@ pub use agreement::PublicKey;
 pub use bitmap::Bitmap;
 pub use group::{Draw, Impossible, Terms};
 pub use identity::{Certificate, Signature, SigningKey, VerifyingKey};
-pub use message::{
-    Advertise, BOX_BYTES, Consistency, Input, MESSAGE_BYTES, Message, Shares, Step, Unmask,
-};
+pub use message::{Advertise, BOX_BYTES, Consistency, Input, MESSAGE_BYTES, Message, Shares, Step, Unmask};
 pub use opening::{Lost, Opened, Opening, OpeningMember};
 pub use party::{
-    Abort, Advertised, Answered, Answers, Confirming, Credentials, Demands, Masking, Randomness, Ready, Recorded,
-    Sent, Sharing,
+    Abort, Advertised, Answered, Answers, Confirming, Credentials, Demands, Masking, Randomness, Ready, Recorded, Sent,
+    Sharing,
 };
 pub use reply::{Confirmed, Member, REPLY_BYTES, Reply, Roster, Shared, Survivors};
 pub use session::{ANNOUNCEMENT_BYTES, ATTEMPTS, Announcement, SUITE, Session};

@@ -10,8 +10,9 @@ use std::time::Duration;
 use testudo_proto::{
     Answer, Place, round_verdict_to_wire,
     v1::{
-        CheckInRequest, CheckInResponse, DownloadModelRequest, UploadReceipt, UploadRequest, UploadStatusRequest,
-        UploadStatusResponse, ExchangeRequest, ExchangeResponse, WithdrawRequest, WithdrawResponse, federation_server::Federation,
+        CheckInRequest, CheckInResponse, DownloadModelRequest, ExchangeRequest, ExchangeResponse, UploadReceipt,
+        UploadRequest, UploadStatusRequest, UploadStatusResponse, WithdrawRequest, WithdrawResponse,
+        federation_server::Federation,
     },
 };
 use testudo_protocol::{ClientId, Reason, Reject, TaskName, limits, secagg::Message};

@@ -20,9 +20,7 @@ impl Driver {
             let detail = format!("the task is {}", self.row.state.word());
             return Err(Reject::new(Reason::WrongState, detail));
         }
-        if control == Control::Stop
-            && self.current.is_some()
-        {
+        if control == Control::Stop && self.current.is_some() {
             let actions = self.tell(EngineInput::Stop)?;
             self.act(actions).await;
         }

@@ -89,9 +89,7 @@ impl Driver {
     pub(super) fn answer_exchanges(&mut self) {
         let durable = self.services.spool.is_durable();
         let Some(current) = &mut self.current else { return };
-        let due = |waiting: &Waiting| {
-            !durable || current.journal.is_durable(waiting.position.max(current.advanced_at))
-        };
+        let due = |waiting: &Waiting| !durable || current.journal.is_durable(waiting.position.max(current.advanced_at));
         let mut still = Vec::new();
         for waiting in std::mem::take(&mut current.waiting) {
             if !due(&waiting) {
@@ -181,7 +179,11 @@ impl Driver {
     }
 
     /// Records the groups and what they promise, once they are drawn and again when the round ends.
-    pub(super) async fn record_groups(&self, number: u64, record: Option<&testudo_engine::RoundRecord>) -> Result<(), String> {
+    pub(super) async fn record_groups(
+        &self,
+        number: u64,
+        record: Option<&testudo_engine::RoundRecord>,
+    ) -> Result<(), String> {
         let Some(record) = record else { return Ok(()) };
         let text = serde_json::to_string(record).map_err(|error| error.to_string())?;
         let store = &self.services.store;

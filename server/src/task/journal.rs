@@ -87,9 +87,9 @@ impl Driver {
         let (first, upto) = (journal.durable, journal.durable + bodies.len() as u64);
         let (store, task, round) = (self.services.store.clone(), self.row.name.clone(), current.number);
         let events = self.events.0.clone();
-        let writing = self.recording.track_future(async move {
-            with_retries(|| store.append_inputs(&task, round, first, &bodies)).await
-        });
+        let writing = self
+            .recording
+            .track_future(async move { with_retries(|| store.append_inputs(&task, round, first, &bodies)).await });
         tokio::spawn(async move {
             let result = writing.await;
             let _ = events.send(Event::Journaled { round, upto, result }).await;

@@ -252,8 +252,7 @@ impl Progress {
             RowSet::Clients(_) => unit_length(rows.len() + extras.len()),
             RowSet::Groups { .. } => masked_unit_length(rows.uploads()),
         };
-        let units = Units::new(dimension, length)
-            .map_err(|error| Abandon::Fault { detail: error.to_string() })?;
+        let units = Units::new(dimension, length).map_err(|error| Abandon::Fault { detail: error.to_string() })?;
         let observation = Arc::new(Observation::first(needs, rows.len(), dimension, seed).with_memory(memory));
         let stage = Stage::Observing { tree: StatisticsTree::new(0), left: 0 };
         Ok(Self { part: part.clone(), extras: extras.into(), units, observation, looks: 0, stage })

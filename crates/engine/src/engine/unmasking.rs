@@ -43,7 +43,8 @@ impl Engine {
         if unmasking.left > 0 {
             return Vec::new();
         }
-        let rows: Vec<GroupRow> = std::mem::take(&mut unmasking.groups).into_iter().filter_map(|(_, row)| row).collect();
+        let rows: Vec<GroupRow> =
+            std::mem::take(&mut unmasking.groups).into_iter().filter_map(|(_, row)| row).collect();
         let minimum = self.round.least_groups();
         if rows.len() < minimum {
             return self.abandon(Abandon::TooFewGroups { groups: rows.len(), minimum });

@@ -9,8 +9,8 @@ use super::Phase;
 use crate::{
     ClientId, Digest, Reason, Reject,
     secagg::{
-        Advertise, Announcement, Draw, Message, Opening, Reply, SigningKey, Step, Terms, VerifyingKey,
-        assignment, merkle,
+        Advertise, Announcement, Draw, Message, Opening, Reply, SigningKey, Step, Terms, VerifyingKey, assignment,
+        merkle,
     },
 };
 use group::Group;
@@ -150,8 +150,7 @@ impl Pairwise {
         let session = &self.params.announcement.session;
         let entries: Vec<&Advertise> = self.entries.values().collect();
         let tree = merkle::Tree::new(entries.iter().map(|entry| entry.leaf()));
-        let draw =
-            Draw { advertised: entries.len() as u32, root: tree.root(), randomness: self.params.randomness };
+        let draw = Draw { advertised: entries.len() as u32, root: tree.root(), randomness: self.params.randomness };
         let drawn = assignment::assign(&draw.seed(&self.session), draw.advertised, session.group_size)
             .map_err(|error| error.to_string())?;
         let (mut groups, mut places) = (Vec::with_capacity(drawn.len()), BTreeMap::new());

@@ -1,7 +1,7 @@
 //! A set of a group's members.
 
-use crate::Digest;
 use super::transcript::{Malformed, Reader, Writer};
+use crate::Digest;
 use std::fmt;
 
 /// Members of one group, by their index in its roster.

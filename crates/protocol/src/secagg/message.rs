@@ -192,7 +192,14 @@ impl Advertise {
     }
 
     fn write_unsigned(&self, mut writer: Writer) -> Writer {
-        writer = writer.text(self.certificate.client.as_str()).fixed(&self.certificate.key.0).fixed(&self.certificate.signature.0).fixed(&self.box_key).fixed(&self.mask_key).fixed(&self.nonce).u8(u8::from(self.aes));
+        writer = writer
+            .text(self.certificate.client.as_str())
+            .fixed(&self.certificate.key.0)
+            .fixed(&self.certificate.signature.0)
+            .fixed(&self.box_key)
+            .fixed(&self.mask_key)
+            .fixed(&self.nonce)
+            .u8(u8::from(self.aes));
         writer
     }
 
@@ -203,7 +210,8 @@ impl Advertise {
     }
 
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let client = ClientId::new(reader.text("client", 64)?).map_err(|_| Malformed::value("client", "is out of range"))?;
+        let client =
+            ClientId::new(reader.text("client", 64)?).map_err(|_| Malformed::value("client", "is out of range"))?;
         let key = VerifyingKey(reader.array("identity")?);
         let signature = Signature(reader.array("certificate")?);
         Ok(Self {
@@ -284,7 +292,8 @@ impl Unmask {
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let shares = list(reader, "shares", |reader| {
-            Share::from_bytes(reader.fixed("shares", SHARE_BYTES)?).map_err(|_| Malformed::value("shares", "is out of range"))
+            Share::from_bytes(reader.fixed("shares", SHARE_BYTES)?)
+                .map_err(|_| Malformed::value("shares", "is out of range"))
         })?;
         Ok(Self { shares, signature: Signature(reader.array("signature")?) })
     }

@@ -80,10 +80,8 @@ impl Opening {
             let fits = |secret: &[u8; 32]| SecretKey::from_bytes(secret).public() == owner.mask_key;
             let secret = SecretKey::from_bytes(&*self.rebuild(member, &fits, &mut wrong)?);
             for other in self.terms.neighbours(member).into_iter().filter(|&other| self.survivors.contains(other)) {
-                let (aes, ends) = (
-                    owner.aes && self.members[other].aes,
-                    Ends::Pair { ours: member as u32, theirs: other as u32 },
-                );
+                let (aes, ends) =
+                    (owner.aes && self.members[other].aes, Ends::Pair { ours: member as u32, theirs: other as u32 });
                 // The survivor added the mask if the dropout comes after it, so it is taken away here, and so on.
                 let sign = if member > other { Sign::Subtract } else { Sign::Add };
                 let mask = pair_mask(&secret, &self.members[other].mask_key, tau, ends, aes, sign);
@@ -91,7 +89,11 @@ impl Opening {
             }
         }
         let name = |member: usize| self.members[member].client.clone();
-        Ok(Opened { survivors: self.survivors.iter().map(name).collect(), masks, wrong: wrong.iter().map(name).collect() })
+        Ok(Opened {
+            survivors: self.survivors.iter().map(name).collect(),
+            masks,
+            wrong: wrong.iter().map(name).collect(),
+        })
     }
 
     /// The survivors, in the group's order.

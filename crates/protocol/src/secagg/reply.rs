@@ -182,7 +182,13 @@ impl Reply {
 
 impl Roster {
     fn write(&self, mut writer: Writer) -> Writer {
-        writer = writer.fixed(&self.randomness).u32(self.advertised).fixed(self.root.as_bytes()).u32(self.group).fixed(self.group_root.as_bytes()).u32(self.members.len() as u32);
+        writer = writer
+            .fixed(&self.randomness)
+            .u32(self.advertised)
+            .fixed(self.root.as_bytes())
+            .u32(self.group)
+            .fixed(self.group_root.as_bytes())
+            .u32(self.members.len() as u32);
         for member in &self.members {
             writer = writer.u32(member.index).u32(member.position);
             writer = member.entry.write(writer);

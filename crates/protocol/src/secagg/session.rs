@@ -113,7 +113,36 @@ impl Session {
     }
 
     fn write(&self, mut writer: Writer) -> Writer {
-        writer = writer.text(SUITE).text(self.task.as_str()).fixed(&self.id).u64(self.round).u32(self.attempt).fixed(self.model.as_bytes()).fixed(self.plan.as_bytes()).u64(self.dimension).u32(self.bits).f64(self.kappa).f64(self.clip_l2).u64(self.max_weight).u32(self.smallest_cohort).u32(self.group_size).u32(self.threshold).f64(self.colluders).f64(self.dropout).text(&self.mechanism).f64(self.noise).f64(self.delta).u32(self.honest).text(&self.rule).text(&self.accepted_weakness).u64(self.advertise_ms).u64(self.step_ms).fixed(&self.server.0).fixed(&self.authority).fixed(self.cohort.as_bytes()).fixed(self.commitment.as_bytes());
+        writer = writer
+            .text(SUITE)
+            .text(self.task.as_str())
+            .fixed(&self.id)
+            .u64(self.round)
+            .u32(self.attempt)
+            .fixed(self.model.as_bytes())
+            .fixed(self.plan.as_bytes())
+            .u64(self.dimension)
+            .u32(self.bits)
+            .f64(self.kappa)
+            .f64(self.clip_l2)
+            .u64(self.max_weight)
+            .u32(self.smallest_cohort)
+            .u32(self.group_size)
+            .u32(self.threshold)
+            .f64(self.colluders)
+            .f64(self.dropout)
+            .text(&self.mechanism)
+            .f64(self.noise)
+            .f64(self.delta)
+            .u32(self.honest)
+            .text(&self.rule)
+            .text(&self.accepted_weakness)
+            .u64(self.advertise_ms)
+            .u64(self.step_ms)
+            .fixed(&self.server.0)
+            .fixed(&self.authority)
+            .fixed(self.cohort.as_bytes())
+            .fixed(self.commitment.as_bytes());
         writer
     }
 
@@ -121,7 +150,8 @@ impl Session {
         if reader.text("suite", TEXT)? != SUITE {
             return Err(Malformed::value("suite", "is out of range"));
         }
-        let task = TaskName::new(reader.text("task", TEXT)?).map_err(|_| Malformed::value("task", "is out of range"))?;
+        let task =
+            TaskName::new(reader.text("task", TEXT)?).map_err(|_| Malformed::value("task", "is out of range"))?;
         let session = Self {
             task,
             id: reader.array("id")?,

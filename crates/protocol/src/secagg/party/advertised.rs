@@ -1,6 +1,7 @@
 //! Keys advertised; the group is not known yet.
 
 use super::{Abort, Demands, Randomness, Sharing, roster, secret};
+use crate::secagg::identity::Signature;
 use crate::{
     ClientId, Digest,
     secagg::{
@@ -11,7 +12,6 @@ use crate::{
         session::{Announcement, Session},
     },
 };
-use crate::secagg::identity::Signature;
 
 /// Who a client is: its long-lived key, and who vouches for it.
 #[derive(Debug)]
@@ -72,7 +72,12 @@ impl Advertised {
     ///
     /// # Errors
     /// [`Abort`] if anything is not as an honest server would have it, or the group is not what the device demands.
-    pub fn group(self, roster: &Roster, demands: &Demands, random: Randomness<'_>) -> Result<(Sharing, Message), Abort> {
+    pub fn group(
+        self,
+        roster: &Roster,
+        demands: &Demands,
+        random: Randomness<'_>,
+    ) -> Result<(Sharing, Message), Abort> {
         let group = roster::check(&self, roster, demands)?;
         Sharing::new(self, group, random)
     }

@@ -90,10 +90,8 @@ impl Confirming {
             let threshold = terms.threshold;
             return Err(Abort::Threshold { what: "signatures over the survivors", count, threshold });
         }
-        let shares = held
-            .into_iter()
-            .map(|(member, held)| (member, held.reveal(survivors.contains(member as usize))))
-            .collect();
+        let shares =
+            held.into_iter().map(|(member, held)| (member, held.reveal(survivors.contains(member as usize)))).collect();
         let mut unmask = Unmask { shares, signature: Signature([0; 64]) };
         unmask.signature = key.sign(&unmask.statement(&terms.tau, index, &survivors));
         let answer = Answered {

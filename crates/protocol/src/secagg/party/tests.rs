@@ -1,11 +1,12 @@
 use super::*;
 use crate::{
     ClientId, Digest, Effect, Input, PairwiseParams, Phase, Round, RoundParams, TaskName,
-    secagg::{
-        Announcement, Credentials, Message, Reply, Session, SigningKey, Step, VerifyingKey, assignment,
-    },
+    secagg::{Announcement, Credentials, Message, Reply, Session, SigningKey, Step, VerifyingKey, assignment},
 };
-use rand_chacha::{ChaCha20Rng, rand_core::{Rng, SeedableRng}};
+use rand_chacha::{
+    ChaCha20Rng,
+    rand_core::{Rng, SeedableRng},
+};
 use std::sync::Mutex;
 use testudo_aggregate::apply_masks;
 
