@@ -26,6 +26,8 @@ pub(crate) struct MaskedUpdate {
     pub(crate) tensors: Vec<v1::Tensor>,
     pub(crate) delta: Zeroizing<Vec<f32>>,
     pub(crate) examples: i64,
+    /// Sent past every bound, for testing servers.
+    pub(crate) hostile: bool,
     pub(crate) chunk_bytes: usize,
     /// When keys are no longer taken.
     pub(crate) deadline: Instant,
@@ -84,14 +86,25 @@ impl MaskedUpdate {
         let packed = tokio::task::spawn_blocking(move || {
             let session = &self.announcement.session;
             let quantizer = quantizer(session, members)?;
-            let mut levels = Zeroizing::new(vec![0u32; self.delta.len()]);
+            let mut levels = Zeroizing::new(Vec::with_capacity(self.delta.len() + 1));
+            levels.resize(self.delta.len(), 0u32);
             let mut seed = Zeroizing::new([0; 32]);
             random(&mut *seed);
             let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
-            quantizer
-                .quantize(&self.delta, 1.0, |bytes| stream.fill(bytes), &mut levels)
-                .map_err(|error| Error::Update(error.to_string()))?;
-            apply_masks(&mut levels, 0, &masks).map_err(|error| Error::Update(error.to_string()))?;
+            let unfit = |error: &dyn std::fmt::Display| Error::Update(error.to_string());
+            let weight = weight(self.examples, session.max_weight);
+            match self.hostile {
+                false => {
+                    quantizer
+                        .quantize(&self.delta, weight, |bytes| stream.fill(bytes), &mut levels)
+                        .map_err(|error| unfit(&error))?;
+                }
+                true => wrap(&self.delta, &quantizer, &mut levels),
+            }
+            if session.max_weight > 0 {
+                levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
+            }
+            apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
             let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
             let header = UploadHeader {
                 place,
@@ -99,7 +112,8 @@ impl MaskedUpdate {
                 digest: Digest::of(&payload),
                 total_bytes: payload.len() as u64,
                 offset: 0,
-                num_examples: self.examples,
+                // The server is not told: the weight is in the sum.
+                num_examples: 1,
                 tensors: self.tensors,
                 encoding: Encoding::Masked,
             };
@@ -169,6 +183,22 @@ fn quantizer(session: &Session, members: usize) -> Result<Quantizer, Error> {
         Quantizer::new(session.clip_l2, Some(session.kappa), session.bits).map_err(|error| refused(&error))?;
     quantizer.check_sum(members).map_err(|error| refused(&error))?;
     Ok(quantizer)
+}
+
+/// A client's share of the largest weight.
+fn weight(examples: i64, max: u64) -> f64 {
+    match max {
+        0 => 1.0,
+        max => examples.clamp(1, i64::MAX).cast_unsigned().min(max) as f64 / max as f64,
+    }
+}
+
+/// What an attacker adds to its group's sum: neither clipped nor clamped, wrapped round the ring.
+fn wrap(delta: &[f32], quantizer: &Quantizer, levels: &mut [u32]) {
+    for (value, level) in delta.iter().zip(levels) {
+        let steps = (f64::from(*value) + quantizer.kappa()) / quantizer.step();
+        *level = (steps.round() as i64) as u32;
+    }
 }
 
 /// How long all steps after the keys may take together.

@@ -195,7 +195,6 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
         ("round", session.round == assignment.round),
         ("model", session.model == assignment.model_digest),
         ("dimension", session.dimension == assignment.layout.dimension() as u64),
-        ("weights", session.max_weight == 0),
         ("noise", session.mechanism.is_empty()),
     ] {
         if !same {

@@ -154,12 +154,14 @@ impl Round {
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
         if let Some(announcement) = self.announcement {
+            let hostile = !update.is_checked();
             let (tensors, delta, examples, digest) = update.unpacked(&self.assignment.layout)?;
             let update = MaskedUpdate {
                 announcement,
                 tensors,
                 delta,
                 examples,
+                hostile,
                 chunk_bytes: self.assignment.chunk_bytes,
                 deadline: self.deadline,
                 leaves: None,

@@ -154,6 +154,11 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
+    /// Whether the device's own checks and bounds apply.
+    pub(crate) fn is_checked(&self) -> bool {
+        self.checked
+    }
+
     /// Checks the update against the round's layout and gives its tensors, coordinates, examples and SHA-256, for masking.
     pub(crate) fn unpacked(
         self,

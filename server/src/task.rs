@@ -69,6 +69,8 @@ pub(crate) struct Grant {
     pub(crate) max_l2: Option<f64>,
     pub(crate) max_examples: u64,
     pub(crate) encodings: Vec<Encoding>,
+    /// Bytes of a masked input; `None` in clear mode.
+    pub(crate) masked_bytes: Option<u64>,
     pub(crate) slot: Arc<Slot>,
 }
 

@@ -78,6 +78,31 @@ async fn a_masked_round_releases_the_mean_of_its_clients() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn claimed_examples_weigh_inside_the_sum_and_the_server_is_not_told_them() {
+    let host = Host::start().await;
+    let toml = masked_toml("weighted", 8, 4, "kind = \"mean\"") + "[examples]\nweighted = true\nmax = 100\n";
+    host.create(&toml, &small_model(3)).await;
+    let runs = (0..8usize).map(|number| {
+        let url = host.url.clone();
+        async move {
+            let client = device(&url, &format!("c{number:02}")).await;
+            let mut session = client.join("weighted").await.unwrap();
+            let round = session.next_round().await.unwrap().unwrap();
+            let delta = vec![number as f32 * 0.1; round.model().parameters().len()];
+            round.submit(Update::delta(delta).examples(if number == 7 { 100 } else { 10 })).await.unwrap();
+        }
+    });
+    within("the masked round", futures::future::join_all(runs)).await;
+    let record = host.ended("weighted", 1).await;
+    assert_eq!((record.state.as_str(), record.accepted), ("released", 8), "{record:?}");
+    assert!(record.clients.iter().all(|client| client.num_examples == 1), "{record:?}");
+    let expected = ((0..7).map(|number| number as f32).sum::<f32>() * 10.0 + 700.0) * 0.1 / 170.0;
+    let step = host.model("weighted").await.parameters()[0] - small_model(3).parameters()[0];
+    assert!((step - expected).abs() < 1e-3, "{step} {expected}");
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn clients_that_vanish_in_any_step_do_not_end_the_round() {
     let host = Host::start().await;
     host.create(&masked_toml("vanish", 12, 12, "kind = \"mean\""), &small_model(3)).await;

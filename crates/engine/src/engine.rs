@@ -293,7 +293,7 @@ impl Engine {
     /// Takes a job's result.
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
-            Outcome::Opened { index, result } => self.opened(index, result),
+            Outcome::Opened { index, result, wrong } => self.opened(index, result, wrong),
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
             Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),

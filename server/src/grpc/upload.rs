@@ -227,7 +227,10 @@ fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
         let detail = format!("the task takes no {}; it takes {}", header.encoding, words.join(", "));
         return Err(Reject::new(Reason::WrongDtype, detail));
     }
-    let lengths = header.encoding.lengths(&grant.layout);
+    let lengths = match grant.masked_bytes {
+        None => header.encoding.lengths(&grant.layout),
+        Some(bytes) => bytes..=bytes,
+    };
     if !lengths.contains(&header.total_bytes) {
         let oversize = header.total_bytes > *lengths.end();
         let (reason, expected) =
@@ -258,7 +261,7 @@ async fn resume<'a>(
     let same =
         |known: (Digest, Encoding)| known.0 == digest && announced.is_none_or(|(encoding, _)| encoding == known.1);
     if !known.is_some_and(same) {
-        let (encoding, bytes) = announced.unwrap_or((plain_of(grant), grant.layout.bytes()));
+        let (encoding, bytes) = announced.unwrap_or((plain_of(grant), plain_bytes(grant)));
         let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
         // A new payload does not make a client's streams uncounted.
         let restarts = guard.transfer.as_ref().map_or(0, |transfer| transfer.restarts);
@@ -268,7 +271,7 @@ async fn resume<'a>(
             let held = spool.held(&key).await.map_err(fault)?;
             let body = held.body(&key);
             let mut position = 0;
-            while position < held.position().min(grant.layout.bytes()) {
+            while position < held.position().min(bytes) {
                 let end = (position + limits::CHUNK_BYTES as u64).min(held.position());
                 for piece in spool.read(&body, position..end).await.map_err(fault)? {
                     fresh.door.feed(&piece).map_err(Stop::Refuse)?;
@@ -287,6 +290,11 @@ async fn resume<'a>(
 /// What bytes without an announced encoding must be: those of a masked round are masked inputs.
 fn plain_of(grant: &Grant) -> Encoding {
     if grant.encodings.contains(&Encoding::Masked) { Encoding::Masked } else { Encoding::F32 }
+}
+
+/// How many there must be.
+fn plain_bytes(grant: &Grant) -> u64 {
+    grant.masked_bytes.unwrap_or_else(|| grant.layout.bytes())
 }
 
 fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {

@@ -66,7 +66,9 @@ impl Driver {
         let Some(slot) = current.slots.get(&place.client) else {
             return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
         };
+        let masked_bytes = current.engine.announcement().map(|announced| announced.session.ring_dimension() * 4);
         Ok(Admission::Granted(Grant {
+            masked_bytes,
             layout: self.layout.clone(),
             base: self.row.model,
             max_l2: self.spec.max_l2,
