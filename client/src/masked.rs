@@ -33,7 +33,12 @@ pub(crate) struct MaskedUpdate {
     pub(crate) deadline: Instant,
     /// Vanishes before this step, for testing servers.
     pub(crate) leaves: Option<Step>,
+    /// Shown what leaves the device.
+    pub(crate) witness: Option<Witness>,
 }
+
+/// Looks at the bytes that leave the device.
+pub(crate) type Witness = Box<dyn FnOnce(&[u8]) + Send>;
 
 impl MaskedUpdate {
     /// Goes through the steps; answers when the server holds this client's shares.
@@ -106,6 +111,9 @@ impl MaskedUpdate {
             }
             apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
             let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
+            if let Some(witness) = self.witness {
+                witness(&payload);
+            }
             let header = UploadHeader {
                 place,
                 model_digest: session.model,

@@ -165,6 +165,7 @@ impl Round {
                 chunk_bytes: self.assignment.chunk_bytes,
                 deadline: self.deadline,
                 leaves: None,
+                witness: None,
             };
             return Ok(Sealed { content: Content::Masked { update: Box::new(update), digest }, seat: self.seat });
         }
@@ -220,6 +221,16 @@ impl Sealed {
     pub fn leaving_before(mut self, step: Step) -> Self {
         if let Content::Masked { update, .. } = &mut self.content {
             update.leaves = Some(step);
+        }
+        self
+    }
+
+    /// Shows the bytes that leave the device in a masked round's input, for audits. Not called in clear mode, where they are
+    /// the update itself.
+    #[must_use]
+    pub fn witnessed(mut self, witness: impl FnOnce(&[u8]) + Send + 'static) -> Self {
+        if let Content::Masked { update, .. } = &mut self.content {
+            update.witness = Some(Box::new(witness));
         }
         self
     }
