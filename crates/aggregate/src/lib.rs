@@ -57,7 +57,7 @@ pub use composition::RuleConfig;
 pub use element::{DecodeError, Element};
 pub use kernel::finite::first_non_finite;
 pub use mixing::Mixing;
-pub use needs::{DistanceNeeds, Extras, Needs, Samples, Share};
+pub use needs::{Anchor, DistanceNeeds, Extras, Needs, Samples, Share};
 pub use observe::observe_unit;
 pub use optimizer::{OptimizerConfig, OptimizerError};
 pub use parameters::ParameterError;

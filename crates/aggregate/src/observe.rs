@@ -5,7 +5,7 @@ use std::ops::Range;
 use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
 use crate::kernel::mix::mix;
-use crate::kernel::norms::norms;
+use crate::kernel::norms::{norms, norms_and_distances};
 use crate::kernel::pair_statistics::pair_statistics;
 use crate::kernel::signs::signs;
 use crate::mixing::Mixing;
@@ -80,6 +80,13 @@ impl<T: Element> Observer<'_, T> {
                 Vec::new()
             }
             DistanceNeeds::Norms => norms(points, block.clone())?,
+            DistanceNeeds::From(anchor) => {
+                let point = anchor.point(rows);
+                let Some(&from) = points.get(point) else {
+                    return Err(RowsError::Count { got: points.len(), expected: point + 1 });
+                };
+                norms_and_distances(points, from, block.clone())?
+            }
             DistanceNeeds::Pairs => pair_statistics(points, block.clone())?,
         };
         let at = |within: usize| first + within;
