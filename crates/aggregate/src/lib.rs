@@ -39,6 +39,7 @@ mod aggregate;
 mod catalogue;
 mod combine;
 mod composition;
+mod dot;
 mod eigen;
 mod infinite;
 mod kernel;
@@ -47,6 +48,7 @@ mod parameters;
 mod range;
 mod sampling;
 mod scale;
+mod series;
 mod source;
 
 pub use aggregate::{Aggregate, AggregateError, Inputs, aggregate, aggregate_inputs, mix_rows, pre_aggregate};

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::dispatch::{Kernel, dispatch};
 use super::finite::first_non_finite;
+use super::prefetch::prefetch;
 use crate::element::Element;
 use crate::rows::RowsError;
 
@@ -17,6 +18,9 @@ const TILE: usize = VECTORS * LANES;
 
 /// Mixed rows worked on together.
 const GROUP: usize = 4;
+
+/// How many mixed rows ahead of the one being made memory is asked for.
+const AHEAD: usize = 1;
 
 /// A tile of one point in f64, aligned so that no vector straddles two cache lines.
 #[derive(Clone, Copy)]
@@ -148,9 +152,14 @@ fn mix_few<T: Element>(points: &[&[T]], rows: &[Vec<(usize, f64)>], range: Range
         }
         for (index, &(point, coefficient)) in terms.iter().enumerate() {
             let values = &points[point][range.clone()];
+            // Nothing but this makes use of the way from row to row.
+            let ahead = match rows.get(row + AHEAD).and_then(|terms| terms.get(index)) {
+                Some((point, _)) => &points[*point][range.clone()],
+                None => values,
+            };
             match index {
-                0 => add_term::<T, true>(out, values, coefficient, &mut poison),
-                _ => add_term::<T, false>(out, values, coefficient, &mut poison),
+                0 => add_term::<T, true>(out, values, ahead, coefficient, &mut poison),
+                _ => add_term::<T, false>(out, values, ahead, coefficient, &mut poison),
             }
         }
     }
@@ -158,10 +167,18 @@ fn mix_few<T: Element>(points: &[&[T]], rows: &[Vec<(usize, f64)>], range: Range
 }
 
 #[inline(always)]
-fn add_term<T: Element, const FIRST: bool>(out: &mut [f64], values: &[T], coefficient: f64, poison: &mut [f64; LANES]) {
+fn add_term<T: Element, const FIRST: bool>(
+    out: &mut [f64],
+    values: &[T],
+    ahead: &[T],
+    coefficient: f64,
+    poison: &mut [f64; LANES],
+) {
     let (sums, sums_rest) = out.as_chunks_mut::<LANES>();
     let (groups, rest) = values.as_chunks::<LANES>();
-    for (sums, values) in sums.iter_mut().zip(groups) {
+    let (ahead, _) = ahead.as_chunks::<LANES>();
+    for ((sums, values), ahead) in sums.iter_mut().zip(groups).zip(ahead) {
+        prefetch(ahead);
         for lane in 0..LANES {
             let value = values[lane].to_f64();
             let before = if FIRST { 0.0 } else { sums[lane] };
@@ -194,6 +211,8 @@ fn mix_groups<T: Element>(
         let tile = start..length.min(start + TILE);
         for (&point, Wide(wide)) in counted.iter().zip(&mut wide) {
             let values = &points[point][range.start + tile.start..range.start + tile.end];
+            let next = range.start + tile.end;
+            prefetch(&points[point][next..range.end.min(next + TILE)]);
             let (filled, rest) = wide.as_flattened_mut().split_at_mut(values.len());
             for (wide, value) in filled.iter_mut().zip(values) {
                 *wide = value.to_f64();
