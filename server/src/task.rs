@@ -100,6 +100,17 @@ pub(crate) struct CurrentModel {
     pub(crate) file: Bytes,
 }
 
+/// How a task is doing right now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Glance {
+    /// Clients checked in.
+    pub(crate) checked_in: u64,
+    /// Coordinates of the model.
+    pub(crate) dimension: u64,
+    /// The reference client, where no round can open before it checks in.
+    pub(crate) awaited: Option<ClientId>,
+}
+
 #[derive(Debug)]
 pub(crate) enum Command {
     CheckIn {
@@ -134,7 +145,7 @@ pub(crate) enum Command {
         answer: oneshot::Sender<CurrentModel>,
     },
     Glance {
-        answer: oneshot::Sender<(u64, u64)>,
+        answer: oneshot::Sender<Glance>,
     },
     Control {
         control: Control,
@@ -206,8 +217,8 @@ impl Handle {
         self.ask(|answer| Command::Model { answer }).await
     }
 
-    /// Clients checked in, and coordinates of the model.
-    pub(crate) async fn glance(&self) -> Result<(u64, u64), Reject> {
+    /// How the task is doing right now.
+    pub(crate) async fn glance(&self) -> Result<Glance, Reject> {
         self.ask(|answer| Command::Glance { answer }).await
     }
 

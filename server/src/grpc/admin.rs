@@ -7,7 +7,7 @@ use crate::{
     memory,
     registry::Registry,
     store::{ClientRow, RoundRow, RoundState, SeatRow, TaskRow},
-    task::Control,
+    task::{Control, Glance},
 };
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -232,10 +232,11 @@ impl AdminService {
     async fn describe(&self, row: TaskRow) -> TaskInfo {
         let handle = self.registry.get(&row.name).ok();
         let spec = handle.as_ref().map(|handle| handle.spec.clone());
-        let (checked_in, dimension) = match &handle {
+        let glance = match &handle {
             Some(handle) => handle.glance().await.unwrap_or_default(),
-            None => (0, 0),
+            None => Glance::default(),
         };
+        let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
         TaskInfo {
             name: row.name.to_string(),
             state: row.state.word().into(),
@@ -245,12 +246,12 @@ impl AdminService {
             current_round: row.last_round,
             rule: spec.as_ref().map(|spec| spec.rule_config.to_string()).unwrap_or_default(),
             model_digest: Bytes::copy_from_slice(row.model.as_bytes()),
-            dimension,
+            dimension: glance.dimension,
             created_at_ms: row.created_at,
             toml: row.toml,
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
-            checked_in,
-            why: row.why,
+            checked_in: glance.checked_in,
+            why: if row.why.is_empty() { awaited.unwrap_or_default() } else { row.why },
         }
     }
 

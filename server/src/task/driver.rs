@@ -1,7 +1,7 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, CurrentModel, Event, Services, Slot,
+    Command, CurrentModel, Event, Glance, Services, Slot,
     exchange::{Waiting, send_away},
     journal::Journal,
     supervisor::Salvage,
@@ -87,6 +87,13 @@ impl Driver {
         self.spec.clone()
     }
 
+    fn glance(&self) -> Glance {
+        let opens = self.current.is_none() && self.row.state == TaskState::Running;
+        let absent = self.spec.reference.as_ref().filter(|client| opens && !self.room.holds(client));
+        let (checked_in, dimension) = (self.room.len() as u64, self.model.layout().dimension() as u64);
+        Glance { checked_in, dimension, awaited: absent.cloned() }
+    }
+
     /// Runs until shut down or every handle is gone.
     pub(crate) async fn run(&mut self, inbox: &mut mpsc::Receiver<Command>) {
         self.take_up().await;
@@ -136,7 +143,7 @@ impl Driver {
             }
             Command::Glance { answer } => {
                 self.room.forget_gone();
-                let _ = answer.send((self.room.len() as u64, self.model.layout().dimension() as u64));
+                let _ = answer.send(self.glance());
             }
             Command::Control { control, answer } => {
                 let result = self.control(control).await;
