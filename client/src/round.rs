@@ -5,7 +5,7 @@ use crate::{
     masked::MaskedUpdate,
     saved::{SavedSeat, SeatState},
     transport::upload::Upload,
-    update::Parcel,
+    update::{Parcel, Unpacked},
 };
 use std::{
     fmt,
@@ -154,8 +154,7 @@ impl Round {
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
         if let Some(announcement) = self.announcement {
-            let hostile = !update.is_checked();
-            let (tensors, delta, examples, digest) = update.unpacked(&self.assignment.layout)?;
+            let Unpacked { tensors, delta, examples, hostile, digest } = update.unpacked(&self.assignment.layout)?;
             let update = MaskedUpdate {
                 announcement,
                 tensors,

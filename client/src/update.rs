@@ -154,16 +154,8 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
-    /// Whether the device's own checks and bounds apply.
-    pub(crate) fn is_checked(&self) -> bool {
-        self.checked
-    }
-
-    /// Checks the update against the round's layout and gives its tensors, coordinates, examples and SHA-256, for masking.
-    pub(crate) fn unpacked(
-        self,
-        layout: &Layout,
-    ) -> Result<(Vec<v1::Tensor>, Zeroizing<Vec<f32>>, i64, Digest), Error> {
+    /// Checks the update against the round's layout and takes it apart for masking.
+    pub(crate) fn unpacked(self, layout: &Layout) -> Result<Unpacked, Error> {
         if self.keep.is_some() || self.encoding != Encoding::F32 {
             return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
         }
@@ -178,8 +170,20 @@ impl Update {
         // Unchecked or not: what is no number cannot be quantised.
         check_delta(&delta, layout)?;
         let digest = Digest::of(&framing::payload(&delta));
-        Ok((layout_to_wire(layout), Zeroizing::new(delta), self.examples, digest))
+        let (hostile, examples) = (!self.checked, self.examples);
+        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile, digest })
     }
+}
+
+/// An update that fits its round, for masking.
+pub(crate) struct Unpacked {
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) delta: Zeroizing<Vec<f32>>,
+    pub(crate) examples: i64,
+    /// Whether the device's own bounds do not apply.
+    pub(crate) hostile: bool,
+    /// SHA-256 of the coordinates as they are.
+    pub(crate) digest: Digest,
 }
 
 fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {

@@ -149,8 +149,7 @@ async fn masked_seats(host: &Host, task: &str, count: usize) -> Vec<Seat> {
 }
 
 async fn say(seat: &Seat, message: Vec<u8>, wait_ms: u32) -> Result<Vec<u8>, tonic::Status> {
-    let request =
-        v1::ExchangeRequest { place: Some(seat.place.to_wire()), message: message.into(), wait_ms };
+    let request = v1::ExchangeRequest { place: Some(seat.place.to_wire()), message: message.into(), wait_ms };
     let reply = within("an exchange", seat.stub.clone().exchange(request)).await?;
     Ok(reply.into_inner().reply.to_vec())
 }

@@ -75,7 +75,7 @@ pub enum EngineInput {
         client: ClientId,
         /// What it says.
         #[serde(with = "testudo_protocol::secagg::hexadecimal")]
-        message: Message,
+        message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
     Extend {

@@ -158,8 +158,8 @@ impl Job {
             Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
-            Work::Open { weights_at: Some(at), .. } => vec![*at as u64 * 4..*at as u64 * 4 + 4],
-            Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => Vec::new(),
+            Work::Open { weights_at, .. } => weights_at.iter().map(|&at| at as u64 * 4..at as u64 * 4 + 4).collect(),
+            Work::Decide(_) | Work::Finish(_) => Vec::new(),
         }
     }
 

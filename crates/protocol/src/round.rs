@@ -97,7 +97,7 @@ pub enum Input {
         client: ClientId,
         /// What it says.
         #[serde(with = "crate::secagg::hexadecimal")]
-        message: Message,
+        message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
     Extend {
@@ -173,7 +173,7 @@ impl Round {
             Input::Unrecorded { client } => self.unrecorded(client),
             Input::Refuse { client, reason } => self.leave(now, client, Seat::Refused(reason)),
             Input::Withdraw { client } => self.leave(now, client, Seat::Dropout),
-            Input::Message { client, message } => self.message(now, client, message),
+            Input::Message { client, message } => self.message(now, client, *message),
             Input::Extend { deadline } => {
                 self.deadline = self.deadline.max(deadline);
                 Ok(Vec::new())

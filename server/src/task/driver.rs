@@ -132,7 +132,7 @@ impl Driver {
                 let _ = answer.send(admission);
             }
             Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
-            Command::Exchange { place, message, answer } => self.exchange(place, *message, answer).await,
+            Command::Exchange { place, message, answer } => self.exchange(place, message, answer).await,
             Command::Refuse { place, reject } => self.refuse(&place, reject).await,
             Command::Withdraw { place, answer } => {
                 let result = self.withdraw(&place).await;

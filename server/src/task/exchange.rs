@@ -25,7 +25,7 @@ impl Driver {
     pub(super) async fn exchange(
         &mut self,
         place: Place,
-        message: Message,
+        message: Box<Message>,
         answer: oneshot::Sender<Result<Reply, Reject>>,
     ) {
         let step = message.step();

@@ -89,7 +89,7 @@ fn run(clients: usize, group_size: usize, leaves: impl Fn(usize, Step) -> bool) 
     let mut round = Round::open_masked(RoundParams::new(cohort, clients, 2, 1000).unwrap(), params);
     let mut now = 1;
     let say = |round: &mut Round, now: u64, number: usize, message: Message| {
-        round.handle(now, Input::Message { client: client(number), message }).unwrap();
+        round.handle(now, Input::Message { client: client(number), message: Box::new(message) }).unwrap();
     };
     let settle = |round: &mut Round, now: &mut u64, phase: Phase| {
         if round.phase() == phase {
