@@ -1,7 +1,11 @@
 //! Accountants, one per theorem. Every ε is rounded up.
 
+pub mod distributed;
 pub mod fixed_size;
 pub mod gaussian;
+pub mod laplace;
+pub mod pld;
 pub mod poisson;
 pub mod rdp;
+pub mod skellam;
 pub mod zcdp;

@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use serde_json::Value;
-use testudo_privacy::accountant::{fixed_size, gaussian, poisson, rdp::RenyiCurve, zcdp};
+use testudo_privacy::accountant::{
+    distributed, fixed_size, gaussian, laplace, pld, poisson, rdp::RenyiCurve, skellam, zcdp,
+};
 
 fn document() -> Value {
     serde_json::from_str(include_str!("../vectors/privacy.json")).unwrap()
@@ -22,6 +24,10 @@ fn number(case: &Value, key: &str) -> f64 {
 
 fn count(case: &Value, key: &str) -> u64 {
     case[key].as_u64().unwrap_or_else(|| panic!("{}: no count {key}", case["id"]))
+}
+
+fn default_orders() -> Vec<f64> {
+    document()["header"]["default_orders"].as_array().unwrap().iter().map(|order| order.as_f64().unwrap()).collect()
 }
 
 #[track_caller]
@@ -105,9 +111,85 @@ fn published_rdp_old_conversion() {
 #[test]
 fn curves_of_rho_at_other_orders_convert_alike() {
     for case in cases("tree_aggregation_single_epoch") {
-        let orders: Vec<f64> =
-            document()["header"]["default_orders"].as_array().unwrap().iter().map(|o| o.as_f64().unwrap()).collect();
-        let (epsilon, _) = RenyiCurve::of_rho(number(&case, "rho"), orders).epsilon(number(&case, "delta"));
+        let (epsilon, _) = RenyiCurve::of_rho(number(&case, "rho"), default_orders()).epsilon(number(&case, "delta"));
         assert_relative(&case, "rdp", epsilon, number(&case, "epsilon"), 1e-9);
+    }
+}
+
+#[test]
+fn pld_gaussian() {
+    for case in cases("pld_gaussian") {
+        let (z, rounds, delta) = (number(&case, "noise_multiplier"), count(&case, "rounds"), number(&case, "delta"));
+        let got = pld::poisson(1.0, z, rounds, delta);
+        let exact = number(&case, "epsilon_exact");
+        assert!(got >= exact && got <= exact + 1e-3, "{}: {got} {exact}", case["id"]);
+    }
+}
+
+#[test]
+fn poisson_subsampled_gaussian_by_pld() {
+    for case in cases("poisson_subsampled_gaussian") {
+        let (z, rounds, delta) = (number(&case, "noise_multiplier"), count(&case, "rounds"), number(&case, "delta"));
+        let got = pld::poisson(number(&case, "sampling_rate"), z, rounds, delta);
+        assert_relative(&case, "pld", got, number(&case, "epsilon_pld_pessimistic_1e4"), 1e-3);
+        assert!(got < number(&case, "epsilon_rdp_integer_orders"));
+    }
+}
+
+#[test]
+fn truncated_poisson_gaussian() {
+    for case in cases("truncated_poisson_gaussian") {
+        let got = pld::truncated_poisson(
+            number(&case, "sampling_rate"),
+            count(&case, "population"),
+            count(&case, "cohort_cap"),
+            number(&case, "noise_multiplier"),
+            count(&case, "rounds"),
+            number(&case, "delta"),
+        );
+        assert_relative(&case, "pld", got, number(&case, "epsilon"), 1e-3);
+    }
+}
+
+#[test]
+fn laplace_by_every_accountant() {
+    let orders: Vec<f64> = default_orders();
+    for case in cases("laplace") {
+        let (scale, rounds, delta) =
+            (number(&case, "scale_over_l1_sensitivity"), count(&case, "rounds"), number(&case, "delta"));
+        let got = pld::laplace(scale, rounds, delta);
+        assert_relative(&case, "pld", got, number(&case, "epsilon"), 1e-3);
+        assert!(got >= number(&case, "epsilon"));
+        let (rdp, _) = laplace::curve(scale, orders.iter().copied()).repeated(rounds).epsilon(delta);
+        assert_relative(&case, "rdp", rdp, number(&case, "epsilon_rdp"), 1e-9);
+        assert_relative(&case, "pure", laplace::pure(scale, rounds), number(&case, "epsilon_pure"), 1e-12);
+    }
+}
+
+#[test]
+fn rdp_point_skellam() {
+    for case in cases("rdp_point_skellam") {
+        let (scale, order) = (number(&case, "scale"), number(&case, "order"));
+        let (l2, l1) = (number(&case, "l2") * scale, number(&case, "l1") * scale);
+        let variance = number(&case, "central_variance") * scale * scale;
+        let got = skellam::curve(variance, l2, l1, [order]).at(order).unwrap();
+        assert_relative(&case, "rdp", got, number(&case, "rdp"), 1e-12);
+    }
+}
+
+#[test]
+fn distributed_discrete_gaussian() {
+    for case in cases("distributed_discrete_gaussian") {
+        let got = distributed::guarantee(
+            count(&case, "clients"),
+            number(&case, "local_sigma_grid"),
+            count(&case, "dim"),
+            number(&case, "l2_sens_grid"),
+            number(&case, "l1_sens_grid"),
+        );
+        assert_relative(&case, "tau", got.tau, number(&case, "tau"), 1e-12);
+        assert_relative(&case, "epsilon_cdp", got.epsilon, number(&case, "epsilon_cdp"), 1e-12);
+        assert_relative(&case, "rho", got.rho, number(&case, "rho"), 1e-12);
+        assert_relative(&case, "epsilon", zcdp::epsilon(got.rho, number(&case, "delta")), number(&case, "epsilon"), 1e-11);
     }
 }
