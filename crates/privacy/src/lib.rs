@@ -8,5 +8,6 @@
 pub mod accountant;
 mod error;
 mod math;
+pub mod mechanism;
 
 pub use error::ParameterError;

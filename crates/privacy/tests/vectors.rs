@@ -3,8 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use serde_json::Value;
-use testudo_privacy::accountant::{
-    distributed, fixed_size, gaussian, laplace, pld, poisson, rdp::RenyiCurve, skellam, zcdp,
+use testudo_privacy::{
+    accountant::{
+        distributed, fixed_size, gaussian, laplace,
+        matrix::{self, Toeplitz},
+        pld, poisson,
+        rdp::RenyiCurve,
+        skellam, tree, zcdp,
+    },
+    mechanism::adaptive_clip::update_noise_multiplier,
 };
 
 fn document() -> Value {
@@ -191,5 +198,99 @@ fn distributed_discrete_gaussian() {
         assert_relative(&case, "epsilon_cdp", got.epsilon, number(&case, "epsilon_cdp"), 1e-12);
         assert_relative(&case, "rho", got.rho, number(&case, "rho"), 1e-12);
         assert_relative(&case, "epsilon", zcdp::epsilon(got.rho, number(&case, "delta")), number(&case, "epsilon"), 1e-11);
+    }
+}
+
+#[test]
+fn tree_aggregation_single_epoch() {
+    for case in cases("tree_aggregation_single_epoch") {
+        let steps: Vec<u64> = match case["steps"].as_array() {
+            Some(steps) => steps.iter().map(|steps| steps.as_u64().unwrap()).collect(),
+            None => vec![count(&case, "steps")],
+        };
+        let depth = tree::single_participation(&steps).unwrap();
+        assert_eq!(u64::from(depth), count(&case, "depth"));
+        let (z, delta) = (number(&case, "noise_multiplier"), number(&case, "delta"));
+        let rho = zcdp::rho(z, depth.into());
+        assert_relative(&case, "rho", rho, number(&case, "rho"), 1e-12);
+        assert_relative(&case, "cks20", zcdp::epsilon(rho, delta), number(&case, "epsilon_cks20"), 1e-11);
+        let exact = gaussian::epsilon(gaussian::mu(z, depth.into()), delta);
+        assert_relative(&case, "exact", exact, number(&case, "epsilon_exact_gaussian"), 1e-12);
+    }
+}
+
+#[test]
+fn tree_aggregation_multi_participation() {
+    for case in cases("tree_aggregation_multi_participation") {
+        let participations = u32::try_from(count(&case, "max_participation")).unwrap();
+        let square =
+            tree::sensitivity_squared(count(&case, "steps"), participations, count(&case, "min_separation")).unwrap();
+        assert_eq!(square as f64, number(&case, "sensitivity_sq"), "{}", case["id"]);
+        let (z, delta) = (number(&case, "noise_multiplier"), number(&case, "delta"));
+        let rho = zcdp::rho(z, square);
+        assert_relative(&case, "rho", rho, number(&case, "rho"), 1e-12);
+        let exact = gaussian::epsilon(gaussian::mu(z, square), delta);
+        assert_relative(&case, "exact", exact, number(&case, "epsilon"), 1e-12);
+    }
+}
+
+#[test]
+fn matrix_mechanism() {
+    for case in cases("matrix_mechanism") {
+        let rounds = count(&case, "n") as usize;
+        let once = |matrix: Toeplitz, participations: u64, separation: u64| {
+            let sensitivity = matrix.sensitivity(participations as usize, separation as usize).unwrap();
+            let (most, mean) = matrix.prefix_errors();
+            (sensitivity, sensitivity * most, sensitivity * mean)
+        };
+        let (sensitivity, most, mean) = match case["mechanism"].as_str().unwrap() {
+            "independent" => once(Toeplitz::independent(rounds).unwrap(), 1, 1),
+            "sqrt_toeplitz" => once(Toeplitz::square_root(rounds, rounds).unwrap(), 1, 1),
+            "binary_tree" => matrix::binary_tree(rounds as u64),
+            "banded_sqrt_toeplitz" => {
+                let banded = Toeplitz::square_root(rounds, count(&case, "bands") as usize).unwrap();
+                once(banded, count(&case, "max_participation"), count(&case, "min_gap"))
+            }
+            other => panic!("unknown mechanism {other}"),
+        };
+        assert_relative(&case, "sensitivity", sensitivity, number(&case, "sensitivity"), 1e-12);
+        assert_relative(&case, "max", most, number(&case, "max_prefix_error_per_sigma"), 1e-10);
+        assert_relative(&case, "rms", mean, number(&case, "rms_prefix_error_per_sigma"), 1e-10);
+    }
+}
+
+#[test]
+fn adaptive_clip_split() {
+    for case in cases("adaptive_clip_split") {
+        let got = update_noise_multiplier(
+            number(&case, "effective_noise_multiplier"),
+            number(&case, "clipped_count_stddev"),
+        );
+        assert_relative(&case, "z_delta", got.unwrap(), number(&case, "update_noise_multiplier"), 1e-12);
+    }
+}
+
+#[test]
+fn every_kind_has_a_test() {
+    let tested = [
+        "gaussian_composition",
+        "poisson_subsampled_gaussian",
+        "rdp_point_poisson_gaussian",
+        "wor_subsampled_gaussian",
+        "tree_aggregation_single_epoch",
+        "tree_aggregation_multi_participation",
+        "matrix_mechanism",
+        "rho_to_eps_gaussian",
+        "pld_gaussian",
+        "laplace",
+        "adaptive_clip_split",
+        "calibrate_noise_multiplier",
+        "distributed_discrete_gaussian",
+        "rdp_point_skellam",
+        "truncated_poisson_gaussian",
+        "published_rdp_old_conversion",
+    ];
+    for case in document()["cases"].as_array().unwrap() {
+        assert!(tested.contains(&case["kind"].as_str().unwrap()), "untested kind: {case}");
     }
 }
