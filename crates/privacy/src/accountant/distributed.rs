@@ -41,11 +41,7 @@ pub fn guarantee(shares: u64, sigma: f64, dimension: u64, l2: f64, l1: f64) -> D
     let second = (plain * plain + (tau * l1 / total).scale(1) + tau * tau * dimension).sqrt();
     let third = plain + tau * dimension.sqrt();
     let epsilon = first.min(second).min(third);
-    DistributedGaussian {
-        tau: tau.upper(),
-        epsilon: epsilon.upper(),
-        rho: (epsilon * epsilon).scale(-1).upper(),
-    }
+    DistributedGaussian { tau: tau.upper(), epsilon: epsilon.upper(), rho: (epsilon * epsilon).scale(-1).upper() }
 }
 
 /// The L2 sensitivity after scaling to the grid, rotation and conditional rounding, in the units of `clip`.

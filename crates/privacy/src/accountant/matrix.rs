@@ -127,7 +127,7 @@ impl Toeplitz {
     pub fn inverse(&self) -> Vec<f64> {
         let first = self.coefficients[0];
         let mut inverse: Vec<f64> = vec![1.0 / first];
-        for t in 1..self.rounds {
+        while inverse.len() < self.rounds {
             let terms = self.coefficients.iter().skip(1).zip(inverse.iter().rev());
             let sum: f64 = terms.map(|(coefficient, earlier)| coefficient * earlier).sum();
             inverse.push(-sum / first);
@@ -166,7 +166,8 @@ mod tests {
 
     #[test]
     fn no_pattern_of_participations_exceeds_the_sensitivity_and_one_attains_it() {
-        for (rounds, bands, participations, separation) in [(10, 10, 3, 2), (11, 4, 2, 5), (12, 3, 4, 1), (9, 9, 2, 1)] {
+        for (rounds, bands, participations, separation) in [(10, 10, 3, 2), (11, 4, 2, 5), (12, 3, 4, 1), (9, 9, 2, 1)]
+        {
             let matrix = Toeplitz::square_root(rounds, bands).unwrap();
             let bound = matrix.sensitivity(participations, separation).unwrap();
             let mut largest = 0.0_f64;

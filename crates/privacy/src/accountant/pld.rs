@@ -9,6 +9,7 @@ mod gaussian;
 mod laplace;
 mod losses;
 
+use compose::STEP;
 use losses::Losses;
 
 /// ε of `rounds` Gaussian releases, each on a Poisson sample of rate q in (0, 1]; zero-out or add-or-remove adjacency.
@@ -19,23 +20,23 @@ pub fn poisson(rate: f64, noise_multiplier: f64, rounds: u64, delta: f64) -> f64
     }
     let rate = rate.min(1.0);
     let range = gaussian::range(rate, noise_multiplier, rounds, delta);
-    compose::epsilon(range, |step| gaussian::directions(rate, noise_multiplier, rounds, delta, step), rounds, delta)
+    compose::epsilon(
+        STEP,
+        range,
+        |step| gaussian::directions(rate, noise_multiplier, rounds, delta, step),
+        rounds,
+        delta,
+    )
 }
 
 /// ε of `rounds` Poisson samples cut to `cap` clients by a uniform choice; zero-out adjacency.
 ///
 /// `population` registered clients, each sampled with `rate` in (0, 1].
 #[must_use]
-pub fn truncated_poisson(
-    rate: f64,
-    population: u64,
-    cap: u64,
-    noise_multiplier: f64,
-    rounds: u64,
-    delta: f64,
-) -> f64 {
+pub fn truncated_poisson(rate: f64, population: u64, cap: u64, noise_multiplier: f64, rounds: u64, delta: f64) -> f64 {
     let truncation = gaussian::Truncation::new(rate, population, cap);
     compose::epsilon(
+        STEP,
         gaussian::truncated_range(rate, truncation, noise_multiplier, rounds, delta),
         |step| gaussian::truncated_directions(rate, truncation, noise_multiplier, rounds, delta, step),
         rounds,
@@ -46,5 +47,10 @@ pub fn truncated_poisson(
 /// ε of `rounds` Laplace releases with scale/L1-sensitivity `scale`.
 #[must_use]
 pub fn laplace(scale: f64, rounds: u64, delta: f64) -> f64 {
-    compose::epsilon(2.0 / scale, |step| vec![laplace::losses(scale, step)], rounds, delta)
+    // Both atoms lie on the grid if 1/b is a power of two of steps.
+    let mut step = 1.0 / scale;
+    while step > STEP {
+        step /= 2.0;
+    }
+    compose::epsilon(step, 2.0 / scale, |step| vec![laplace::losses(scale, step)], rounds, delta)
 }

@@ -151,7 +151,7 @@ mod tests {
             let moments = Moments::new(rate, z);
             for order in [2, 3, 7, 20] {
                 let (sum, integral) = (moments.divergence(order), quadrature(rate, z, f64::from(order)));
-                let error = ((sum - integral) / sum).abs().nearest();
+                let error = ((sum - integral) / sum).nearest().abs();
                 assert!(error < 1e-13, "q={rate} z={z} α={order}: {error:e}");
             }
         }

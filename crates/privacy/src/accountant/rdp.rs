@@ -36,7 +36,9 @@ impl RenyiCurve {
     /// The curve α·ρ of ρ-zCDP at the given orders.
     #[must_use]
     pub fn of_rho(rho: f64, orders: impl IntoIterator<Item = f64>) -> Self {
-        Self { points: orders.into_iter().map(|order| (order, (Wide::from(order) * Wide::from(rho)).upper())).collect() }
+        Self {
+            points: orders.into_iter().map(|order| (order, (Wide::from(order) * Wide::from(rho)).upper())).collect(),
+        }
     }
 
     /// The (order, divergence) pairs.

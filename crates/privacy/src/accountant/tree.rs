@@ -118,11 +118,7 @@ impl Search {
 
 /// The largest number of free rounds for every distinct value: `value` falls with the free rounds, and more of them on
 /// this side leave the other more room.
-fn steps(
-    search: &mut Search,
-    most: u32,
-    value: &mut impl FnMut(&mut Search, u32) -> Option<u64>,
-) -> Vec<u32> {
+fn steps(search: &mut Search, most: u32, value: &mut impl FnMut(&mut Search, u32) -> Option<u64>) -> Vec<u32> {
     let mut steps = Vec::new();
     let mut free = 0;
     loop {
