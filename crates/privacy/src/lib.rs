@@ -6,8 +6,10 @@
 //! Only `noise::opendp` sees the opendp crate, behind the feature `opendp`, which clients do not turn on.
 
 pub mod accountant;
+pub mod clip;
 mod error;
 mod math;
 pub mod mechanism;
+pub mod noise;
 
 pub use error::ParameterError;
