@@ -12,4 +12,6 @@ mod math;
 pub mod mechanism;
 pub mod noise;
 
+pub mod sensitivity;
+
 pub use error::ParameterError;
