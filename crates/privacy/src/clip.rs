@@ -221,6 +221,11 @@ impl ClippedSum {
         Ok(NoisedSum { step: self.grid.step(), values: std::mem::take(&mut self.sums) })
     }
 
+    #[cfg(test)]
+    pub(crate) fn values_for_test(&self) -> &[i64] {
+        &self.sums
+    }
+
     fn count(&mut self) -> Result<(), ParameterError> {
         if self.added >= self.grid.contributions {
             return Err(too_many(self.added + 1, self.grid.contributions));

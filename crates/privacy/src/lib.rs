@@ -6,6 +6,7 @@
 //! Only `noise::opendp` sees the opendp crate, behind the feature `opendp`, which clients do not turn on.
 
 pub mod accountant;
+pub mod budget;
 pub mod clip;
 mod error;
 mod math;
