@@ -97,7 +97,7 @@ fn two_million_values_have_the_exact_probabilities() {
 }
 
 #[test]
-#[ignore = "a minute: 5·10⁷ values of every law; ci/noise runs it"]
+#[ignore = "a minute: 5·10⁷ values of every law; `ci/noise` runs it"]
 fn fifty_million_values_have_the_exact_probabilities() {
     for (law, sigma) in VALIDATED {
         let score = validate(law, sigma, 50_000_000);
