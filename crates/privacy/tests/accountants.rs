@@ -125,3 +125,56 @@ fn one_laplace_release_has_the_known_curve() {
         assert!(got >= exact && got < exact + 1e-6, "{scale}: {got} {exact}");
     }
 }
+
+fn log_range(low: f64, high: f64) -> impl Strategy<Value = f64> {
+    prop_oneof![
+        3 => (low.ln()..high.ln()).prop_map(move |log| log.exp().clamp(low, high)),
+        1 => Just(low),
+        1 => Just(high),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_parameter_within_the_limits_has_an_answer(
+        noise in log_range(1e-3, 1e6), rounds in log_range(1.0, 1e9), delta in log_range(1e-100, 0.5),
+        rate in log_range(1e-12, 1.0), population in log_range(1.0, 1e9), share in log_range(1e-6, 1.0), which in 0..8,
+    ) {
+        let (rounds, population) = (rounds as u64, population as u64);
+        let part = ((population as f64 * share) as u64).max(1);
+        let gaussian = |sampling| Mechanism::Gaussian { noise_multiplier: noise, rounds, sampling };
+        let mechanism = match which {
+            0 => gaussian(Sampling::None),
+            1 => gaussian(Sampling::Poisson { rate }),
+            2 => gaussian(Sampling::TruncatedPoisson { rate, population: population.min(100_000), cap: part.min(100_000) }),
+            3 => gaussian(Sampling::Fixed { cohort: part, population }),
+            4 => Mechanism::Laplace { scale: noise, rounds },
+            5 => Mechanism::DiscreteGaussian { noise_multiplier: noise, rounds, sampling: Sampling::Poisson { rate } },
+            6 => Mechanism::Tree {
+                noise_multiplier: noise,
+                rounds: rounds % 4000 + 1,
+                participations: part as u32 % 20 + 1,
+                separation: population % 500,
+            },
+            _ => Mechanism::Matrix {
+                noise_multiplier: noise,
+                rounds: rounds % 2000 + 1,
+                bands: 1 + rounds % 2000 / 3,
+                participations: part as u32 % 20 + 1,
+                separation: population % 500 + 1,
+            },
+        };
+        let report = mechanism.report(delta).unwrap();
+        for estimate in &report.accountants {
+            prop_assert!(estimate.epsilon >= 0.0, "{:?} {:?}", mechanism, estimate);
+        }
+        // Where the exact value is known, no other accountant is below it.
+        for estimate in report.accountants.iter().filter(|_| report.accountants[0].name == "gaussian_exact") {
+            prop_assert!(estimate.epsilon >= report.accountants[0].epsilon, "{:?} {:?}", mechanism, report);
+        }
+        // Something is always proved, apart from cut samples, whose only accountant may find its grid too coarse.
+        prop_assert!(report.best.is_finite() || which == 2, "{:?} {:?}", mechanism, report);
+    }
+}

@@ -18,14 +18,17 @@ pub(super) fn epsilon(finest: f64, range: f64, build: impl Fn(f64) -> Vec<Losses
     while range / coarse > 1500.0 {
         coarse *= 2.0;
     }
-    let rough = build(coarse);
-    let windows: Vec<Window> = rough.iter().map(|losses| Window::of(losses, rounds, delta)).collect();
-    let length = windows.iter().map(|window| window.top - window.bottom).fold(0.0, f64::max);
-    let mut step = finest;
-    while length.max(range) / step > (MOST - 4) as f64 {
-        step *= 2.0;
-    }
-    let size = ((length / step) as usize + 4).next_power_of_two();
+    let (windows, step) = loop {
+        let windows: Vec<Window> = build(coarse).iter().map(|losses| Window::of(losses, rounds, delta)).collect();
+        let step = fine_step(&windows, finest, coarse, range, rounds);
+        if step <= coarse {
+            break (windows, step);
+        }
+        // Only a coarser grid dominates: the windows must be found again.
+        coarse = step;
+    };
+    let length = windows.iter().map(Window::length).fold(0.0, f64::max);
+    let size = smooth((length / step) as usize + 4);
     let fine = build(step);
     let composed = powers(&fine, &windows, rounds, size);
     let results = composed.iter().zip(&windows).zip(&fine).map(|((composed, window), losses)| {
@@ -36,9 +39,24 @@ pub(super) fn epsilon(finest: f64, range: f64, build: impl Fn(f64) -> Vec<Losses
     results.fold(0.0, f64::max)
 }
 
+/// The coarsest step that is fine enough, or the finest that fits the longest window.
+fn fine_step(windows: &[Window], finest: f64, coarse: f64, range: f64, rounds: u64) -> f64 {
+    let length = windows.iter().map(Window::length).fold(range, f64::max);
+    let mut step = finest;
+    while length / step > (MOST - 4) as f64
+        || (step < coarse && windows.iter().any(|window| window.is_dominant_at(windows, 2.0 * step, rounds)))
+    {
+        step *= 2.0;
+    }
+    step
+}
+
 /// Where the composition is looked at, and how it is tilted.
 #[derive(Debug, Clone, Copy)]
 struct Window {
+    /// What Rényi accounting would answer, and at which λ.
+    answer: f64,
+    strongest: f64,
     /// λ: masses are weighted by e^{λ·loss}, so that the FFT's noise is small *relative* to the tail that decides.
     lambda: f64,
     /// Less than 10⁻⁶ δ of all losses lies above, and less than 10⁻⁹ of the tilted ones.
@@ -80,7 +98,22 @@ impl Window {
                 .fold(f64::INFINITY, f64::min)
         };
         let (top, bottom) = (top.max(reach(1.0)), -reach(-1.0));
-        Self { lambda, top: top + 2.0 * losses.step, bottom: bottom - 2.0 * losses.step }
+        Self { answer, strongest, lambda, top: top + 2.0 * losses.step, bottom: bottom - 2.0 * losses.step }
+    }
+}
+
+impl Window {
+    fn length(&self) -> f64 {
+        self.top - self.bottom
+    }
+
+    /// Whether this direction decides, and a grid of this step moves its ε by less than 3·10⁻⁵ of itself.
+    ///
+    /// A split between the ends of a cell of width h raises K(λ) by at most λ(λ+1)h²/8, hence ε by T(λ+1)h²/8.
+    fn is_dominant_at(&self, all: &[Self], step: f64, rounds: u64) -> bool {
+        let largest = all.iter().map(|window| window.answer).fold(0.0, f64::max);
+        let error = rounds as f64 * (self.strongest + 1.0) * step * step / 8.0;
+        self.answer >= largest && error <= 3e-5 * self.answer
     }
 }
 
@@ -158,6 +191,22 @@ impl Composed {
     }
 }
 
+/// The smallest number without prime factors above 5 that is not below `least`: transforms of such lengths are fast.
+fn smooth(least: usize) -> usize {
+    let mut best = least.next_power_of_two();
+    let mut fives = 1;
+    while fives < best {
+        let mut threes = fives;
+        while threes < best {
+            let twos = least.div_ceil(threes).next_power_of_two();
+            best = best.min(threes * twos);
+            threes *= 3;
+        }
+        fives *= 5;
+    }
+    best
+}
+
 /// Every direction's tilted masses to the power `rounds`. Two real sequences share one complex transform.
 fn powers(fine: &[Losses], windows: &[Window], rounds: u64, size: usize) -> Vec<Composed> {
     let mut data = vec![Complex::new(0.0, 0.0); size];
@@ -220,4 +269,23 @@ fn power(base: Complex<f64>, mut exponent: u64) -> Complex<f64> {
         exponent >>= 1;
     }
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lengths_are_smooth_and_not_too_short() {
+        for least in [1, 7, 121, 4097, 270_001, 500_000] {
+            let mut rest = smooth(least);
+            assert!(rest >= least && rest <= least.next_power_of_two());
+            for prime in [2, 3, 5] {
+                while rest % prime == 0 {
+                    rest /= prime;
+                }
+            }
+            assert_eq!(rest, 1, "{least}");
+        }
+    }
 }
