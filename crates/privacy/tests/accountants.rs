@@ -135,7 +135,7 @@ fn log_range(low: f64, high: f64) -> impl Strategy<Value = f64> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
     fn every_parameter_within_the_limits_has_an_answer(

@@ -71,7 +71,7 @@ impl Window {
         let rounds = rounds as f64;
         let cumulants = Cumulants::new(losses);
         let log_inverse = -fast::ln(delta);
-        let grid = (-12..=28).map(|index| fast::exp(f64::from(index) / 2.0));
+        let grid = (-28..=28).map(|index| fast::exp(f64::from(index) / 2.0));
         let tails: Vec<(f64, f64)> = grid.map(|lambda| (lambda, rounds * cumulants.at(lambda))).collect();
         let best = |log_tail: f64| {
             tails
@@ -91,7 +91,7 @@ impl Window {
         let (_, top) = best(log_inverse + 13.9);
         // Chernoff's bounds of the tilted distribution, from its cumulants K(λ±s) − K(λ).
         let at = rounds * cumulants.at(lambda);
-        let shifts = || (-12..=20).map(|index| fast::exp(f64::from(index) / 2.0));
+        let shifts = || (-28..=20).map(|index| fast::exp(f64::from(index) / 2.0));
         let reach = |sign: f64| {
             shifts()
                 .map(|shift| (20.8 + rounds * cumulants.at(lambda + sign * shift) - at) / shift)
@@ -154,9 +154,14 @@ struct Composed {
 }
 
 impl Composed {
-    /// The ε at which the window's masses leave `delta`; ∞ if `delta` is not positive.
+    /// The ε at which the window's masses leave `delta`; ∞ if `delta` is not positive or floats do not carry it.
     fn epsilon(&self, window: &Window, step: f64, delta: f64) -> f64 {
-        if delta <= 0.0 {
+        // Beyond 10⁷ an exponent has lost the digits that decide; then this accountant has no answer. Nor if the tilted
+        // masses, whose sum is 1, were not found again.
+        let exponents = self.cumulant.abs().max((window.lambda * window.top).abs());
+        let total: f64 = self.masses.iter().sum();
+        let sound = exponents < 1e7 && (total - 1.0).abs() < 1e-6;
+        if delta <= 0.0 || !sound {
             return f64::INFINITY;
         }
         let size = self.masses.len() as i64;
@@ -167,27 +172,21 @@ impl Composed {
         for index in (top - size + 1..=top).rev() {
             let loss = index as f64 * step;
             if loss < 0.0 {
-                break;
-            }
-            // `above`, `scaled` are those at e = loss + step, before its own mass counts.
-            if above - scaled * decay >= delta {
-                break;
+                return 0.0;
             }
             scaled *= decay;
             let mass = self.masses[index.rem_euclid(size) as usize].max(0.0) + self.error;
             let weight = mass * fast::exp(self.cumulant - window.lambda * loss);
             above += weight;
             scaled += weight;
-            if above - scaled * decay >= delta || index == 0 || index == top - size + 1 {
-                // δ(loss − s) = above − scaled e^{−s} for 0 ≤ s ≤ step.
-                if above - delta <= 0.0 {
-                    continue;
-                }
+            // δ(loss − s) = above − scaled e^{−s} for 0 ≤ s ≤ step.
+            if above - scaled * decay >= delta {
                 let shift = -fast::ln(((above - delta) / scaled).max(f64::MIN_POSITIVE));
                 return (loss - shift.clamp(0.0, step)).next_up().max(0.0);
             }
         }
-        0.0
+        // The window ends before δ is reached: the true ε lies below it.
+        ((top - size + 1) as f64 * step).next_up()
     }
 }
 
