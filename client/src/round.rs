@@ -248,6 +248,12 @@ impl Sealed {
             Content::Masked { update, .. } => update.send(&self.seat.place, &inner).await,
         };
         self.seat.settle(SeatState::Decided);
+        // The others need not wait for a client that will say nothing more.
+        if matches!(result, Err(Error::Policy(_) | Error::Update(_) | Error::ServerMisbehaved(_)))
+            && let Err(failure) = inner.transport.withdraw_once(&self.seat.place).await
+        {
+            tracing::debug!(round = self.seat.place.round, "the server could not be told of a left round: {failure:?}");
+        }
         let receipt = result?;
         lock(&self.seat.shared).rounds += 1;
         Ok(receipt)

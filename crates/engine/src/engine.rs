@@ -78,8 +78,8 @@ pub enum EngineInput {
         message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
-    Extend {
-        /// When the phase ends now, at the earliest.
+    Reschedule {
+        /// When the phase ends now.
         deadline: Tick,
     },
     /// The ledger holds the fixed set of survivors.
@@ -255,6 +255,11 @@ impl Engine {
     /// # Errors
     /// [`Reject`]: the input was wrong and nothing changed.
     pub fn handle(&mut self, now: Tick, input: EngineInput) -> Result<Vec<Action>, Reject> {
+        let ends =
+            matches!(input, EngineInput::Abandon(_) | EngineInput::Stop | EngineInput::Sealed | EngineInput::Tick);
+        if self.ended() && !ends {
+            return Err(Reject::new(Reason::Late, "the round has ended; check in for the next one"));
+        }
         let input = match input {
             EngineInput::Offer { client, upload } => {
                 let digest = upload.digest;
@@ -280,7 +285,7 @@ impl Engine {
             EngineInput::Recorded { client } => Input::Recorded { client },
             EngineInput::Withdraw { client } => Input::Withdraw { client },
             EngineInput::Message { client, message } => Input::Message { client, message },
-            EngineInput::Extend { deadline } => Input::Extend { deadline },
+            EngineInput::Reschedule { deadline } => Input::Reschedule { deadline },
             EngineInput::Stop if matches!(self.stage, Stage::Input) => Input::Stop,
             EngineInput::Stop => return Ok(self.abandon(Abandon::Stopped)),
             EngineInput::Tick if self.ended() => return Ok(Vec::new()),
@@ -337,6 +342,14 @@ impl Engine {
     /// Whether a client's message was taken before.
     pub fn knows(&self, client: &ClientId, message: &Message) -> bool {
         self.round.knows(client, message)
+    }
+
+    /// Whether a client may upload in this round's step; in clear mode everybody selected may.
+    ///
+    /// # Errors
+    /// [`Reject`] says why not.
+    pub fn may_upload(&self, client: &ClientId) -> Result<(), Reject> {
+        self.round.may_upload(client)
     }
 
     /// Whether a client of a masked round has advertised its keys.

@@ -100,8 +100,8 @@ pub enum Input {
         message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
-    Extend {
-        /// When the phase ends now, at the earliest.
+    Reschedule {
+        /// When the phase ends now.
         deadline: Tick,
     },
     /// The operator stops the task.
@@ -174,8 +174,8 @@ impl Round {
             Input::Refuse { client, reason } => self.leave(now, client, Seat::Refused(reason)),
             Input::Withdraw { client } => self.leave(now, client, Seat::Dropout),
             Input::Message { client, message } => self.message(now, client, *message),
-            Input::Extend { deadline } => {
-                self.deadline = self.deadline.max(deadline);
+            Input::Reschedule { deadline } => {
+                self.deadline = deadline;
                 Ok(Vec::new())
             }
             Input::Stop => Ok(self.stop()),
@@ -200,6 +200,14 @@ impl Round {
     /// What was announced to the clients of a masked round.
     pub fn announcement(&self) -> Option<&Announcement> {
         self.pairwise.as_ref().map(|pairwise| pairwise.announcement())
+    }
+
+    /// Whether a client of a masked round shared, and its group lives; in clear mode everybody may upload.
+    ///
+    /// # Errors
+    /// [`Reject`] says why not.
+    pub fn may_upload(&self, client: &ClientId) -> Result<(), Reject> {
+        self.pairwise.as_ref().map_or(Ok(()), |pairwise| pairwise.may_upload(client))
     }
 
     /// Whether a selected client of a masked round has advertised its keys: from then on only the process that did can

@@ -269,7 +269,8 @@ impl AdminService {
             closes_at_ms: row.closes_at,
             ended_at_ms: row.ended_at.unwrap_or(0),
             rule: spec.as_ref().map(|spec| spec.rule_config.to_string()).unwrap_or_default(),
-            seed: Bytes::copy_from_slice(&row.seed),
+            // Whoever knows it before the end could choose what depends on it.
+            seed: if is_over(row.state) { Bytes::copy_from_slice(&row.seed) } else { Bytes::new() },
             aggregate_norm: row.aggregate_norm.unwrap_or(0.0),
             clients: row.seats.into_iter().map(client_round).collect(),
             selected: row.selected,

@@ -2,7 +2,7 @@
 
 use super::{
     Command, CurrentModel, Event, Glance, Services, Slot,
-    exchange::{Waiting, send_away},
+    exchange::{self, send_away},
     journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
@@ -77,7 +77,7 @@ pub(super) struct Current {
     /// How far the journal was when the machine came to its phase.
     pub(super) advanced_at: u64,
     /// Clients that wait for the end of a step.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: exchange::WaitingRoom,
     /// Survivors that are fixed, but may not be written before the journal is.
     pub(super) sealing: Option<Vec<ClientId>>,
 }
@@ -566,7 +566,7 @@ impl Current {
             receipts: HashMap::new(),
             journal: Journal::default(),
             advanced_at: 0,
-            waiting: Vec::new(),
+            waiting: exchange::WaitingRoom::default(),
             sealing: None,
         }
     }

@@ -125,7 +125,7 @@ impl Pairwise {
 
     /// The answer to a client's message of a step; `None` while the step lasts.
     pub(super) fn reply(&self, phase: Phase, client: &ClientId, step: Step) -> Result<Option<Reply>, Reject> {
-        if self.known(client, step).is_none() {
+        if !self.has_said(client, step) {
             return Err(Reject::new(Reason::WrongState, "no message of this client in this step"));
         }
         if phase == Phase::Abandoned {
@@ -262,6 +262,14 @@ impl Pairwise {
         let drawn = self.drawn.as_ref()?;
         let &(number, index) = drawn.places.get(client)?;
         drawn.groups[number].known(step, index)
+    }
+
+    fn has_said(&self, client: &ClientId, step: Step) -> bool {
+        if step == Step::AdvertiseKeys {
+            return self.entries.contains_key(client);
+        }
+        let place = self.drawn.as_ref().and_then(|drawn| Some((drawn, drawn.places.get(client)?)));
+        place.is_some_and(|(drawn, &(number, index))| drawn.groups[number].has_said(step, index))
     }
 
     fn groups(&self) -> &[Group] {

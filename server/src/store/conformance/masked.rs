@@ -15,6 +15,7 @@ pub(super) async fn a_journal_is_appended_in_order_and_gone_with_its_round(store
     ok(store.append_inputs(&task, 1, 0, &bodies(0..3)).await);
     ok(store.append_inputs(&task, 1, 3, &bodies(3..4)).await);
     ok(store.append_inputs(&task, 1, 4, &[]).await);
+    ok(store.append_inputs(&task, 1, 3, &bodies(3..4)).await);
     for first in [0, 3, 5] {
         wrong_state(store.append_inputs(&task, 1, first, &bodies(9..10)).await);
     }

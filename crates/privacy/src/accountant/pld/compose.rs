@@ -280,7 +280,7 @@ mod tests {
             let mut rest = smooth(least);
             assert!(rest >= least && rest <= least.next_power_of_two());
             for prime in [2, 3, 5] {
-                while rest % prime == 0 {
+                while rest.is_multiple_of(prime) {
                     rest /= prime;
                 }
             }

@@ -105,6 +105,16 @@ impl Group {
         }
     }
 
+    pub(super) fn has_said(&self, step: Step, index: usize) -> bool {
+        match step {
+            Step::AdvertiseKeys => true,
+            Step::ShareKeys => self.shares.contains_key(&index),
+            Step::MaskedInput => self.inputs.contains_key(&index),
+            Step::Consistency => self.consistency.contains_key(&index),
+            Step::Unmask => self.answers.contains_key(&index),
+        }
+    }
+
     /// The answer to a step that has ended.
     pub(super) fn reply(&self, step: Step, index: usize) -> Result<Reply, Reject> {
         if step == Step::Unmask {
