@@ -17,6 +17,8 @@ use testudo_protocol::{
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+/// Least share of colluders that a sparse group's graph must be drawn for.
+const LEAST_COLLUDERS: f64 = 0.05;
 /// Longest one call waits for the end of a step.
 const WAIT: Duration = Duration::from_secs(25);
 
@@ -41,9 +43,11 @@ impl MaskedUpdate {
     pub(crate) async fn send(self, place: &Place, inner: &Arc<Inner>) -> Result<Receipt, Error> {
         let line = Line { place, inner, deadline: self.deadline + span(&self.announcement.session) };
         self.stay(Step::AdvertiseKeys)?;
-        let (state, message) = Advertised::new(&self.announcement, &inner.credentials, is_aes_fast(), &mut random);
+        let (announcement, answers) = (&self.announcement, &*inner.answers);
+        let (state, message) =
+            Advertised::new(announcement, &inner.credentials, answers, is_aes_fast(), &mut random).map_err(abort)?;
         let Reply::Roster(roster) = line.exchange(&message, 0).await? else { return Err(unexpected()) };
-        let demands = Demands { group: inner.policy.least_group() };
+        let demands = Demands { group: inner.policy.least_group(), colluders: LEAST_COLLUDERS };
         let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
         let members = state.members();
         self.stay(Step::ShareKeys)?;

@@ -31,8 +31,8 @@ impl Engine {
         let Stage::Unmasking(unmasking) = &mut self.stage else { return Vec::new() };
         let Some((number, row)) = unmasking.groups.get_mut(index) else { return Vec::new() };
         match result {
-            Ok(Opened { survivors, masks, wrong }) => {
-                self.wrong.extend(wrong);
+            Ok(Opened { survivors, masks, misfits }) => {
+                self.misfits.extend(misfits);
                 *row = Some(GroupRow { number: *number, survivors, masks });
             }
             Err(lost) => {
