@@ -4,7 +4,6 @@ use crate::{
     harness::{NO_SIGNATURE, Outcome, Play, Table, client, generator, key, masked},
     statements,
 };
-use std::collections::BTreeMap;
 use testudo_protocol::{
     Digest, Reason,
     secagg::{
@@ -196,46 +195,25 @@ fn a_repeated_message_changes_nothing_and_another_one_is_a_duplicate() {
 
 #[test]
 fn a_message_after_its_step_is_late_and_one_before_it_is_early() {
-    let earlier = std::cell::RefCell::new(BTreeMap::new());
-    let says = |_: &Table, number: usize, message: Message| {
-        let step = message.step();
-        if number != 5 {
-            return vec![message];
-        }
-        let mut kept = earlier.borrow_mut();
-        if step == Step::ShareKeys {
-            // Held back, and said with the next one.
-            kept.insert(step, message);
-            return Vec::new();
-        }
-        vec![message]
-    };
-    let outcome = Play::new(CLIENTS, CLIENTS).saying(says).run();
-    outcome.assert_exact();
-    assert_eq!(outcome.sums[0].survivors.len(), CLIENTS - 1);
-    let held = earlier.into_inner();
-    let late = lying(6, Step::MaskedInput, |_, message| vec![held[&Step::ShareKeys].clone(), message]);
-    assert_eq!(late.reasons(), [(6, Step::MaskedInput, Reason::Duplicate)], "its own shares were others");
+    for step in [Step::AdvertiseKeys, Step::ShareKeys, Step::MaskedInput, Step::Consistency, Step::Unmask] {
+        let kept = std::cell::RefCell::new(None);
+        let mut play = Play::new(CLIENTS + 1, CLIENTS).saying(|_, number, message| {
+            if number == 5 && message.step() == step {
+                kept.replace(Some((number, message)));
+                return Vec::new();
+            }
+            vec![message]
+        });
+        play.later = Box::new(|_| kept.take().into_iter().collect());
+        let outcome = play.run();
+        assert_eq!(outcome.reasons().first(), Some(&(5, step, Reason::Late)), "{:?}", outcome.rejects);
+        outcome.assert_exact();
+        assert_eq!(outcome.sums[0].survivors.len(), CLIENTS + usize::from(step > Step::MaskedInput));
+    }
     let early = lying(5, Step::ShareKeys, |_, message| {
         vec![Message::Consistency(Consistency { signature: NO_SIGNATURE }), message]
     });
     refused_alone(&early, Step::ShareKeys, Reason::WrongState, CLIENTS);
-}
-
-#[test]
-fn shares_that_come_after_their_step_are_late() {
-    let kept = std::cell::RefCell::new(None);
-    let says = |_: &Table, number: usize, message: Message| match (number, message.step()) {
-        (5, Step::ShareKeys) => {
-            kept.replace(Some(message));
-            Vec::new()
-        }
-        (4, Step::MaskedInput) => vec![message],
-        _ => vec![message],
-    };
-    let outcome = Play::new(CLIENTS, CLIENTS).saying(says).run();
-    assert_eq!(outcome.reasons(), []);
-    assert_eq!(outcome.sums[0].survivors.len(), CLIENTS - 1);
 }
 
 #[test]

@@ -146,6 +146,8 @@ pub(crate) struct Play<'a> {
     pub(crate) credentials: Box<dyn Fn(usize) -> Credentials + 'a>,
     pub(crate) seed: u64,
     pub(crate) answers: BTreeMap<usize, Memory>,
+    /// What is said once a phase has ended.
+    pub(crate) later: Box<dyn FnMut(Phase) -> Vec<(usize, Message)> + 'a>,
     now: Tick,
     outcome: Outcome,
 }
@@ -207,6 +209,7 @@ impl<'a> Play<'a> {
             credentials: Box::new(|number| Credentials::unvouched(client(number), key(number))),
             seed: 1,
             answers: BTreeMap::new(),
+            later: Box::new(|_| Vec::new()),
             now: 1,
             outcome: Outcome::default(),
         }
@@ -437,6 +440,12 @@ impl<'a> Play<'a> {
             self.now = round.deadline().unwrap();
             let effects = round.handle(self.now, Input::Tick).unwrap();
             self.effects(effects);
+        }
+        for (number, message) in (self.later)(phase) {
+            let step = message.step();
+            if let Err(reject) = round.handle(self.now, Input::Message { client: client(number), message }) {
+                self.outcome.rejects.push((number, step, reject));
+            }
         }
     }
 

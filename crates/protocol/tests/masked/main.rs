@@ -5,4 +5,5 @@ mod clients;
 mod dropouts;
 mod forger;
 mod harness;
+mod servers;
 mod statements;

@@ -2,18 +2,15 @@
 
 use crate::{
     forger,
-    harness::{
-        DEMANDS, Memory, NO_SIGNATURE, Outcome, Play, Table, add, bytes_of, client, generator, key, masked, server_key,
-        session,
-    },
+    harness::{DEMANDS, Memory, NO_SIGNATURE, Outcome, Play, Table, add, client, generator, key, server_key, session},
     statements,
 };
 use testudo_aggregate::{Cipher, Mask, MaskKey, Sign, apply_masks};
 use testudo_protocol::{
     Digest, Input, PairwiseParams, Reason, Round, RoundParams,
     secagg::{
-        Abort, Advertise, Advertised, Bitmap, Certificate, Confirmed, Credentials, Message, Reply, Roster, Session,
-        Shared, SigningKey, Step, Survivors,
+        Abort, Advertise, Bitmap, Certificate, Confirmed, Credentials, Message, Reply, Roster, Session, Shared,
+        SigningKey, Step, Survivors,
         agreement::{Ends, Key, MASK_AES, PublicKey, SELF_AES, SecretKey},
         assignment, merkle, shamir,
     },
@@ -37,7 +34,9 @@ fn aborts(change: impl Fn(&Table, Roster) -> Roster, expected: impl Fn(&Abort) -
     let abort = outcome.abort_of(5).expect("the victim leaves");
     assert!(expected(abort) && abort.is_misbehaviour(), "{abort:?}");
     // It said nothing after its keys, so the others go on without it.
-    assert!(outcome.taken.iter().filter(|(number, _)| *number == 5).all(|(_, said)| said.step() == Step::AdvertiseKeys));
+    assert!(
+        outcome.taken.iter().filter(|(number, _)| *number == 5).all(|(_, said)| said.step() == Step::AdvertiseKeys)
+    );
     outcome.assert_exact();
     assert_eq!(outcome.sums[0].survivors.len(), CLIENTS - 1);
 }
@@ -91,7 +90,11 @@ fn a_key_of_the_servers_in_place_of_a_members_is_noticed() {
         |table, roster| {
             let mut entries = entries(&roster);
             entries[5].mask_key = of_the_server;
-            statements::sign_entry(&mut entries[5], &table.announcement.session.digest(), &SigningKey::from_bytes(&[1; 32]));
+            statements::sign_entry(
+                &mut entries[5],
+                &table.announcement.session.digest(),
+                &SigningKey::from_bytes(&[1; 32]),
+            );
             forger::roster(&table.announcement.session, RANDOMNESS, &entries, &client(5))
         },
         |abort| matches!(abort, Abort::Assignment { .. }),
@@ -112,7 +115,7 @@ fn every_corrupt_node_of_a_path_is_noticed() {
     for change in [
         |roster: &mut Roster| roster.root.0[0] ^= 1,
         |roster: &mut Roster| roster.group_root.0[0] ^= 1,
-        |roster: &mut Roster| drop(roster.members[2].path.pop()),
+        |roster: &mut Roster| roster.members[2].path.truncate(3),
         |roster: &mut Roster| roster.members[2].path.push(Digest([0; 32])),
         |roster: &mut Roster| roster.members[2].group_path.push(Digest([0; 32])),
     ] {
@@ -131,8 +134,8 @@ fn a_place_that_was_not_drawn_is_noticed() {
     let assignment = |abort: &Abort| matches!(abort, Abort::Assignment { .. });
     let changes: [fn(&mut Roster); 6] = [
         |roster| roster.group = 1,
-        |roster| drop(roster.members.pop()),
-        |roster| drop(roster.members.remove(0)),
+        |roster| roster.members.truncate(15),
+        |roster| roster.members.rotate_left(1),
         |roster| {
             let (one, other) = (roster.members[3].position, roster.members[4].position);
             (roster.members[3].position, roster.members[4].position) = (other, one);
@@ -301,7 +304,7 @@ fn with_members(table: &Table, number: usize, mut shared: Shared, keep: impl Fn(
 fn two_sets_of_sharers_leave_nobody_convinced() {
     let outcome = Play::new(CLIENTS, CLIENTS)
         .hearing(|table, number, reply| match reply {
-            // Half of them are told that the member with index 0 or 1 did not share.
+            // Half of them are told that the member with index 0 did not share.
             Reply::Shared(shared) if table.terms(number).1 >= 8 => {
                 Reply::Shared(with_members(table, number, shared, |index| index != 0))
             }
@@ -309,7 +312,7 @@ fn two_sets_of_sharers_leave_nobody_convinced() {
         })
         .run();
     // The headers are signed over the set, so the honest machine takes only those of the first half.
-    assert_eq!(outcome.rejects.iter().filter(|(_, step, _)| *step == Step::MaskedInput).count(), 8);
+    assert_eq!(outcome.reasons().iter().filter(|reason| reason.2 == Reason::Signature).count(), 8);
     outcome.assert_nothing_given();
 }
 
@@ -373,16 +376,14 @@ fn two_sets_of_survivors_get_no_answer_at_all() {
             }
             reply => reply,
         })
-        // The server keeps all signatures and hands them out.
         .run();
-    assert_eq!(outcome.rejects.iter().filter(|(_, step, _)| *step == Step::Consistency).count(), 8);
+    assert_eq!(outcome.reasons().iter().filter(|reason| reason.2 == Reason::Signature).count(), 8);
     outcome.assert_nothing_given();
 }
 
 #[test]
 fn signatures_over_another_set_do_not_count() {
     // The machine's own confirmation is replaced by one with the signatures of both halves.
-    let signatures = std::cell::RefCell::new(Vec::new());
     let outcome = Play::new(CLIENTS, CLIENTS)
         .hearing(|table, number, reply| match reply {
             Reply::Confirmed(Confirmed { signatures: all }) => {
@@ -401,7 +402,6 @@ fn signatures_over_another_set_do_not_count() {
                         (index, if at < 9 { signature } else { signer.sign(&statement) })
                     })
                     .collect();
-                signatures.borrow_mut().push(number);
                 Reply::Confirmed(Confirmed { signatures: replaced })
             }
             reply => reply,
@@ -420,13 +420,6 @@ fn signatures_of_members_outside_the_survivors_do_not_count() {
     // Eleven survivors, of whom one does not sign; five colluders outside the set do.
     let outcome = Play::new(CLIENTS, CLIENTS)
         .leaving(|number, step| number == 0 && step == Step::Consistency || number > 10 && step == Step::MaskedInput)
-        .hearing(|table, number, reply| match reply {
-            Reply::Confirmed(_) => unreachable!("ten signatures are below the threshold"),
-            reply => {
-                let _ = (table, number);
-                reply
-            }
-        })
         .run();
     outcome.assert_nothing_given();
     let (sharing, tau) = complete(CLIENTS);
@@ -756,5 +749,4 @@ fn two_inputs_with_one_sum_are_one_opening() {
     let mut total = vec![0; 37];
     one.plain.values().for_each(|plain| add(&mut total, plain));
     assert_eq!(total, one.sums[0].sum);
-    let _ = (bytes_of(&total), masked(&[], Vec::new()), Advertised::new as usize);
 }
