@@ -54,12 +54,13 @@ impl MaskedUpdate {
         self.stay(Step::AdvertiseKeys)?;
         let session = &self.announcement.session;
         let quantizer = quantizer(session)?;
-        let (state, message) = Advertised::new(&self.announcement, &inner.credentials, is_aes_fast(), &mut random);
+        let (announcement, answers) = (&self.announcement, &*inner.answers);
+        let (state, message) =
+            Advertised::new(announcement, &inner.credentials, answers, is_aes_fast(), &mut random).map_err(abort)?;
         let Reply::Roster(roster) = line.exchange(&message, 0).await? else { return Err(unexpected()) };
-        let demands = Demands { group: inner.policy.least_group() };
+        let demands = Demands { group: inner.policy.least_group(), colluders: inner.policy.least_colluders() };
         let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
         let members = state.members();
-        inner.policy.check_group(session, members, state.threshold())?;
         quantizer.check_sum(members).map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))?;
         self.stay(Step::ShareKeys)?;
         let Reply::Shared(shared) = line.exchange(&message, members).await? else { return Err(unexpected()) };

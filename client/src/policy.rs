@@ -4,7 +4,7 @@ use crate::Error;
 use testudo_proto::{Assignment, Masking};
 use testudo_protocol::{
     Digest, limits,
-    secagg::{Announcement, Session, VerifyingKey, graph::COMPLETE_LIMIT},
+    secagg::{Announcement, Session, VerifyingKey},
 };
 
 /// Smallest group of a masked round that a device joins unless told otherwise.
@@ -158,23 +158,9 @@ impl Policy {
         self.authority.is_some() || self.server.is_some() || !self.plans.is_empty()
     }
 
-    /// Whether the drawn group protects the update, before any share leaves.
-    pub(crate) fn check_group(&self, session: &Session, members: usize, threshold: usize) -> Result<(), Error> {
-        let round = session.round;
-        if members > COMPLETE_LIMIT as usize {
-            // The neighbours and the threshold follow from these shares alone.
-            if session.colluders < self.colluders {
-                return Err(Error::Policy(format!(
-                    "round {round} draws neighbours for {} colluding clients; the policy asks for at least {}",
-                    session.colluders, self.colluders
-                )));
-            }
-            return Ok(());
-        }
-        if 3 * threshold <= 2 * members {
-            return Err(Error::Policy(format!("round {round} opens sums of {threshold} of {members} clients")));
-        }
-        Ok(())
+    /// Least share of colluders that a sparse group's graph must withstand.
+    pub(crate) fn least_colluders(&self) -> f64 {
+        self.colluders
     }
 
     /// Reads what a masked round announces and checks it against the assignment and what the device insists on. `known`
@@ -366,20 +352,6 @@ mod tests {
         assert!(authority.announced(&good, None).unwrap_err().to_string().contains("authority"));
         let plan = Policy::default().allow_plan(Digest([8; 32]));
         assert!(plan.announced(&good, None).unwrap_err().to_string().contains("specification"));
-    }
-
-    #[test]
-    fn a_group_must_protect_whatever_the_server_declares() {
-        let policy = Policy::default();
-        let session = |colluders| {
-            let (assignment, _) = announced(|s| (s.group_size, s.threshold) = (128, 86));
-            Session { colluders, ..policy.announced(&assignment, None).unwrap().session }
-        };
-        assert!(policy.check_group(&session(0.0), 128, 2).is_err(), "neighbours for no colluder at all");
-        assert!(policy.check_group(&session(0.05), 128, 14).is_ok());
-        assert!(
-            policy.check_group(&session(0.0), 16, 11).is_ok() && policy.check_group(&session(0.0), 16, 10).is_err()
-        );
     }
 
     #[test]

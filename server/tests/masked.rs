@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use std::time::Duration;
-use testudo_client::{Client, Error, Identity, Policy, Reason, Retry, Step, Update};
+use testudo_client::{Client, Error, Identity, MemoryAnswers, Policy, Reason, Retry, Step, Update};
 use testudo_engine::RoundRecord;
 use testudo_proto::v1;
 use testudo_protocol::secagg::{Advertised, Announcement, Credentials, Demands, Reply, SigningKey};
@@ -171,7 +171,8 @@ fn keys(seat: &Seat, seed: u8) -> (Advertised, Vec<u8>) {
     let key = SigningKey::from_bytes(&[seed; 32]);
     let credentials = Credentials::unvouched(seat.place.client.clone(), key);
     let mut random = seeded(seed);
-    let (state, message) = Advertised::new(&announcement, &credentials, true, &mut random);
+    let (state, message) =
+        Advertised::new(&announcement, &credentials, &MemoryAnswers::default(), true, &mut random).unwrap();
     (state, message.to_bytes())
 }
 
@@ -223,7 +224,7 @@ async fn a_masked_round_takes_masked_inputs_of_its_members_only() {
     for (((state, _), reply), seat) in advertised.into_iter().zip(replies).zip(&seats) {
         let Reply::Roster(roster) = Reply::from_bytes(&reply.unwrap(), 0).unwrap() else { panic!() };
         let mut random = seeded(100 + seat.place.client.as_str().as_bytes()[2]);
-        sharing.push(state.group(&roster, &Demands { group: 4 }, &mut random).unwrap());
+        sharing.push(state.group(&roster, &Demands { group: 4, colluders: 0.0 }, &mut random).unwrap());
     }
     let shares = sharing.iter().zip(&seats).map(|((_, message), seat)| say(seat, message.to_bytes(), 5000));
     for reply in futures::future::join_all(shares).await {

@@ -17,7 +17,7 @@ use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, PairwiseParams, Phase, Reason, Reject, Round, RoundParams, Seat,
     Tick, Verdict,
-    secagg::{Announcement, Message, Reply, Step},
+    secagg::{Announcement, Message, Misfit, Reply, Step},
 };
 use unmasking::Unmasking;
 
@@ -198,8 +198,8 @@ pub struct Engine {
     refusals: BTreeMap<ClientId, String>,
     /// Why nothing of a group's members counts although they did their part, by the group's number.
     locked: BTreeMap<u32, String>,
-    /// Members that gave shares that do not fit.
-    wrong: Vec<ClientId>,
+    /// Shares that do not fit, against whoever dealt and whoever gave them.
+    misfits: Vec<Misfit>,
     stage: Stage,
 }
 
@@ -245,7 +245,7 @@ impl Engine {
             uploads: BTreeMap::new(),
             refusals: BTreeMap::new(),
             locked: BTreeMap::new(),
-            wrong: Vec::new(),
+            misfits: Vec::new(),
             stage: Stage::Input,
         }
     }
@@ -298,7 +298,7 @@ impl Engine {
     /// Takes a job's result.
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
-            Outcome::Opened { index, result, wrong } => self.opened(index, result, wrong),
+            Outcome::Opened { index, result, misfits } => self.opened(index, result, misfits),
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
             Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),
@@ -533,8 +533,10 @@ impl Engine {
                 }
                 None => verdict,
             };
-            if self.wrong.contains(client) {
-                detail = join(&detail, "gave shares that do not fit");
+            let misfits =
+                self.misfits.iter().filter(|misfit| [&misfit.owner, &misfit.holder].contains(&client)).count();
+            if misfits > 0 {
+                detail = join(&detail, &format!("dealt or gave {misfits} shares that do not fit"));
             }
             Judgement { client: client.clone(), verdict, detail, upload, score: None, weight: None }
         };

@@ -216,9 +216,13 @@ impl Round {
         self.pairwise.as_ref().is_some_and(|pairwise| pairwise.has_advertised(client))
     }
 
-    /// What unmasks the groups of a closed masked round; none in clear mode.
+    /// What unmasks the groups of a closed masked round; none before and in clear mode.
     pub fn openings(&self) -> Vec<Opening> {
-        self.pairwise.as_ref().map(|pairwise| pairwise.openings()).unwrap_or_default()
+        self.pairwise
+            .as_ref()
+            .filter(|_| self.phase == Phase::Closed)
+            .map(|pairwise| pairwise.openings())
+            .unwrap_or_default()
     }
 
     /// The groups of a masked round, once they are drawn.
@@ -393,7 +397,8 @@ impl Round {
             let Some(pairwise) = &mut self.pairwise else { break };
             let phase = self.phase;
             if phase == Phase::AdvertiseKeys {
-                let (received, minimum) = (pairwise.advertised(), self.params.minimum());
+                let minimum = self.params.minimum().max(pairwise.group_size());
+                let received = pairwise.advertised();
                 if received < minimum {
                     effects.extend(self.abandon(Abandon::TooFewUpdates { received, minimum }));
                     break;

@@ -9,8 +9,8 @@ use super::Phase;
 use crate::{
     ClientId, Digest, Reason, Reject,
     secagg::{
-        Advertise, Announcement, Draw, Message, Opening, Reply, SigningKey, Step, Terms, VerifyingKey, assignment,
-        merkle,
+        Advertise, Announcement, Draw, Message, Opening, PublicKey, Reply, SigningKey, Step, Terms, VerifyingKey,
+        assignment, merkle,
     },
 };
 use group::Group;
@@ -76,6 +76,11 @@ impl Pairwise {
 
     pub(super) fn step_ms(&self) -> u64 {
         self.params.announcement.session.step_ms
+    }
+
+    /// Fewest clients that make a group.
+    pub(super) fn group_size(&self) -> usize {
+        self.params.announcement.session.group_size as usize
     }
 
     pub(super) fn advertised(&self) -> usize {
@@ -235,6 +240,10 @@ impl Pairwise {
         if session.has_authority() && entry.certificate.verify(&VerifyingKey(session.authority)).is_err() {
             let detail = "the certificate is not the enrolment authority's";
             return Err(Reject::new(Reason::Identity, detail));
+        }
+        // One client with such a key would make all its neighbours leave, as if the server had done something.
+        if ![entry.box_key, entry.mask_key].map(PublicKey).iter().all(PublicKey::is_usable) {
+            return Err(Reject::new(Reason::Malformed, "an X25519 key is not canonical or of small order"));
         }
         if !entry.is_signed(&self.session) {
             return Err(Reject::new(Reason::Signature, "over the advertised keys"));
