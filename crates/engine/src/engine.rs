@@ -520,7 +520,8 @@ impl Engine {
                 }
                 None => verdict,
             };
-            let misfits = self.misfits.iter().filter(|misfit| [&misfit.owner, &misfit.holder].contains(&client)).count();
+            let misfits =
+                self.misfits.iter().filter(|misfit| [&misfit.owner, &misfit.holder].contains(&client)).count();
             if misfits > 0 {
                 detail = join(&detail, &format!("dealt or gave {misfits} shares that do not fit"));
             }

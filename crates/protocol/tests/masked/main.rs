@@ -3,7 +3,10 @@
 
 mod clients;
 mod dropouts;
+mod encodings;
 mod forger;
 mod harness;
 mod servers;
 mod statements;
+mod sums;
+mod transcript;
