@@ -3,7 +3,13 @@
 
 mod clients;
 mod dropouts;
+mod encodings;
 mod forger;
 mod harness;
+mod leaks;
+mod regressions;
 mod servers;
 mod statements;
+mod statistics;
+mod sums;
+mod transcript;

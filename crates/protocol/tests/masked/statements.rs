@@ -2,7 +2,7 @@
 
 use testudo_protocol::{
     Digest,
-    secagg::{Advertise, Bitmap, Consistency, Message, Shares, SigningKey, Unmask, transcript::Writer},
+    secagg::{Advertise, Bitmap, Shares, SigningKey, Unmask, transcript::Writer},
 };
 
 fn set(writer: Writer, members: &Bitmap) -> Writer {
@@ -53,22 +53,8 @@ pub(crate) fn input(tau: &Digest, index: u32, shared: &Bitmap, upload: &Digest) 
     set(Writer::new("testudo/input/v1").fixed(tau.as_bytes()).u32(index), shared).fixed(upload.as_bytes())
 }
 
-pub(crate) fn survivors(tau: &Digest, shared: &Bitmap, members: &Bitmap) -> Writer {
-    set(set(Writer::new("testudo/survivors/v1").fixed(tau.as_bytes()), shared), members)
-}
-
 pub(crate) fn consistency(tau: &Digest, index: u32, shared: &Bitmap, survivors: &Bitmap) -> Writer {
     set(set(Writer::new("testudo/consistency/v1").fixed(tau.as_bytes()).u32(index), shared), survivors)
-}
-
-pub(crate) fn sign_consistency(
-    key: &SigningKey,
-    tau: &Digest,
-    index: u32,
-    shared: &Bitmap,
-    survivors: &Bitmap,
-) -> Message {
-    Message::Consistency(Consistency { signature: key.sign(&consistency(tau, index, shared, survivors)) })
 }
 
 pub(crate) fn unmask(tau: &Digest, index: u32, survivors: &Bitmap, unmask: &Unmask) -> Writer {
