@@ -7,6 +7,7 @@ use crate::{
     transport::{Failure, upload::Upload},
 };
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use std::{sync::Arc, time::Duration};
 use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks};
 use testudo_proto::{Place, UploadHeader, v1};
@@ -53,7 +54,6 @@ impl MaskedUpdate {
         self.stay(Step::MaskedInput)?;
         let (upload, this) = self.masked(place, masks, members).await?;
         let digest = upload.header.digest;
-        inner.transport.count_up(upload.payload.len() as u64);
         let receipt = upload.send(&inner.transport, &inner.retry).await?;
         drop(upload);
         let (state, message) = state.input(digest);
@@ -71,6 +71,15 @@ impl MaskedUpdate {
         this.stays(Step::Unmask)?;
         let Reply::Done = line.exchange(&message, members).await? else { return Err(unexpected()) };
         Ok(receipt.into())
+    }
+
+    /// SHA-256 of the plain update's bytes.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for value in self.delta.iter() {
+            hash.update(value.to_le_bytes());
+        }
+        Digest(hash.finalize().into())
     }
 
     fn stay(&self, step: Step) -> Result<(), Error> {
@@ -92,7 +101,7 @@ impl MaskedUpdate {
                 .quantize(&self.delta, 1.0, |bytes| stream.fill(bytes), &mut levels)
                 .map_err(|error| Error::Update(error.to_string()))?;
             apply_masks(&mut levels, 0, &masks).map_err(|error| Error::Update(error.to_string()))?;
-            let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
+            let payload = payload(&levels);
             let header = UploadHeader {
                 place,
                 model_digest: session.model,
@@ -160,6 +169,15 @@ impl Line<'_> {
             }
         }
     }
+}
+
+/// The levels' bytes, in one pass over memory that is written once.
+fn payload(levels: &[u32]) -> Bytes {
+    let mut bytes = vec![0; levels.len() * 4];
+    for (four, level) in bytes.chunks_exact_mut(4).zip(levels) {
+        four.copy_from_slice(&level.to_le_bytes());
+    }
+    bytes.into()
 }
 
 /// The quantiser of a session, if a group of this many clients cannot overflow.

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use bytes::Bytes;
+use testudo_aggregate::first_non_finite;
 use testudo_proto::{framing, layout_to_wire, v1};
 use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
 use zeroize::Zeroizing;
@@ -41,6 +42,13 @@ pub(crate) struct Parcel {
     pub(crate) digest: Digest,
     pub(crate) examples: i64,
     pub(crate) encoding: Encoding,
+}
+
+/// An update that is not packed, because nobody is to see it as it is.
+pub(crate) struct Unpacked {
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) delta: Zeroizing<Vec<f32>>,
+    pub(crate) examples: i64,
 }
 
 impl Update {
@@ -154,11 +162,8 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
-    /// Checks the update against the round's layout and gives its tensors, coordinates, examples and SHA-256, for masking.
-    pub(crate) fn unpacked(
-        self,
-        layout: &Layout,
-    ) -> Result<(Vec<v1::Tensor>, Zeroizing<Vec<f32>>, i64, Digest), Error> {
+    /// Checks the update against the round's layout and takes it apart, for masking.
+    pub(crate) fn unpacked(self, layout: &Layout) -> Result<Unpacked, Error> {
         if self.keep.is_some() || self.encoding != Encoding::F32 {
             return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
         }
@@ -172,8 +177,7 @@ impl Update {
         };
         // Unchecked or not: what is no number cannot be quantised.
         check_delta(&delta, layout)?;
-        let digest = Digest::of(&framing::payload(&delta));
-        Ok((layout_to_wire(layout), Zeroizing::new(delta), self.examples, digest))
+        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples: self.examples })
     }
 }
 
@@ -185,7 +189,7 @@ fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
             layout.dimension()
         )));
     }
-    let Some(at) = delta.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let Some(at) = first_non_finite(delta) else { return Ok(()) };
     let place = match layout.locate(at) {
         Some((tensor, index)) => format!("tensor {:?} at position {index}", tensor.name),
         None => format!("coordinate {at}"),
