@@ -7,12 +7,12 @@
 //!
 //! `client` is everything a client computes beyond quantising: keys, shares, checks, masks, bytes, their SHA-256, answer;
 //! `control` the same without the masks' expansion and the bytes; `plain` is what a client of an unmasked round computes,
-//! bytes and SHA-256. Bytes per client go to standard error.
+//! bytes and SHA-256; `quantize` is what masking adds before all that. Bytes per client go to standard error.
 
 use std::{hint::black_box, time::Duration};
 
 use criterion::{BatchSize, BenchmarkGroup, Criterion, criterion_group, criterion_main, measurement::WallTime};
-use testudo_aggregate::{Quantizer, apply_masks, fold_all};
+use testudo_aggregate::{Cipher, KeyStream, MaskKey, Quantizer, apply_masks, fold_all};
 use testudo_benches::{
     masked_round::{MaskedRound, masked_payload},
     rows,
@@ -38,6 +38,16 @@ fn secagg(criterion: &mut Criterion) {
         client(&mut group, name, round);
     }
     let update = rows(1, DIMENSION).remove(0);
+    let quantizer = Quantizer::new(1000.0, Some(1.0), 16).expect("the numbers are in bounds");
+    let mut stream = KeyStream::new(&MaskKey::new([7; 32]), Cipher::preferred());
+    let mut levels = vec![0_u32; DIMENSION];
+    group.bench_function("quantize", |bencher| {
+        bencher.iter(|| {
+            quantizer
+                .quantize(black_box(&update), 1.0, |bytes| stream.fill(bytes), &mut levels)
+                .expect("the update is finite")
+        });
+    });
     group.bench_function("plain", |bencher| {
         bencher.iter(|| {
             let bytes: Vec<u8> = update.iter().flat_map(|value| value.to_le_bytes()).collect();

@@ -1,8 +1,8 @@
 //! Benches of the workspace. Run them with `cargo bench -p testudo-benches`.
 //!
 //! `benches/kernels.rs` times every kernel beside one pass over the rows, `benches/rules.rs` every aggregation rule and
-//! kernel path, `benches/masks.rs` masking, folding and quantising, `benches/secagg.rs` both sides of a masked round, on
-//! one thread.
+//! kernel path, `benches/masks.rs` masking, folding and quantising, `benches/noise.rs` noise, `benches/secagg.rs` both
+//! sides of a masked round, on one thread.
 
 pub mod masked_round;
 

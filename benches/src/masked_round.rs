@@ -39,11 +39,18 @@ pub struct Part {
     pub down: usize,
 }
 
+/// What every client insists on.
+const DEMANDS: Demands = Demands { group: 2, colluders: 0.0 };
+
 /// Answers that are forgotten.
 #[derive(Debug)]
 struct Forgetful;
 
 impl Answers for Forgetful {
+    fn earlier(&self, _: &Session) -> Result<Option<Answered>, String> {
+        Ok(None)
+    }
+
     fn record(&self, _: &Answered) -> Result<Recorded, String> {
         Ok(Recorded::First)
     }
@@ -91,7 +98,7 @@ impl MaskedRound {
         for (number, state) in states {
             let State::Advertised(state, mut random) = state else { continue };
             let Some((Reply::Roster(roster), _)) = kept.get(&number) else { continue };
-            let grouped = state.group(roster, &Demands { group: 2 }, &mut |bytes| random.fill_bytes(bytes));
+            let grouped = state.group(roster, &DEMANDS, &mut |bytes| random.fill_bytes(bytes));
             let (state, message) = grouped.expect("the roster is honest");
             say(&mut round, number, message);
             next.insert(number, State::Sharing(state));
@@ -149,7 +156,7 @@ impl Part {
     pub fn play(&self, input: impl FnOnce(&[Mask]) -> Digest) -> usize {
         let (state, mut random, advertise) = advertise(&self.announcement, self.number);
         let Reply::Roster(roster) = &self.roster else { unreachable!("the step's answer") };
-        let grouped = state.group(roster, &Demands { group: 2 }, &mut |bytes| random.fill_bytes(bytes));
+        let grouped = state.group(roster, &DEMANDS, &mut |bytes| random.fill_bytes(bytes));
         let (state, shares) = grouped.expect("the roster is honest");
         let Reply::Shared(shared) = &self.shared else { unreachable!("the step's answer") };
         let state = state.shared(shared).expect("the shares are honest");
@@ -219,8 +226,9 @@ fn advertise(announcement: &Announcement, number: usize) -> (Advertised, ChaCha2
     let key = SigningKey::from_bytes(&seed);
     let certificate = Certificate::issue(&authority(), client(number), key.verifying_key()).expect("a good key");
     let mut random = ChaCha20Rng::seed_from_u64(number as u64);
-    let (state, message) =
-        Advertised::new(announcement, &Credentials { certificate, key }, true, &mut |bytes| random.fill_bytes(bytes));
+    let credentials = Credentials { certificate, key };
+    let fresh = Advertised::new(announcement, &credentials, &Forgetful, true, &mut |bytes| random.fill_bytes(bytes));
+    let (state, message) = fresh.expect("nothing was answered before");
     (state, random, message)
 }
 
@@ -233,7 +241,7 @@ fn client(number: usize) -> ClientId {
 }
 
 fn say(round: &mut Round, number: usize, message: Message) {
-    round.handle(1, Input::Message { client: client(number), message }).expect("the message is due");
+    round.handle(1, Input::Message { client: client(number), message: Box::new(message) }).expect("the message is due");
 }
 
 fn answer(round: &Round, number: usize, step: Step) -> Reply {

@@ -5,10 +5,12 @@ pub(crate) mod client;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod load;
 pub(crate) mod model;
+pub(crate) mod privacy;
 pub(crate) mod round;
 pub(crate) mod rules;
 pub(crate) mod serve;
@@ -52,12 +54,16 @@ commands! {
     Client(client),
     /// Fetches released models
     Model(model),
+    /// Says what a private run costs, and how much noise it needs
+    Privacy(privacy),
     /// Lists and explains the aggregation rules
     Rules(rules),
     /// Applies a rule to a file of updates, without a server
     Aggregate(aggregate),
     /// Takes part in a task as an example client
     Join(join),
+    /// Makes, shows and certifies the keys that sign in masked rounds
+    Identity(identity),
     /// Measures a server with many clients
     Load(load),
     /// Writes commented configuration files and a first model
@@ -72,6 +78,6 @@ impl Command {
     /// Whether SIGINT and SIGTERM are the command's own business: it stops gracefully, or computes without ever
     /// waiting, so that the operating system had better end it.
     pub(crate) fn handles_signals(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Aggregate(_))
+        matches!(self, Self::Serve(_) | Self::Aggregate(_) | Self::Privacy(_))
     }
 }

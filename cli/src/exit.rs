@@ -71,7 +71,7 @@ impl Exit {
             Reason::Identity => Self::Authentication,
             Reason::NotInCohort => Self::Permission,
             Reason::NotFound => Self::NotFound,
-            Reason::DigestMismatch | Reason::Truncated => Self::Verification,
+            Reason::DigestMismatch | Reason::Signature | Reason::Truncated => Self::Verification,
             Reason::WrongShape
             | Reason::WrongDtype
             | Reason::NonFinite
@@ -87,6 +87,7 @@ impl Exit {
             | Reason::Duplicate
             | Reason::Late
             | Reason::TakenOver
+            | Reason::GroupLost
             | Reason::Withdrawn
             | Reason::WrongState => Self::Conflict,
             Reason::TooSlow => Self::Unavailable,

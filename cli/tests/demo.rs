@@ -8,7 +8,8 @@ use std::{path::Path, process::Command};
 /// Runs a small demo and returns its last line as JSON, and what went to standard error.
 fn demo(report: &Path, more: &[&str]) -> (Value, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_testudo"));
-    command.args(["demo", "--clients", "8", "--poisoned", "2", "--rounds", "3", "--json", "--report"]).arg(report);
+    let usual = ["--clients", "8", "--poisoned", "2"].iter().filter(|_| !more.contains(&"--clients"));
+    command.args(["demo", "--rounds", "3", "--json"]).args(usual).arg("--report").arg(report);
     let output = command.args(more).output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
@@ -60,6 +61,24 @@ fn the_same_seed_gives_the_same_numbers_and_another_seed_others() {
 }
 
 #[test]
+fn a_masked_demo_shows_sums_only_and_survives_who_vanishes() {
+    let folder = tempfile::tempdir().unwrap();
+    let more = ["--secure", "--clients", "32", "--poisoned", "1", "--dropouts", "2", "--rule", "median"];
+    let (object, stderr) = demo(&folder.path().join("report.html"), &more);
+    let secure = &object["secure"];
+    assert_eq!((&secure["group_size"], &secure["sums"], &secure["dropouts"]), (&8.into(), &4.into(), &2.into()));
+    assert_eq!((&secure["lost_groups"], &secure["masked_inputs"]), (&0.into(), &31.into()), "{secure}");
+    let number = |key: &str| secure[key].as_f64().unwrap();
+    assert!(number("largest_correlation") < number("chance_correlation"), "{secure}");
+    assert!(number("step_correlation") > 0.5, "{secure}");
+    let accuracy = |run: usize| object["runs"][run]["accuracy"].as_f64().unwrap();
+    assert!(accuracy(1) < accuracy(2), "{object}");
+    assert!(stderr.contains("guarantee report") && stderr.contains("no single update"), "{stderr}");
+    // Two vanished in round 2, one of them before its input was in.
+    assert!(stderr.lines().any(|line| line.contains("defended") && line.contains("left: client-")), "{stderr}");
+}
+
+#[test]
 fn a_model_that_the_mean_lets_explode_ends_that_training_and_not_the_demo() {
     let folder = tempfile::tempdir().unwrap();
     let (object, stderr) = demo(&folder.path().join("report.html"), &["--attack", "sign_flip:scale=1e30"]);
@@ -77,6 +96,8 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         (&["--attack", "sign_flip:loud=1"], 2, "scale"),
         (&["--rule", "krumm"], 3, "multi_krum"),
         (&["--clients", "8", "--rule", "kind = \"krum\"\\nbyzantine = 3"], 3, "krum (byzantine = 3)"),
+        (&["--group-size", "8"], 2, "--secure"),
+        (&["--secure", "--clients", "7"], 2, "--group-size 8"),
         (&["--report", "/no/such/folder/report.html"], 6, "/no/such/folder/report.html"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_testudo")).arg("demo").args(words).output().unwrap();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use testudo_protocol::secagg::{Answered, Answers, Recorded};
+use testudo_protocol::secagg::{Answered, Answers, Recorded, Session};
 
 /// Largest file of answers, bytes; older ones of the same server and task can be dropped by hand.
 const BYTES: u64 = 64 << 20;
@@ -70,6 +70,10 @@ impl FileAnswers {
 }
 
 impl Answers for MemoryAnswers {
+    fn earlier(&self, session: &Session) -> Result<Option<Answered>, String> {
+        Ok(lock(&self.0).get(&key_of(session)).cloned())
+    }
+
     fn record(&self, answer: &Answered) -> Result<Recorded, String> {
         let mut known = lock(&self.0);
         if let Some(recorded) = earlier(&known, answer) {
@@ -81,6 +85,10 @@ impl Answers for MemoryAnswers {
 }
 
 impl Answers for FileAnswers {
+    fn earlier(&self, session: &Session) -> Result<Option<Answered>, String> {
+        Ok(lock(&self.known).1.get(&key_of(session)).cloned())
+    }
+
     fn record(&self, answer: &Answered) -> Result<Recorded, String> {
         let mut known = lock(&self.known);
         if let Some(recorded) = earlier(&known.1, answer) {
@@ -95,8 +103,13 @@ impl Answers for FileAnswers {
             answer.tau,
             answer.survivors
         );
-        let written = known.0.write_all(line.as_bytes()).and_then(|()| known.0.sync_all());
-        written.map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let before = known.0.metadata().map_err(failed)?.len();
+        if let Err(error) = known.0.write_all(line.as_bytes()).and_then(|()| known.0.sync_all()) {
+            // What was written of the line would spoil the next one.
+            let _ = known.0.set_len(before);
+            return Err(failed(error));
+        }
         known.1.insert(key(answer), answer.clone());
         Ok(Recorded::First)
     }
@@ -109,6 +122,10 @@ fn earlier(known: &BTreeMap<Key, Answered>, answer: &Answered) -> Option<Recorde
 
 fn key(answer: &Answered) -> Key {
     (hex::encode(answer.server.0), answer.task.to_string(), answer.round, answer.attempt)
+}
+
+fn key_of(session: &Session) -> Key {
+    (hex::encode(session.server.0), session.task.to_string(), session.round, session.attempt)
 }
 
 fn parse(line: &str) -> Option<Answered> {

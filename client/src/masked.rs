@@ -12,12 +12,16 @@ use std::{sync::Arc, time::Duration};
 use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks};
 use testudo_proto::{Place, UploadHeader, v1};
 use testudo_protocol::{
-    Digest, Encoding,
+    Digest, Encoding, Reason, Reject,
     secagg::{Abort, Advertised, Announcement, Demands, Message, REPLY_BYTES, Reply, Session, Step},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+/// Steps of a masked round.
+const STEPS: u32 = 5;
+/// An empty answer that comes sooner is not asked for again at once.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 /// Longest one call waits for the end of a step.
 const WAIT: Duration = Duration::from_secs(25);
 
@@ -27,12 +31,19 @@ pub(crate) struct MaskedUpdate {
     pub(crate) tensors: Vec<v1::Tensor>,
     pub(crate) delta: Zeroizing<Vec<f32>>,
     pub(crate) examples: i64,
+    /// Sent past every bound, for testing servers.
+    pub(crate) hostile: bool,
     pub(crate) chunk_bytes: usize,
     /// When keys are no longer taken.
     pub(crate) deadline: Instant,
     /// Vanishes before this step, for testing servers.
     pub(crate) leaves: Option<Step>,
+    /// Shown what leaves the device.
+    pub(crate) witness: Option<Witness>,
 }
+
+/// Looks at the bytes that leave the device.
+pub(crate) type Witness = Box<dyn FnOnce(&[u8]) + Send>;
 
 impl MaskedUpdate {
     /// Goes through the steps; answers when the server holds this client's shares.
@@ -42,17 +53,22 @@ impl MaskedUpdate {
     pub(crate) async fn send(self, place: &Place, inner: &Arc<Inner>) -> Result<Receipt, Error> {
         let line = Line { place, inner, deadline: self.deadline + span(&self.announcement.session) };
         self.stay(Step::AdvertiseKeys)?;
-        let (state, message) = Advertised::new(&self.announcement, &inner.credentials, is_aes_fast(), &mut random);
+        let session = &self.announcement.session;
+        let quantizer = quantizer(session)?;
+        let (announcement, answers) = (&self.announcement, &*inner.answers);
+        let (state, message) =
+            Advertised::new(announcement, &inner.credentials, answers, is_aes_fast(), &mut random).map_err(abort)?;
         let Reply::Roster(roster) = line.exchange(&message, 0).await? else { return Err(unexpected()) };
-        let demands = Demands { group: inner.policy.least_group() };
+        let demands = Demands { group: inner.policy.least_group(), colluders: inner.policy.least_colluders() };
         let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
         let members = state.members();
+        quantizer.check_sum(members).map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))?;
         self.stay(Step::ShareKeys)?;
         let Reply::Shared(shared) = line.exchange(&message, members).await? else { return Err(unexpected()) };
         let state = state.shared(&shared).map_err(abort)?;
         let masks = state.masks().map_err(abort)?;
         self.stay(Step::MaskedInput)?;
-        let (upload, this) = self.masked(place, masks, members).await?;
+        let (upload, this) = self.masked(place, masks, quantizer).await?;
         let digest = upload.header.digest;
         let receipt = upload.send(&inner.transport, &inner.retry).await?;
         drop(upload);
@@ -87,32 +103,46 @@ impl MaskedUpdate {
     }
 
     /// Quantises and masks, once: the plain update is gone afterwards.
-    async fn masked(self, place: &Place, masks: Vec<Mask>, members: usize) -> Result<(Upload, Leaving), Error> {
+    async fn masked(self, place: &Place, masks: Vec<Mask>, quantizer: Quantizer) -> Result<(Upload, Leaving), Error> {
         let leaving = Leaving(self.leaves);
         let place = place.clone();
         let packed = tokio::task::spawn_blocking(move || {
             let session = &self.announcement.session;
-            let quantizer = quantizer(session, members)?;
-            let mut levels = Zeroizing::new(vec![0u32; self.delta.len()]);
+            let mut levels = Zeroizing::new(Vec::with_capacity(self.delta.len() + 1));
+            levels.resize(self.delta.len(), 0u32);
             let mut seed = Zeroizing::new([0; 32]);
             random(&mut *seed);
             let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
-            quantizer
-                .quantize(&self.delta, 1.0, |bytes| stream.fill(bytes), &mut levels)
-                .map_err(|error| Error::Update(error.to_string()))?;
-            apply_masks(&mut levels, 0, &masks).map_err(|error| Error::Update(error.to_string()))?;
+            let unfit = |error: &dyn std::fmt::Display| Error::Update(error.to_string());
+            let weight = weight(self.examples, session.max_weight);
+            match self.hostile {
+                false => {
+                    quantizer
+                        .quantize(&self.delta, weight, |bytes| stream.fill(bytes), &mut levels)
+                        .map_err(|error| unfit(&error))?;
+                }
+                true => wrap(&self.delta, &quantizer, &mut levels),
+            }
+            if session.max_weight > 0 {
+                levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
+            }
+            apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
             let payload = payload(&levels);
+            if let Some(witness) = self.witness {
+                witness(&payload);
+            }
             let header = UploadHeader {
                 place,
                 model_digest: session.model,
                 digest: Digest::of(&payload),
                 total_bytes: payload.len() as u64,
                 offset: 0,
-                num_examples: self.examples,
+                // The server is not told: the weight is in the sum.
+                num_examples: 1,
                 tensors: self.tensors,
                 encoding: Encoding::Masked,
             };
-            let deadline = Instant::now() + Duration::from_millis(session.step_ms);
+            let deadline = Instant::now() + span(session) / STEPS;
             Ok::<Upload, Error>(Upload { header, payload, chunk_bytes: self.chunk_bytes, deadline })
         });
         let upload = packed.await.map_err(|error| Error::Update(format!("masking failed: {error}")))??;
@@ -146,13 +176,18 @@ impl Line<'_> {
         let transport = &self.inner.transport;
         let request = v1::ExchangeRequest {
             place: Some(self.place.to_wire()),
-            message: Zeroizing::new(message.to_bytes()).to_vec().into(),
+            message: message.to_bytes().into(),
             wait_ms: WAIT.as_millis() as u32,
         };
         let mut backoff = Backoff::new(&self.inner.retry, Some(self.inner.retry.extended(self.deadline)));
         loop {
+            let asked = Instant::now();
             match transport.exchange(request.clone(), WAIT).await {
                 Ok(response) if response.reply.is_empty() => {
+                    // Who answers at once that it takes time is asked again after some.
+                    if asked.elapsed() < SHORTEST_WAIT {
+                        sleep(SHORTEST_WAIT).await;
+                    }
                     if Instant::now() > self.inner.retry.extended(self.deadline) {
                         let last = "the step did not end".to_string();
                         return Err(Error::GaveUp { after: WAIT, last });
@@ -180,18 +215,32 @@ fn payload(levels: &[u32]) -> Bytes {
     bytes.into()
 }
 
-/// The quantiser of a session, if a group of this many clients cannot overflow.
-fn quantizer(session: &Session, members: usize) -> Result<Quantizer, Error> {
-    let refused = |error: &dyn std::fmt::Display| Error::Policy(format!("the round's quantiser: {error}"));
-    let quantizer =
-        Quantizer::new(session.clip_l2, Some(session.kappa), session.bits).map_err(|error| refused(&error))?;
-    quantizer.check_sum(members).map_err(|error| refused(&error))?;
-    Ok(quantizer)
+/// The quantiser of a session.
+fn quantizer(session: &Session) -> Result<Quantizer, Error> {
+    Quantizer::new(session.clip_l2, Some(session.kappa), session.bits)
+        .map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))
+}
+
+/// A client's share of the largest weight.
+fn weight(examples: i64, max: u64) -> f64 {
+    match max {
+        0 => 1.0,
+        max => examples.clamp(1, i64::MAX).cast_unsigned().min(max) as f64 / max as f64,
+    }
+}
+
+/// What an attacker adds to its group's sum: neither clipped nor clamped, wrapped round the ring.
+fn wrap(delta: &[f32], quantizer: &Quantizer, levels: &mut [u32]) {
+    for (value, level) in delta.iter().zip(levels) {
+        let steps = (f64::from(*value) + quantizer.kappa()) / quantizer.step();
+        *level = (steps.round() as i64) as u32;
+    }
 }
 
 /// How long all steps after the keys may take together.
 fn span(session: &Session) -> Duration {
-    Duration::from_millis(session.step_ms.saturating_mul(5).min(7 * 24 * 3600 * 1000))
+    // At most 7 days each, which reading the session has checked.
+    Duration::from_millis(session.step_ms) * STEPS
 }
 
 fn is_aes_fast() -> bool {
@@ -204,6 +253,8 @@ fn random(bytes: &mut [u8]) {
 
 fn abort(abort: Abort) -> Error {
     match abort {
+        // Others may have done this as well as the server: the group is not to be had.
+        Abort::Threshold { .. } => Error::Rejected(Reject::new(Reason::GroupLost, abort.to_string())),
         abort if abort.is_misbehaviour() => Error::ServerMisbehaved(abort.to_string()),
         Abort::Demand { detail } => Error::Policy(detail),
         abort => Error::Config(abort.to_string()),

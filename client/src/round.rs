@@ -154,15 +154,17 @@ impl Round {
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
         if let Some(announcement) = self.announcement {
-            let Unpacked { tensors, delta, examples } = update.unpacked(&self.assignment.layout)?;
+            let Unpacked { tensors, delta, examples, hostile } = update.unpacked(&self.assignment.layout)?;
             let update = MaskedUpdate {
                 announcement,
                 tensors,
                 delta,
                 examples,
+                hostile,
                 chunk_bytes: self.assignment.chunk_bytes,
                 deadline: self.deadline,
                 leaves: None,
+                witness: None,
             };
             return Ok(Sealed { content: Content::Masked(Box::new(update)), seat: self.seat });
         }
@@ -223,6 +225,16 @@ impl Sealed {
         self
     }
 
+    /// Shows the bytes that leave the device in a masked round's input, for audits. Not called in clear mode, where they are
+    /// the update itself.
+    #[must_use]
+    pub fn witnessed(mut self, witness: impl FnOnce(&[u8]) + Send + 'static) -> Self {
+        if let Content::Masked(update) = &mut self.content {
+            update.witness = Some(Box::new(witness));
+        }
+        self
+    }
+
     /// Sends the update and waits until the server has recorded it. Dropping the future leaves the round.
     ///
     /// # Errors
@@ -234,6 +246,12 @@ impl Sealed {
             Content::Masked(update) => update.send(&self.seat.place, &inner).await,
         };
         self.seat.settle(SeatState::Decided);
+        // The others need not wait for a client that will say nothing more.
+        if matches!(result, Err(Error::Policy(_) | Error::Update(_) | Error::ServerMisbehaved(_)))
+            && let Err(failure) = inner.transport.withdraw_once(&self.seat.place).await
+        {
+            tracing::debug!(round = self.seat.place.round, "the server could not be told of a left round: {failure:?}");
+        }
         let receipt = result?;
         lock(&self.seat.shared).rounds += 1;
         Ok(receipt)

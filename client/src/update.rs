@@ -44,13 +44,6 @@ pub(crate) struct Parcel {
     pub(crate) encoding: Encoding,
 }
 
-/// An update that is not packed, because nobody is to see it as it is.
-pub(crate) struct Unpacked {
-    pub(crate) tensors: Vec<v1::Tensor>,
-    pub(crate) delta: Zeroizing<Vec<f32>>,
-    pub(crate) examples: i64,
-}
-
 impl Update {
     /// The flat delta: one value per coordinate, in the order of [`Round::layout`](crate::Round::layout), trained
     /// minus received parameters.
@@ -177,8 +170,18 @@ impl Update {
         };
         // Unchecked or not: what is no number cannot be quantised.
         check_delta(&delta, layout)?;
-        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples: self.examples })
+        let (hostile, examples) = (!self.checked, self.examples);
+        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile })
     }
+}
+
+/// An update that fits its round, for masking.
+pub(crate) struct Unpacked {
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) delta: Zeroizing<Vec<f32>>,
+    pub(crate) examples: i64,
+    /// Whether the device's own bounds do not apply.
+    pub(crate) hostile: bool,
 }
 
 fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {

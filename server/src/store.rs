@@ -413,7 +413,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Appends to what the machine of an open masked round was told, as JSON; `first` is the number of the first body,
     /// counted from 0 without gaps. Kept until the round ends. No audit event: this is a journal, not a change.
     ///
-    /// `WrongState` unless the round is open and `first` is the next number.
+    /// `WrongState` unless the round is open and `first` is the next number; the last bodies again are fine.
     async fn append_inputs(&self, task: &TaskName, round: u64, first: u64, bodies: &[String])
     -> Result<(), StoreError>;
 

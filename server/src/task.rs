@@ -69,6 +69,8 @@ pub(crate) struct Grant {
     pub(crate) max_l2: Option<f64>,
     pub(crate) max_examples: u64,
     pub(crate) encodings: Vec<Encoding>,
+    /// Bytes of a masked input; `None` in clear mode.
+    pub(crate) masked_bytes: Option<u64>,
     pub(crate) slot: Arc<Slot>,
 }
 
@@ -96,6 +98,17 @@ pub(crate) enum Control {
 pub(crate) struct CurrentModel {
     pub(crate) digest: Digest,
     pub(crate) file: Bytes,
+}
+
+/// How a task is doing right now.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Glance {
+    /// Clients checked in.
+    pub(crate) checked_in: u64,
+    /// Coordinates of the model.
+    pub(crate) dimension: u64,
+    /// The reference client, where no round can open before it checks in.
+    pub(crate) awaited: Option<ClientId>,
 }
 
 #[derive(Debug)]
@@ -132,7 +145,7 @@ pub(crate) enum Command {
         answer: oneshot::Sender<CurrentModel>,
     },
     Glance {
-        answer: oneshot::Sender<(u64, u64)>,
+        answer: oneshot::Sender<Glance>,
     },
     Control {
         control: Control,
@@ -185,10 +198,17 @@ impl Handle {
         self.ask(|answer| Command::Offer { place, upload, answer }).await?
     }
 
-    /// One step of a masked round; answers when the step has ended.
-    pub(crate) async fn exchange(&self, place: Place, message: Message) -> Result<Reply, Reject> {
-        let message = Box::new(message);
-        self.ask(|answer| Command::Exchange { place, message, answer }).await?
+    /// One step of a masked round: the message is on its way, and the answer comes when the step has ended.
+    pub(crate) async fn exchange(
+        &self,
+        place: Place,
+        message: Message,
+    ) -> Result<oneshot::Receiver<Result<Reply, Reject>>, Reject> {
+        let (answer, reply) = oneshot::channel();
+        let command = Command::Exchange { place, message: Box::new(message), answer };
+        let away = |_| Reject::retry(Reason::Overloaded, "the task is not available now", Duration::from_secs(1));
+        self.commands.send(command).await.map_err(away)?;
+        Ok(reply)
     }
 
     pub(crate) async fn refuse(&self, place: Place, reject: Reject) {
@@ -204,8 +224,8 @@ impl Handle {
         self.ask(|answer| Command::Model { answer }).await
     }
 
-    /// Clients checked in, and coordinates of the model.
-    pub(crate) async fn glance(&self) -> Result<(u64, u64), Reject> {
+    /// How the task is doing right now.
+    pub(crate) async fn glance(&self) -> Result<Glance, Reject> {
         self.ask(|answer| Command::Glance { answer }).await
     }
 

@@ -563,3 +563,15 @@ async fn a_server_stops_at_once_though_somebody_waits_and_watches() {
     assert!(matches!(answer, Answer::NotNow { .. }), "{answer:?}");
     within("the watcher", watching).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_that_waits_for_its_reference_client_says_so() {
+    let host = Host::start().await;
+    let toml = task_toml("guided", 1, "size = 3", "kind = \"fltrust\"", "[reference]\nclient = \"c02\"");
+    host.create(&toml, &small_model(10)).await;
+    assert_eq!(host.task("guided").await.why, "waits for its reference client c02 to check in");
+    let seats = host.seats("guided", &["c00", "c01", "c02"]).await;
+    assert_eq!(seats.len(), 3);
+    assert_eq!(host.task("guided").await.why, "", "a round is open");
+    host.stop().await;
+}

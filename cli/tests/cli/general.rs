@@ -18,6 +18,8 @@ const LEAVES: &[&[&str]] = &[
     &["client", "list"],
     &["model", "get"],
     &["aggregate"],
+    &["privacy", "epsilon"],
+    &["privacy", "calibrate"],
     &["init"],
     &["doctor"],
     &["demo"],
@@ -171,8 +173,9 @@ fn check_works_without_a_model_but_not_with_a_broken_one() {
     let (_, stderr) = expect(3, &["task", "check", text(&task)]);
     assert!(stderr.contains("model.safetensors") && stderr.contains("limit"), "{stderr}");
     fs::remove_file(&model).unwrap();
-    let (stdout, stderr) = expect(0, &["task", "check", text(&task)]);
-    assert!(stdout.contains("guarantee report") && stderr.contains("not checked"), "{stdout}{stderr}");
+    let (stdout, _) = expect(0, &["task", "check", text(&task)]);
+    assert!(stdout.contains("its model is missing") && !stdout.contains("possible"), "{stdout}");
+    assert!(stdout.contains("model.safetensors is not there") && stdout.contains("--model"), "{stdout}");
     assert!(json(0, &["task", "check", text(&task)])["model"].is_null());
     expect(6, &["task", "check", text(&task), "--model", text(&model)]);
     expect(6, &["task", "create", text(&task), "--server", NOBODY]);

@@ -6,4 +6,5 @@ mod aggregate;
 mod common;
 mod general;
 mod hostile;
+mod privacy;
 mod server;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::aggregate::AggregateError;
 use crate::centre::Centre;
 use crate::element::Element;
-use crate::kernel::mix::mix;
+use crate::kernel::mix::Mixer;
 use crate::kernel::order_statistics::OrderStatistics;
 use crate::kernel::sign_vote::sign_vote;
 use crate::kernel::weighted_sum::weighted_sum;
@@ -56,6 +56,12 @@ pub fn combine_unit<T: Element>(rows: &Rows<'_, T>, plan: &Plan, out: &mut [T]) 
     })
 }
 
+/// Bytes of mixed rows made before they are combined: they stay in the second-level cache.
+const MIXED_BYTES: usize = 256 << 10;
+
+/// Fewest coordinates mixed at a time.
+const LEAST_STRETCH: usize = 64;
+
 /// A combine step made ready for one number of rows.
 struct Step<'a> {
     /// Number of rows it works on: mixed rows where there is a mixing.
@@ -63,7 +69,7 @@ struct Step<'a> {
     /// Which ones, if not all.
     among: Option<&'a [usize]>,
     /// The coefficients and divisors of the mixed rows it works on.
-    mixing: Option<(Vec<f64>, Vec<f64>)>,
+    mixing: Option<(Mixer, Vec<f64>)>,
     work: Work<'a>,
 }
 
@@ -122,18 +128,19 @@ impl<'a> Step<'a> {
             _ => return Err(unfit),
         };
         let mixing = plan.mixing.as_ref().map(|mixing| match among {
-            None => (mixing.dense(), mixing.divisors().to_vec()),
+            None => (Mixer::new(points, &mixing.dense()), mixing.divisors().to_vec()),
             Some(among) => {
                 let dense = mixing.dense();
                 let row = |&row: &usize| dense[row * points..(row + 1) * points].iter().copied();
-                (among.iter().flat_map(row).collect(), among.iter().map(|&row| mixing.divisor(row)).collect())
+                let dense: Vec<f64> = among.iter().flat_map(row).collect();
+                (Mixer::new(points, &dense), among.iter().map(|&row| mixing.divisor(row)).collect())
             }
         });
         Ok(Self { rows, among, mixing, work })
     }
 
     fn apply<T: Element>(&self, points: &[&[T]], range: Range<usize>, out: &mut [T]) -> Result<Vec<u64>, RowsError> {
-        let Some((coefficients, divisors)) = &self.mixing else {
+        let Some((mixer, divisors)) = &self.mixing else {
             if let Some(among) = self.among {
                 let rows: Vec<&[T]> = among.iter().map(|&row| points[row]).collect();
                 return self.work.apply(&rows, range, out).map_err(|error| match error {
@@ -145,21 +152,32 @@ impl<'a> Step<'a> {
             let rows = if matches!(self.work, Work::WeightedSum { .. }) { points } else { &points[..self.rows] };
             return self.work.apply(rows, range, out);
         };
-        let length = range.len();
-        let mut mixed = vec![0.0; self.rows * length];
-        let first = range.start;
-        mix(points, coefficients, range, &mut mixed)?;
-        divide(divisors, &mut mixed, length);
-        let views: Vec<&[f64]> = mixed.chunks_exact(length).collect();
-        let mut wide = vec![0.0; length];
-        let counts = self.work.apply(&views, 0..length, &mut wide).map_err(|error| match error {
-            RowsError::NonFinite { row, coordinate } => RowsError::NonFinite { row, coordinate: first + coordinate },
-            other => other,
-        })?;
-        for (value, wide) in out.iter_mut().zip(wide) {
-            *value = T::from_f64(wide);
+        // A stretch at a time, so that the mixed rows are still in the cache when they are combined.
+        let stretch = (MIXED_BYTES / size_of::<f64>() / self.rows.max(1)).clamp(LEAST_STRETCH, BLOCK);
+        let stretch = stretch / LEAST_STRETCH * LEAST_STRETCH;
+        let (mut mixed, mut wide) = (vec![0.0; self.rows * stretch], vec![0.0; stretch]);
+        let mut totals = Vec::new();
+        for (index, out) in out.chunks_mut(stretch).enumerate() {
+            let (length, first) = (out.len(), range.start + index * stretch);
+            let (mixed, wide) = (&mut mixed[..self.rows * length], &mut wide[..length]);
+            mixer.mix(points, first..first + length, mixed)?;
+            divide(divisors, mixed, length);
+            let views: Vec<&[f64]> = mixed.chunks_exact(length).collect();
+            let counts = self.work.apply(&views, 0..length, wide).map_err(|error| match error {
+                RowsError::NonFinite { row, coordinate } => {
+                    RowsError::NonFinite { row, coordinate: first + coordinate }
+                }
+                other => other,
+            })?;
+            for (value, wide) in out.iter_mut().zip(wide) {
+                *value = T::from_f64(*wide);
+            }
+            match totals.is_empty() {
+                true => totals = counts,
+                false => add_counts(&mut totals, &counts),
+            }
         }
-        Ok(counts)
+        Ok(totals)
     }
 }
 

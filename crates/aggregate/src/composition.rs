@@ -213,8 +213,9 @@ impl Rule for RuleConfig {
             return last;
         }
         let mut distances = self.pre.iter().map(PreConfig::needs).max().unwrap_or_default().max(last.distances);
-        // Lengths of sums do not follow from lengths.
-        if distances != DistanceNeeds::None && !self.pre.iter().all(PreConfig::scales) {
+        // Lengths of sums do not follow from lengths, nor distances of multiples from distances.
+        let from_lengths = distances <= DistanceNeeds::Norms && self.pre.iter().all(PreConfig::scales);
+        if distances != DistanceNeeds::None && !from_lengths {
             distances = DistanceNeeds::Pairs;
         }
         // Signs and samples of mixed rows take a second look.

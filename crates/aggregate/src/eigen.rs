@@ -3,6 +3,8 @@
 //! Householder tridiagonalisation, bisection on Sturm counts, one inverse iteration: no step depends on anything but
 //! the matrix, so the same matrix gives the same bits everywhere. Only +, −, ·, / and the square root are used.
 
+use crate::dot::dot;
+
 /// The largest eigenvalues of a symmetric matrix.
 #[derive(Clone, Debug)]
 pub(crate) struct Leading {
@@ -231,10 +233,6 @@ fn normalise(vector: &mut [f64]) {
     vector.iter_mut().for_each(|value| *value /= largest);
     let length = dot(vector, vector).sqrt();
     vector.iter_mut().for_each(|value| *value /= length);
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The largest power of two not above `value`; 1 for zero.

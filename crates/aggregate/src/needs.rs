@@ -24,8 +24,31 @@ pub enum DistanceNeeds {
     None,
     /// From the origin: the rows' lengths.
     Norms,
+    /// From the origin and from one point.
+    From(Anchor),
     /// Among all rows, and from the origin.
     Pairs,
+}
+
+/// A point that distances are measured from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Anchor {
+    /// This row.
+    Row(usize),
+    /// This extra row, counted from 0.
+    Extra(usize),
+}
+
+impl Anchor {
+    /// Its index among the points, behind `rows` rows.
+    #[must_use]
+    pub fn point(self, rows: usize) -> usize {
+        match self {
+            Self::Row(row) => row,
+            Self::Extra(extra) => rows + extra,
+        }
+    }
 }
 
 /// A share of the coordinates, chosen by the round's seed.
@@ -65,8 +88,14 @@ impl Needs {
     };
     /// The rows' lengths: the rows are read twice.
     pub const NORMS: Self = Self { distances: DistanceNeeds::Norms, ..Self::NOTHING };
-    /// Squared distances: the rows are read twice.
+    /// Squared distances among all rows: the rows are read twice.
     pub const PAIR_DISTANCES: Self = Self { distances: DistanceNeeds::Pairs, ..Self::NOTHING };
+
+    /// The rows' lengths and their distances from one point: the rows are read twice.
+    #[must_use]
+    pub const fn from_point(anchor: Anchor) -> Self {
+        Self { distances: DistanceNeeds::From(anchor), ..Self::NOTHING }
+    }
 
     /// Whether the observing pass can be left out.
     #[must_use]

@@ -5,12 +5,13 @@ use std::ops::Range;
 use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
 use crate::kernel::mix::mix;
-use crate::kernel::norms::norms;
+use crate::kernel::norms::{norms, norms_and_distances};
 use crate::kernel::pair_statistics::pair_statistics;
 use crate::kernel::signs::signs;
 use crate::mixing::Mixing;
 use crate::needs::DistanceNeeds;
 use crate::rows::{Rows, RowsError};
+use crate::scale::power_of_two_below;
 use crate::statistics::{Observation, UnitStatistics};
 use crate::unit::BLOCK;
 
@@ -80,6 +81,13 @@ impl<T: Element> Observer<'_, T> {
                 Vec::new()
             }
             DistanceNeeds::Norms => norms(points, block.clone())?,
+            DistanceNeeds::From(anchor) => {
+                let point = anchor.point(rows);
+                let Some(&from) = points.get(point) else {
+                    return Err(RowsError::Count { got: points.len(), expected: point + 1 });
+                };
+                norms_and_distances(points, from, block.clone())?
+            }
             DistanceNeeds::Pairs => pair_statistics(points, block.clone())?,
         };
         let at = |within: usize| first + within;
@@ -135,8 +143,13 @@ fn refuse_non_finite<E: Element>(points: &[&[E]], block: Range<usize>) -> Result
 /// The last step of mixing: sums become means.
 pub(crate) fn divide(divisors: &[f64], mixed: &mut [f64], length: usize) {
     for (&divisor, values) in divisors.iter().zip(mixed.chunks_exact_mut(length)) {
-        if divisor != 1.0 {
-            values.iter_mut().for_each(|value| *value /= divisor);
+        if divisor == 1.0 {
+            continue;
+        }
+        // By a power of two multiplication is exact too, and several times quicker.
+        match power_of_two_below(divisor) == divisor && divisor < 1e300 {
+            true => values.iter_mut().for_each(|value| *value *= divisor.recip()),
+            false => values.iter_mut().for_each(|value| *value /= divisor),
         }
     }
 }

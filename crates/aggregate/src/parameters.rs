@@ -239,8 +239,14 @@ impl Parameters {
 
     /// Refuses whatever was not taken.
     pub(crate) fn finish(self) -> Result<(), ParameterError> {
-        let Some((key, _)) = self.entries.into_iter().next() else { return Ok(()) };
-        Err(ParameterError::Unknown { section: self.section, kind: self.kind, key, known: self.asked })
+        self.refuse_unknown()
+    }
+
+    /// The same while there is something to do with the table.
+    pub(crate) fn refuse_unknown(&self) -> Result<(), ParameterError> {
+        let Some((key, _)) = self.entries.first() else { return Ok(()) };
+        let (kind, key) = (self.kind.clone(), key.clone());
+        Err(ParameterError::Unknown { section: self.section, kind, key, known: self.asked.clone() })
     }
 
     fn take(&mut self, key: &'static str) -> Option<Value> {

@@ -146,7 +146,8 @@ impl Weights {
         Ok(Self(weights.iter().map(|weight| weight / scale).collect()))
     }
 
-    /// Weights as `rule` may use them: for a robust rule none counts more than three times the median weight.
+    /// Weights as `rule` may use them: for a robust rule none counts more than three times the median weight,
+    /// or that of the positive ones where the median is 0.
     ///
     /// # Errors
     ///
@@ -156,16 +157,13 @@ impl Weights {
         if rule.uses_weights() {
             return Ok(checked);
         }
+        // Where most weights are 0 the median is that of the others: there is a cap in any case.
         let mut sorted = checked.0.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        let (low, high) = (sorted[(sorted.len() - 1) / 2], sorted[sorted.len() / 2]);
-        let cap = MOST_MEDIANS * (low + high) / 2.0;
-        // Where most weights are 0 there is no median to go by.
-        if cap == 0.0 {
-            Ok(checked)
-        } else {
-            Self::new(&checked.0.iter().map(|weight| weight.min(cap)).collect::<Vec<_>>())
-        }
+        let median = |sorted: &[f64]| (sorted[(sorted.len() - 1) / 2] + sorted[sorted.len() / 2]) / 2.0;
+        let positive = &sorted[sorted.partition_point(|weight| *weight == 0.0)..];
+        let cap = MOST_MEDIANS * if median(&sorted) > 0.0 { median(&sorted) } else { median(positive) };
+        Self::new(&checked.0.iter().map(|weight| weight.min(cap)).collect::<Vec<_>>())
     }
 
     /// Whether all rows weigh the same.
@@ -253,6 +251,16 @@ mod tests {
         assert!(matches!(Weights::new(&[f64::NAN]), Err(WeightsError::Invalid { row: 0, .. })));
         assert!(matches!(Weights::new(&[1.0, f64::INFINITY]), Err(WeightsError::Invalid { row: 1, .. })));
         assert_eq!(Weights::new(&[0.0, 0.0]), Err(WeightsError::AllZero));
+    }
+
+    #[test]
+    fn no_weight_of_a_robust_rule_escapes_its_cap_where_most_are_zero() {
+        let median = crate::composition::RuleConfig::median(1);
+        let capped = |weights: &[f64]| Weights::for_rule(median.rule(), weights).unwrap().as_slice().to_vec();
+        // Capped to 6, and scaled by a power of two.
+        assert_eq!(capped(&[0.0, 0.0, 0.0, 0.0, 1.0, 2.0, 1e15]), [0.0, 0.0, 0.0, 0.0, 0.25, 0.5, 1.5]);
+        assert_eq!(capped(&[0.0, 2.0, 1.0, 2.0, 1e15]), [0.0, 0.5, 0.25, 0.5, 1.5]);
+        assert_eq!(capped(&[0.0, 0.0, 5.0]), [0.0, 0.0, 1.25]);
     }
 
     #[test]

@@ -1,5 +1,35 @@
 //! The table of rules: two lines per rule, its module and its row.
 
+/// The part of [`Rule`] that says what the rule is set to, where that is `byzantine` alone.
+macro_rules! set_to_byzantine {
+    () => {
+        fn kind(&self) -> &'static str {
+            Self::INFO.kind
+        }
+
+        fn byzantine(&self) -> usize {
+            self.byzantine
+        }
+    };
+}
+
+/// The part of [`Definition`] that reads and writes the parameters, where `byzantine` is the only one and has no default.
+macro_rules! byzantine_alone {
+    () => {
+        fn parse(parameters: &mut crate::parameters::Parameters) -> Result<Self, crate::parameters::ParameterError> {
+            Ok(Self { byzantine: crate::catalogue::required_byzantine(parameters)? })
+        }
+
+        fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
+            Self { byzantine }
+        }
+
+        fn describe(&self) -> String {
+            format!("byzantine = {}", self.byzantine)
+        }
+    };
+}
+
 mod bulyan;
 mod caf;
 mod centered_clipping;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::composition::{RuleConfig, count};
 use crate::parameters::{ParameterError, Parameters, Value};
+use crate::scale::power_of_two_below;
 
 /// A rule as written in a task: like [`RuleConfig`], but `byzantine` may be
 /// `{ fraction = 0.1, risk = 1e-6, population = 1000 }`, which becomes a number once the cohort's size is known.
@@ -62,9 +63,10 @@ impl RuleSpec {
         let fraction = keys.number("fraction", FRACTION, |value| (0.0..0.5).contains(&value))?;
         let risk = keys.number("risk", RISK, |value| value > 0.0 && value < 1.0)?;
         let population = keys.count_from("population", POPULATION, 1)?;
+        // A mistyped key is told as that, not as the one that is missing for it.
+        keys.refuse_unknown()?;
         let fraction = fraction.ok_or_else(|| keys.missing("fraction", FRACTION))?;
         let risk = risk.ok_or_else(|| keys.missing("risk", RISK))?;
-        keys.finish()?;
         Ok(Self { parameters, sampled: Some(Sampled { fraction, risk, population }) })
     }
 }
@@ -110,14 +112,20 @@ impl Sampled {
                 (0, rows, Box::new(move |k: f64| (m - k) / (k + 1.0) * odds))
             }
         };
-        // Logarithms: the first term may be below f64. Terms are scaled by the largest.
-        let mut logs = vec![0.0];
+        // With exponents of their own: terms may be below f64 and above it. Scaled to the largest.
+        let mut scaled = vec![(1.0_f64, 0_i64)];
         for k in first..last {
-            let ratio = ratio(k as f64);
-            logs.push(if ratio > 0.0 { logs[logs.len() - 1] + ratio.ln() } else { f64::NEG_INFINITY });
+            let (value, exponent) = scaled[scaled.len() - 1];
+            scaled.push(normalised(value * ratio(k as f64).max(0.0), exponent));
         }
-        let largest = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
-        let terms: Vec<f64> = logs.iter().map(|log| (log - largest).exp()).collect();
+        let largest = scaled.iter().filter(|(value, _)| *value > 0.0).map(|(_, exponent)| *exponent).max().unwrap_or(0);
+        let terms: Vec<f64> = scaled
+            .iter()
+            .map(|&(value, exponent)| match largest - exponent {
+                below @ 0..1000 => value / 2_f64.powi(below as i32),
+                _ => 0.0,
+            })
+            .collect();
         // Small terms first, from the top: the tail keeps its digits.
         let total: f64 = terms.iter().rev().sum();
         let mut tail = 0.0;
@@ -129,6 +137,16 @@ impl Sampled {
         }
         first
     }
+}
+
+/// A number that is not negative, as one from 1 up to 2 and an exponent; 0 as it is.
+#[allow(clippy::cast_possible_wrap, reason = "an exponent of eleven bits")]
+fn normalised(value: f64, exponent: i64) -> (f64, i64) {
+    if value == 0.0 {
+        return (0.0, exponent);
+    }
+    let scale = power_of_two_below(value);
+    (value / scale, exponent + (scale.to_bits() >> 52) as i64 - 1023)
 }
 
 #[cfg(test)]

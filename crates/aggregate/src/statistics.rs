@@ -3,6 +3,7 @@
 pub mod tree;
 
 mod affine;
+mod column;
 mod frame;
 mod gram;
 mod mixed;
@@ -58,8 +59,8 @@ pub struct UnitStatistics {
     /// Rows and extra rows.
     points: usize,
     level: DistanceNeeds,
-    /// Squared lengths, or squared distances among the points and, last, the origin, packed: pair (i, j), i < j, at
-    /// j(j−1)/2 + i.
+    /// Squared lengths; behind them squared distances from one point, where they are observed; or squared distances
+    /// among the points and, last, the origin, packed: pair (i, j), i < j, at j(j−1)/2 + i.
     #[serde(with = "crate::infinite")]
     distances: Vec<f64>,
     signs: Vec<[u64; 3]>,

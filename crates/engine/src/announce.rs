@@ -47,7 +47,7 @@ impl TaskSpec {
             bits: masking.bits,
             kappa: masking.kappa,
             clip_l2: masking.clip_l2,
-            max_weight: 0,
+            max_weight: masking.max_weight.unwrap_or(0),
             smallest_cohort: self.cohort.minimum as u32,
             group_size: masking.group_size as u32,
             threshold: masking.complete_threshold(masking.group_size) as u32,

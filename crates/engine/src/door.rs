@@ -159,8 +159,10 @@ impl Door {
     /// # Errors
     /// `TRUNCATED`, `DIGEST_MISMATCH`, `NON_FINITE` (with tensor and position) or `MAGNITUDE`, in this order.
     pub fn finish(self, announced: Digest) -> Result<Passed, Reject> {
-        if self.stored() != self.layout.bytes() {
-            let detail = format!("{} of {} bytes", self.stored(), self.layout.bytes());
+        // A masked input may be a weight longer than the layout; how long it must be was said when it was announced.
+        let expected = if self.masked { self.most } else { self.layout.bytes() };
+        if self.stored() != expected {
+            let detail = format!("{} of {expected} bytes", self.stored());
             return Err(Reject::new(Reason::Truncated, detail));
         }
         let digest = Digest(self.hash.finalize().into());

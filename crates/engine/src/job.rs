@@ -3,7 +3,7 @@
 use crate::{
     Carry, TaskSpec,
     part::{Plain, plain_tensors},
-    row_set::RowSet,
+    row_set::{GroupRow, RowSet},
     rows,
 };
 use bytes::Bytes;
@@ -15,7 +15,7 @@ use testudo_aggregate::{
 };
 use testudo_protocol::{
     ClientId, Digest, Model,
-    secagg::{Lost, Opened, Opening},
+    secagg::{Misfit, Opened, Opening},
 };
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
@@ -29,7 +29,7 @@ pub struct Job {
 
 #[derive(Debug, Clone)]
 enum Work {
-    Open { index: usize, opening: Box<Opening> },
+    Open { index: usize, opening: Box<Opening>, weights_at: Option<usize> },
     Observe { unit: Unit, observation: Arc<Observation> },
     Decide(Box<Decide>),
     Combine { unit: Unit, plan: Arc<Plan>, remember: bool },
@@ -89,7 +89,7 @@ pub struct Done(pub(crate) Outcome);
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Opened { index: usize, result: Result<Opened, Lost> },
+    Opened { index: usize, result: Result<GroupRow, String>, misfits: Vec<Misfit> },
     Observed { unit: Unit, statistics: UnitStatistics },
     Decided { part: usize, decision: Result<Decision, RuleError> },
     Combined(Combined),
@@ -118,9 +118,9 @@ pub(crate) struct Finished {
 }
 
 impl Job {
-    /// Rebuilds the masks of a group's sum.
-    pub(crate) fn open(index: usize, opening: Opening) -> Self {
-        Self { work: Work::Open { index, opening: Box::new(opening) } }
+    /// Rebuilds the masks of a group's sum, and the sum of its weights, which lie at that coordinate if there are any.
+    pub(crate) fn open(index: usize, opening: Opening, weights_at: Option<usize>) -> Self {
+        Self { work: Work::Open { index, opening: Box::new(opening), weights_at } }
     }
 
     pub(crate) fn observe(unit: Unit, observation: Arc<Observation>) -> Self {
@@ -146,6 +146,7 @@ impl Job {
         let (unit, used) = match &self.work {
             Work::Observe { unit, .. } => (unit, (0..unit.rows.len()).collect()),
             Work::Combine { unit, plan, remember } => (unit, used(unit, plan, *remember)),
+            Work::Open { opening, weights_at: Some(_), .. } => return opening.clients().collect(),
             Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => return Vec::new(),
         };
         used.into_iter().flat_map(|row| unit.rows.clients_of(row)).cloned().chain(unit.updates()).collect()
@@ -157,7 +158,8 @@ impl Job {
             Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
-            Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => Vec::new(),
+            Work::Open { weights_at, .. } => weights_at.iter().map(|&at| at as u64 * 4..at as u64 * 4 + 4).collect(),
+            Work::Decide(_) | Work::Finish(_) => Vec::new(),
         }
     }
 
@@ -225,7 +227,7 @@ impl Unit {
 impl Work {
     fn run(self, bytes: &[RowBytes]) -> Result<Outcome, String> {
         match self {
-            Self::Open { index, opening } => Ok(Outcome::Opened { index, result: opening.open() }),
+            Self::Open { index, opening, weights_at } => Ok(opened(index, &opening, weights_at, bytes)),
             Self::Observe { unit, observation } => {
                 let all: Vec<usize> = (0..unit.rows.len()).collect();
                 let statistics = unit.with_points(&all, bytes, |rows| {
@@ -252,6 +254,25 @@ impl Work {
             Self::Finish(finish) => finish.run(),
         }
     }
+}
+
+/// A group's masks, and the sum of its weights.
+fn opened(index: usize, opening: &Opening, weights_at: Option<usize>, bytes: &[RowBytes]) -> Outcome {
+    let number = opening.terms.group;
+    let Opened { survivors, masks, misfits } = match opening.open() {
+        Ok(opened) => opened,
+        Err(lost) => return Outcome::Opened { index, result: Err(lost.to_string()), misfits: Vec::new() },
+    };
+    let mut row = GroupRow { number, survivors, masks, weight: None };
+    let mut sum = [0];
+    let result = match weights_at {
+        None => Ok(row),
+        Some(at) => row.unmask(std::slice::from_ref(&(at..at + 1)), bytes, &mut sum).map(|()| {
+            row.weight = Some(sum[0]);
+            row
+        }),
+    };
+    Outcome::Opened { index, result, misfits }
 }
 
 /// Row plus history, for each row: histories are the last extra rows.

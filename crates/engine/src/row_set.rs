@@ -28,6 +28,8 @@ pub(crate) struct GroupRow {
     pub(crate) survivors: Vec<ClientId>,
     /// What the sum still carries.
     pub(crate) masks: Vec<Mask>,
+    /// The sum of the survivors' weights, as levels; `None` when all weigh the same.
+    pub(crate) weight: Option<u32>,
 }
 
 impl RowSet {
@@ -75,7 +77,11 @@ impl RowSet {
             let start = values.len();
             values.resize(start + length, 0.0);
             let clients = group.survivors.len();
-            quantizer.mean(&sums, clients, &mut values[start..]).map_err(|error| error.to_string())?;
+            let mean = match group.weight {
+                None => quantizer.mean(&sums, clients, &mut values[start..]),
+                Some(weight) => quantizer.weighted_mean(&sums, clients, weight, &mut values[start..]),
+            };
+            mean.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
@@ -83,7 +89,7 @@ impl RowSet {
 
 impl GroupRow {
     /// The exact sum of the survivors' levels.
-    fn unmask(&self, places: &[Range<usize>], inputs: &[RowBytes], sums: &mut [u32]) -> Result<(), String> {
+    pub(crate) fn unmask(&self, places: &[Range<usize>], inputs: &[RowBytes], sums: &mut [u32]) -> Result<(), String> {
         sums.fill(0);
         let pieces: Vec<Vec<&[u8]>> =
             inputs.iter().map(|input| input.iter().map(|piece| &piece[..]).collect()).collect();

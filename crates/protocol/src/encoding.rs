@@ -24,7 +24,8 @@ pub enum Encoding {
     Int8,
     /// A count (u32), then per coordinate that is not 0 its index (u32, ascending) and its value (f32).
     Sparse,
-    /// 4 bytes per coordinate: levels of the quantiser under masks. Only masked rounds take it, and take nothing else.
+    /// 4 bytes per coordinate: levels of the quantiser under masks, and 4 for the client's weight where the task has
+    /// weights. Only masked rounds take it, and take nothing else.
     Masked,
 }
 
@@ -76,7 +77,8 @@ impl Encoding {
         let dimension = layout.dimension() as u64;
         let exactly = |length| length..=length;
         match self {
-            Self::F32 | Self::Masked => exactly(dimension * 4),
+            Self::F32 => exactly(dimension * 4),
+            Self::Masked => dimension * 4..=dimension * 4 + 4,
             Self::F16 | Self::Bf16 => exactly(dimension * 2),
             Self::Int8 => exactly(dimension + layout.tensors().len() as u64 * INT8_HEADER),
             Self::Sparse => SPARSE_HEADER..=SPARSE_HEADER + dimension * SPARSE_ENTRY,

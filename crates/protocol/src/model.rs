@@ -49,7 +49,10 @@ pub enum ModelError {
         limit: u64,
     },
     /// A number format other than 32-bit float.
-    #[error("tensor {name:?} holds {dtype}; this version trains F32 tensors only, so convert it first")]
+    #[error(
+        "tensor {name:?} holds {dtype}; models hold F32 tensors only, so convert it first; an integer buffer becomes a \
+         whole number in F32, exact up to 16,777,216, under the policy \"counter\" or \"ignore\" of [tensors]"
+    )]
     Dtype {
         /// The tensor.
         name: String,

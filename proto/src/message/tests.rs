@@ -17,6 +17,7 @@ fn assignment() -> Assignment {
         rule: "median".into(),
         masking: Masking::None,
         group_size: 1,
+        announcement: Bytes::from_static(b"announced"),
         encodings: vec![Encoding::F32, Encoding::Int8],
     }
 }

@@ -7,7 +7,7 @@ use crate::{
     memory,
     registry::Registry,
     store::{ClientRow, RoundRow, RoundState, SeatRow, TaskRow},
-    task::Control,
+    task::{Control, Glance},
 };
 use bytes::{Bytes, BytesMut};
 use futures::Stream;
@@ -238,11 +238,12 @@ impl AdminService {
     async fn describe(&self, row: TaskRow) -> TaskInfo {
         let handle = self.registry.get(&row.name).ok();
         let spec = handle.as_ref().map(|handle| handle.spec.clone());
-        let (checked_in, dimension) = match &handle {
+        let glance = match &handle {
             Some(handle) => handle.glance().await.unwrap_or_default(),
-            None => (0, 0),
+            None => Glance::default(),
         };
         let is_masked = spec.as_ref().is_some_and(|spec| spec.masking.is_some());
+        let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
         TaskInfo {
             server_key: if is_masked { self.server_key() } else { Bytes::new() },
             name: row.name.to_string(),
@@ -253,12 +254,12 @@ impl AdminService {
             current_round: row.last_round,
             rule: spec.as_ref().map(|spec| spec.rule_config.to_string()).unwrap_or_default(),
             model_digest: Bytes::copy_from_slice(row.model.as_bytes()),
-            dimension,
+            dimension: glance.dimension,
             created_at_ms: row.created_at,
             toml: row.toml,
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
-            checked_in,
-            why: row.why,
+            checked_in: glance.checked_in,
+            why: if row.why.is_empty() { awaited.unwrap_or_default() } else { row.why },
         }
     }
 
@@ -276,7 +277,8 @@ impl AdminService {
             closes_at_ms: row.closes_at,
             ended_at_ms: row.ended_at.unwrap_or(0),
             rule: spec.as_ref().map(|spec| spec.rule_config.to_string()).unwrap_or_default(),
-            seed: Bytes::copy_from_slice(&row.seed),
+            // Whoever knows it before the end could choose what depends on it.
+            seed: if is_over(row.state) { Bytes::copy_from_slice(&row.seed) } else { Bytes::new() },
             aggregate_norm: row.aggregate_norm.unwrap_or(0.0),
             clients: row.seats.into_iter().map(client_round).collect(),
             selected: row.selected,

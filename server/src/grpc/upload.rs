@@ -182,8 +182,7 @@ async fn transfer(
     if header.offset > 0 {
         services.metrics.resumed_uploads.inc();
     }
-    transfer.restarts += 1;
-    if transfer.restarts > RESTARTS {
+    if grant.slot.count_stream() > RESTARTS {
         let detail = format!("more than {RESTARTS} streams for one update");
         return Err(Stop::Refuse(Reject::new(Reason::TooSlow, detail)));
     }
@@ -211,6 +210,11 @@ async fn transfer(
     let upload = UploadRow { client, digest, body, norm, examples, at: clock::now() };
     // The guard stays until the ledger has the row: a newer stream must not write over these bytes.
     let receipt = handle.offer(header.place.clone(), upload).await;
+    let missed = |reject: &Reject| matches!(reject.reason, Reason::Late | Reason::GroupLost | Reason::WrongState);
+    if grant.masked_bytes.is_some() && receipt.as_ref().is_err_and(missed) {
+        // Its step or its group is over: nothing refers to these bytes, and others may come.
+        discard(spool, &key).await;
+    }
     receipt.map(|receipt| receipt.to_wire()).map_err(|reject| Stop::Pause(status::rejected(reject)))
 }
 
@@ -227,7 +231,10 @@ fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
         let detail = format!("the task takes no {}; it takes {}", header.encoding, words.join(", "));
         return Err(Reject::new(Reason::WrongDtype, detail));
     }
-    let lengths = header.encoding.lengths(&grant.layout);
+    let lengths = match grant.masked_bytes {
+        None => header.encoding.lengths(&grant.layout),
+        Some(bytes) => bytes..=bytes,
+    };
     if !lengths.contains(&header.total_bytes) {
         let oversize = header.total_bytes > *lengths.end();
         let (reason, expected) =
@@ -258,17 +265,15 @@ async fn resume<'a>(
     let same =
         |known: (Digest, Encoding)| known.0 == digest && announced.is_none_or(|(encoding, _)| encoding == known.1);
     if !known.is_some_and(same) {
-        let (encoding, bytes) = announced.unwrap_or((plain_of(grant), grant.layout.bytes()));
+        let (encoding, bytes) = announced.unwrap_or((plain_of(grant), plain_bytes(grant)));
         let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
-        // A new payload does not make a client's streams uncounted.
-        let restarts = guard.transfer.as_ref().map_or(0, |transfer| transfer.restarts);
-        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts };
+        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door };
         if known.is_none() && encoding.is_plain() && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;
             let body = held.body(&key);
             let mut position = 0;
-            while position < held.position().min(grant.layout.bytes()) {
+            while position < held.position().min(bytes) {
                 let end = (position + limits::CHUNK_BYTES as u64).min(held.position());
                 for piece in spool.read(&body, position..end).await.map_err(fault)? {
                     fresh.door.feed(&piece).map_err(Stop::Refuse)?;
@@ -287,6 +292,11 @@ async fn resume<'a>(
 /// What bytes without an announced encoding must be: those of a masked round are masked inputs.
 fn plain_of(grant: &Grant) -> Encoding {
     if grant.encodings.contains(&Encoding::Masked) { Encoding::Masked } else { Encoding::F32 }
+}
+
+/// How many there must be.
+fn plain_bytes(grant: &Grant) -> u64 {
+    grant.masked_bytes.unwrap_or_else(|| grant.layout.bytes())
 }
 
 fn transfer_of(guard: &mut SlotGuard) -> Result<&mut Transfer, Stop> {

@@ -11,6 +11,7 @@ mod audit;
 mod client;
 mod end;
 mod fixture;
+mod masked;
 mod round;
 mod survivor;
 mod task;
@@ -59,6 +60,8 @@ where
         end::a_recorded_refusal_stands,
         end::the_last_release_finishes_the_task_unless_it_was_stopped,
         end::an_abandoned_round_leaves_the_model_and_lets_the_next_open,
+        masked::a_journal_is_appended_in_order_and_gone_with_its_round,
+        masked::groups_are_recorded_until_the_round_ends,
         client::check_ins_create_clients_and_move_only_forward,
         client::counts_say_what_became_of_a_clients_seats,
         client::verdicts_of_ended_rounds_come_oldest_first,

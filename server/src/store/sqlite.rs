@@ -80,6 +80,8 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY)
+            // What clients said in a masked round is not to be read from free pages afterwards.
+            .pragma("secure_delete", "ON")
             .pragma("journal_size_limit", LOG_BYTES)
             .disable_statement_logging();
         let writer = pool(1, options.clone()).await.map_err(|error| unusable(&shown, &error))?;

@@ -1,8 +1,8 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, CurrentModel, Event, Services, Slot,
-    exchange::{Waiting, send_away},
+    Command, CurrentModel, Event, Glance, Services, Slot,
+    exchange::{self, send_away},
     journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
@@ -77,7 +77,7 @@ pub(super) struct Current {
     /// How far the journal was when the machine came to its phase.
     pub(super) advanced_at: u64,
     /// Clients that wait for the end of a step.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: exchange::WaitingRoom,
     /// Survivors that are fixed, but may not be written before the journal is.
     pub(super) sealing: Option<Vec<ClientId>>,
 }
@@ -85,6 +85,13 @@ pub(super) struct Current {
 impl Driver {
     pub(crate) fn spec(&self) -> Arc<TaskSpec> {
         self.spec.clone()
+    }
+
+    fn glance(&self) -> Glance {
+        let opens = self.current.is_none() && self.row.state == TaskState::Running;
+        let absent = self.spec.reference.as_ref().filter(|client| opens && !self.room.holds(client));
+        let (checked_in, dimension) = (self.room.len() as u64, self.model.layout().dimension() as u64);
+        Glance { checked_in, dimension, awaited: absent.cloned() }
     }
 
     /// Runs until shut down or every handle is gone.
@@ -125,7 +132,7 @@ impl Driver {
                 let _ = answer.send(admission);
             }
             Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
-            Command::Exchange { place, message, answer } => self.exchange(place, *message, answer).await,
+            Command::Exchange { place, message, answer } => self.exchange(place, message, answer).await,
             Command::Refuse { place, reject } => self.refuse(&place, reject).await,
             Command::Withdraw { place, answer } => {
                 let result = self.withdraw(&place).await;
@@ -136,7 +143,7 @@ impl Driver {
             }
             Command::Glance { answer } => {
                 self.room.forget_gone();
-                let _ = answer.send((self.room.len() as u64, self.model.layout().dimension() as u64));
+                let _ = answer.send(self.glance());
             }
             Command::Control { control, answer } => {
                 let result = self.control(control).await;
@@ -559,7 +566,7 @@ impl Current {
             receipts: HashMap::new(),
             journal: Journal::default(),
             advanced_at: 0,
-            waiting: Vec::new(),
+            waiting: exchange::WaitingRoom::default(),
             sealing: None,
         }
     }

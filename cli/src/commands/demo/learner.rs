@@ -1,6 +1,9 @@
 //! One client of the demo: an honest device, or a poisoned one.
 
-use super::plan::Plan;
+use super::{
+    plan::Plan,
+    secure::{Secure, Witness},
+};
 use crate::{
     commands::load::sdk,
     exit::{Exit, Failure},
@@ -13,7 +16,7 @@ use std::{
     },
     time::Duration,
 };
-use testudo_client::{Client, Error, Identity, Layout, Model, Retry, Round, Update};
+use testudo_client::{Client, Error, Identity, Layout, Model, Policy, Retry, Round, Update};
 use testudo_simulator::{
     attack::{Attack as _, Observation, View},
     attacks::AttackConfig,
@@ -42,6 +45,8 @@ struct Inner {
     workload: Arc<dyn Workload<f32>>,
     training: LocalTraining,
     seed: u64,
+    secure: Option<Secure>,
+    rounds: u64,
     /// As many clients compute at the same time as there are processors.
     processors: Arc<Semaphore>,
 }
@@ -61,8 +66,13 @@ impl Learner {
     async fn connect(plan: &Plan, url: &str, number: usize, processors: Arc<Semaphore>) -> Result<Self, Failure> {
         let name = plan.name(number);
         let broken = |error: &Error| sdk::failure(format!("{name} cannot connect"), error);
+        let policy = match &plan.secure {
+            None => Policy::default(),
+            Some(secure) => Policy::default().require_masking().min_group(secure.group_size as u32),
+        };
         let client = Client::builder(url)
             .identity(Identity::named(&name).map_err(|error| broken(&error))?)
+            .policy(policy)
             .retry(Retry::default().give_up_after(GIVE_UP))
             .connect()
             .await
@@ -76,35 +86,68 @@ impl Learner {
             workload: plan.workload.clone(),
             training: plan.training,
             seed: plan.seed,
+            secure: plan.secure.clone(),
+            rounds: plan.rounds,
             processors,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
     /// Trains in every round until the task ends; a poisoned client attacks if `attacked`. `stopped` says that the
-    /// task is being stopped, and refusals are to be expected.
+    /// task is being stopped, and refusals are to be expected. The witness sees what leaves honest devices in the last
+    /// masked round.
     ///
     /// # Errors
     /// Whatever keeps an honest client from taking part.
-    pub(super) async fn take_part(self, task: String, attacked: bool, stopped: Arc<AtomicBool>) -> Result<(), Failure> {
+    pub(super) async fn take_part(
+        self,
+        (name_of_training, task): (&'static str, String),
+        attacked: bool,
+        stopped: Arc<AtomicBool>,
+        witness: Arc<Witness>,
+    ) -> Result<(), Failure> {
         let name = self.inner.client.name().clone();
         let broken = |error: &Error| sdk::failure(format!("{name} failed in {task}"), error);
         let mut session = self.inner.client.join(task.as_str()).await.map_err(|error| broken(&error))?;
         while let Some(round) = session.next_round().await.map_err(|error| broken(&error))? {
             let update = self.compute(&round, attacked).await?;
             let attacker = attacked && self.inner.attack.is_some();
+            let number = round.number();
+            let leaves = self.inner.secure.as_ref();
+            let leaves = leaves.and_then(|secure| secure.leaves(name_of_training, number, self.inner.number));
             let result = match update {
                 Some(update) if attacker => {
                     let update = hostile(update, round.layout());
                     round.submit(update).await.map(|_| ())
                 }
-                Some(update) => round.submit(Update::delta(update)).await.map(|_| ()),
+                Some(update) => match round.seal(Update::delta(update.clone())) {
+                    Err(error) => Err(error),
+                    Ok(sealed) => {
+                        let sealed = match leaves {
+                            Some(step) => sealed.leaving_before(step),
+                            None => sealed,
+                        };
+                        let sealed = match number == self.inner.rounds {
+                            true => {
+                                let witness = witness.clone();
+                                sealed.witnessed(move |sent| witness.note(&update, sent))
+                            }
+                            false => sealed,
+                        };
+                        sealed.send().await.map(|_| ())
+                    }
+                },
                 None => round.withdraw().await,
             };
             match result {
                 Ok(()) => {}
                 // What an attacker sends is meant to be refused.
                 Err(Error::Rejected(_)) if attacker || stopped.load(Ordering::Relaxed) => {}
+                // An attacker whose update is no vector of numbers cannot mask it.
+                Err(Error::Update(_)) if attacker && self.inner.secure.is_some() => {}
+                // It vanished as it was told to.
+                Err(_) if leaves.is_some() => {}
+                Err(error) if self.inner.secure.is_some() && Secure::is_expected(error.reason()) => {}
                 Err(error) => return Err(broken(&error)),
             }
         }

@@ -1,6 +1,6 @@
 //! What a demo does: its options, checked, and what follows from them.
 
-use super::{Demo, WHAT, mean};
+use super::{Demo, WHAT, mean, secure::Secure};
 use crate::{
     commands::load::rule,
     exit::{Exit, Failure},
@@ -21,6 +21,16 @@ use testudo_simulator::{
 pub(super) const RULE: &str = "multi_krum";
 /// Rounds of each training: the accuracy no longer grows then.
 pub(super) const ROUNDS: u64 = 20;
+/// What poisoned clients do.
+const ATTACK: &str = "sign_flip:scale=10";
+/// The same where 3 of 96 must do harm.
+const SECURE_ATTACK: &str = "sign_flip:scale=100";
+/// The robust rule over groups: it uses nearly all of every row.
+const SECURE_RULE: &str = "trimmed_mean";
+/// Rounds of each masked training.
+const SECURE_ROUNDS: u64 = 12;
+/// How clients with few examples train.
+const SECURE_TRAINING: LocalTraining = LocalTraining { epochs: 6, batch: 8, learning_rate: 0.15 };
 /// How every client trains.
 const TRAINING: LocalTraining = LocalTraining { epochs: 3, batch: 8, learning_rate: 0.1 };
 /// How long a round waits for its clients. All of them come, so a slow machine changes nothing.
@@ -33,6 +43,10 @@ pub(super) struct Plan {
     pub(super) poisoned: usize,
     pub(super) attack: AttackConfig,
     pub(super) rule: RuleConfig,
+    /// The rule as it was asked for.
+    pub(super) rule_text: String,
+    /// How updates are masked, if they are.
+    pub(super) secure: Option<Secure>,
     pub(super) rounds: u64,
     pub(super) seed: u64,
     pub(super) training: LocalTraining,
@@ -50,28 +64,33 @@ impl Plan {
     /// # Errors
     /// Options that cannot be, with what would be right.
     pub(super) fn new(demo: &Demo) -> Result<Self, Failure> {
-        let clients = demo.clients as usize;
-        let poisoned = demo.poisoned.map_or(clients / 5, |poisoned| poisoned as usize);
+        let clients = demo.clients.unwrap_or(if demo.secure { 96 } else { 20 }) as usize;
+        let usual = if demo.secure { 3.min(clients / 5) } else { clients / 5 };
+        let poisoned = demo.poisoned.map_or(usual, |poisoned| poisoned as usize);
         if 2 * poisoned >= clients {
             let why =
                 format!("--poisoned {poisoned} of --clients {clients} is not a minority; no rule withstands more");
             return Err(Failure::new(Exit::Usage, WHAT, why).next(format!("poison at most {}", (clients - 1) / 2)));
         }
-        let attack = attacks::parse(&demo.attack).map_err(|error| {
+        let attack = demo.attack.as_deref().unwrap_or(if demo.secure { SECURE_ATTACK } else { ATTACK });
+        let attack = attacks::parse(attack).map_err(|error| {
             Failure::new(
                 Exit::Usage,
-                format!("cannot use --attack {}", crate::format::clean(&demo.attack)),
+                format!("cannot use --attack {}", crate::format::clean(attack)),
                 error.to_string(),
             )
             .next("write a kind with its parameters, as in sign_flip:scale=10")
         })?;
-        let rule = rule::parse(&demo.rule, poisoned, clients)?;
+        let rows = if demo.secure { rows(clients, demo.group_size as usize)? } else { clients };
+        let rule_text = demo.rule.clone().unwrap_or_else(|| if demo.secure { SECURE_RULE } else { RULE }.into());
+        let rule = rule::parse(&rule_text, poisoned, rows)?;
         let bug = |error: &dyn std::error::Error| Failure::new(Exit::Internal, WHAT, error.to_string());
         let digits = digits::load();
         let split = Split::stratified(&digits, digits::TEST_EXAMPLES, demo.seed).map_err(|error| bug(&error))?;
         let (train, test) = split.apply(&digits);
         let parts = Partition::Iid {}.divide(&train, clients, demo.seed).map_err(|error| bug(&error))?;
-        let mix = Mix::Demo(attack.clone());
+        // What is masked has no shape to be wrong, and no level that is not a number.
+        let mix = if demo.secure { Mix::Same(attack.clone()) } else { Mix::Demo(attack.clone()) };
         let population = Population::new(clients, poisoned, Placement::Seeded, &mix, demo.seed)
             .map_err(|error| Failure::new(Exit::Usage, WHAT, error.to_string()))?;
         let workload = WorkloadConfig::parse("mlp").and_then(|mlp| mlp.build::<f32>(train.width(), train.classes()));
@@ -82,9 +101,29 @@ impl Plan {
         });
         let model = Model::new(tensors.collect(), workload.initial(demo.seed)).map_err(|error| bug(&error))?;
         let parts = parts.iter().map(|rows| train.subset(rows)).collect();
-        let (rounds, seed) = (demo.rounds, demo.seed);
-        let training = TRAINING;
-        Ok(Self { clients, poisoned, attack, rule, rounds, seed, training, workload, population, test, parts, model })
+        let (rounds, seed) = (demo.rounds.unwrap_or(if demo.secure { SECURE_ROUNDS } else { ROUNDS }), demo.seed);
+        let training = if demo.secure { SECURE_TRAINING } else { TRAINING };
+        let secure = None;
+        let mut plan = Self {
+            clients,
+            poisoned,
+            attack,
+            rule,
+            rule_text,
+            secure,
+            rounds,
+            seed,
+            training,
+            workload,
+            population,
+            test,
+            parts,
+            model,
+        };
+        if demo.secure {
+            plan.secure = Some(Secure::new(&plan, demo.group_size as usize, demo.dropouts as usize));
+        }
+        Ok(plan)
     }
 
     /// Name, whether the poisoned clients attack, and the rule of each training.
@@ -131,13 +170,27 @@ impl Plan {
     /// If the rule cannot be written, which is a bug.
     pub(super) fn task(&self, name: &str, rule: &RuleConfig) -> Result<(String, String), Failure> {
         let task = format!("demo-{name}");
+        let masking = self.secure.as_ref().map(Secure::sections).unwrap_or_default();
+        // Groups are drawn among all clients, so that their number is the one that was checked.
+        let minimum = self.secure.as_ref().map_or(String::new(), |_| format!("minimum = {}\n", self.clients));
         let toml = format!(
             "name = \"{task}\"\nrounds = {}\n\n[model]\ninitial = \"generated\"\n\n[cohort]\nsize = {}\n\
-             phase_limit_s = {PHASE_LIMIT_S}\n\n[examples]\nweighted = false\n\n{}",
+             {minimum}phase_limit_s = {PHASE_LIMIT_S}\n\n{masking}[examples]\nweighted = false\n\n{}",
             self.rounds,
             self.clients,
             rule::section(rule)?
         );
         Ok((task, toml))
+    }
+}
+
+/// Groups of these clients.
+fn rows(clients: usize, group_size: usize) -> Result<usize, Failure> {
+    match clients / group_size {
+        0 => {
+            let why = format!("--clients {clients} do not fill one group of --group-size {group_size}");
+            Err(Failure::new(Exit::Usage, WHAT, why).next(format!("take at least {group_size} clients")))
+        }
+        rows => Ok(rows),
     }
 }

@@ -1,7 +1,10 @@
 //! What people see while the demo runs: a line per round, and bars where a terminal watches.
 
 use super::plan::Plan;
-use crate::{format::clean_lines, output::Output};
+use crate::{
+    format::{clean_lines, topics},
+    output::Output,
+};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use testudo_protocol::{Reason, Verdict};
 
@@ -50,6 +53,14 @@ impl Show {
             bar.reset_elapsed();
             bar.tick();
         }
+    }
+
+    /// What a masked task promises.
+    pub(super) fn guarantees(&self, task: &str, cohort: usize, lines: &[String]) {
+        let suite = testudo_protocol::secagg::SUITE;
+        self.line(&format!("\nguarantee report  task {task}  suite {suite}  cohort {cohort}"));
+        topics(lines).iter().for_each(|line| self.line(line));
+        self.line("");
     }
 
     /// A round released a model.

@@ -1,6 +1,10 @@
 //! One training of the demo: a task on the server, its clients, and the accuracy after every round.
 
-use super::{Learner, Show, WHAT, plan::Plan};
+use super::{
+    Learner, Show, WHAT,
+    plan::Plan,
+    secure::{View, Witness},
+};
 use crate::{
     commands::load::operator::Operator,
     exit::{Exit, Failure},
@@ -14,8 +18,9 @@ use std::{
     },
 };
 use testudo_aggregate::RuleConfig;
+use testudo_engine::{RecordedGroup, RoundRecord};
 use testudo_proto::{v1::RoundInfo, verdict_from_wire};
-use testudo_protocol::{Digest, Model, Verdict};
+use testudo_protocol::{Digest, Model, Reason, Verdict};
 use testudo_simulator::report::{ClientReport, Outcome, RunReport, VerdictReport};
 use tokio::task::JoinSet;
 
@@ -37,6 +42,8 @@ pub(super) struct Training<'a> {
 pub(super) struct Trained {
     pub(super) report: RunReport,
     pub(super) rule: RuleConfig,
+    /// Groups that gave no row, over all rounds.
+    pub(super) lost_groups: usize,
     /// Of the last released model.
     digest: Digest,
     /// Why it ended before its last round, if it did.
@@ -49,6 +56,8 @@ struct Course {
     numbers: HashMap<String, usize>,
     model: Model,
     ended_early: Option<String>,
+    lost_groups: usize,
+    view: Option<View>,
 }
 
 impl Training<'_> {
@@ -56,14 +65,23 @@ impl Training<'_> {
     ///
     /// # Errors
     /// A server or an honest client that fails.
-    pub(super) async fn run(self) -> Result<Trained, Failure> {
+    pub(super) async fn run(self) -> Result<(Trained, Option<View>), Failure> {
         let (task, toml) = self.plan.task(self.name, &self.rule)?;
-        self.operator.create(toml, &self.plan.model).await?;
+        let created = self.operator.create(toml, &self.plan.model).await?;
+        if self.plan.secure.is_some() && self.name == "defended" {
+            self.show.guarantees(&task, self.plan.clients, &created.guarantees);
+        }
+        let witness = Arc::new(Witness::default());
         let mut rounds = self.operator.watch(&task).await?;
         let stopped = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for learner in self.learners {
-            clients.spawn(learner.clone().take_part(task.clone(), self.attacked, stopped.clone()));
+            clients.spawn(learner.clone().take_part(
+                (self.name, task.clone()),
+                self.attacked,
+                stopped.clone(),
+                witness.clone(),
+            ));
         }
         self.show.begin(self.name);
         let mut course = self.course();
@@ -71,7 +89,7 @@ impl Training<'_> {
             tokio::select! {
                 round = rounds.next() => {
                     let Some(round) = round? else { break };
-                    if !self.follow(&task, &round, &mut course).await? {
+                    if !self.follow(&task, &round, &witness, &mut course).await? {
                         stopped.store(true, Ordering::Relaxed);
                         self.operator.stop(&task).await?;
                     }
@@ -83,8 +101,8 @@ impl Training<'_> {
             taken_part(client)?;
         }
         self.show.end(self.name);
-        let Course { report, model, ended_early, .. } = course;
-        Ok(Trained { report, rule: self.rule, digest: model.digest(), ended_early })
+        let Course { report, model, ended_early, lost_groups, view, .. } = course;
+        Ok((Trained { report, rule: self.rule, lost_groups, digest: model.digest(), ended_early }, view))
     }
 
     fn course(&self) -> Course {
@@ -106,17 +124,29 @@ impl Training<'_> {
             verdicts: Vec::new(),
         };
         let numbers = (0..plan.clients).map(|number| (plan.name(number), number)).collect();
-        Course { report, numbers, model: plan.model.clone(), ended_early: None }
+        Course { report, numbers, model: plan.model.clone(), ended_early: None, lost_groups: 0, view: None }
     }
 
     /// Takes one ended round in; `false` if the training has to end with it.
-    async fn follow(&self, task: &str, round: &RoundInfo, course: &mut Course) -> Result<bool, Failure> {
+    async fn follow(
+        &self,
+        task: &str,
+        round: &RoundInfo,
+        witness: &Witness,
+        course: &mut Course,
+    ) -> Result<bool, Failure> {
+        let groups = serde_json::from_str::<RoundRecord>(&round.groups);
+        course.lost_groups += groups.map_or(0, |record| record.groups.iter().filter(|g| g.lost.is_some()).count());
         let verdicts = self.verdicts(round, course)?;
         if round.state == "released" {
-            course.model = self.operator.model(task, round.round).await?;
+            let before = std::mem::replace(&mut course.model, self.operator.model(task, round.round).await?);
+            if self.plan.secure.is_some() && round.round == self.plan.rounds {
+                let moved = course.model.parameters().iter().zip(before.parameters());
+                course.view = witness.view(round, &moved.map(|(after, before)| after - before).collect::<Vec<f32>>());
+            }
             let accuracy = self.plan.workload.accuracy(course.model.parameters(), &self.plan.test);
             course.report.accuracy.push((round.round, accuracy));
-            self.show.round(self.name, round.round, accuracy, &verdicts);
+            self.show.round(self.name, round.round, accuracy, &shown(round, verdicts));
             return Ok(true);
         }
         let why = format!("round {} was abandoned: {}", round.round, round.why);
@@ -175,6 +205,19 @@ impl Trained {
     }
 }
 
+/// Verdicts as they are shown: in a masked round one for each group, which all its survivors share.
+fn shown(round: &RoundInfo, verdicts: Vec<(String, Verdict)>) -> Vec<(String, Verdict)> {
+    let Ok(record) = serde_json::from_str::<RoundRecord>(&round.groups) else { return verdicts };
+    let verdict_of = |client: &str| verdicts.iter().find(|(name, _)| name == client).map(|(_, verdict)| *verdict);
+    let row = |(number, group): (usize, &RecordedGroup)| {
+        let member = if group.lost.is_some() { group.members.first() } else { group.survivors.first() };
+        Some((format!("group {number}"), verdict_of(member?.as_str())?))
+    };
+    let rows = record.groups.iter().enumerate().filter_map(row);
+    let gone = verdicts.iter().filter(|(_, verdict)| *verdict == Verdict::Dropout).cloned();
+    rows.chain(gone).collect()
+}
+
 fn taken_part(client: Result<Result<(), Failure>, tokio::task::JoinError>) -> Result<(), Failure> {
     client.map_err(|error| Failure::new(Exit::Internal, "a client of the demo broke", error.to_string()))?
 }
@@ -185,6 +228,8 @@ fn outcome(verdict: &Verdict) -> Option<(Outcome, String)> {
         Verdict::Accepted => (Outcome::Accepted, String::new()),
         Verdict::Clipped { factor } => (Outcome::Clipped, format!("to {factor:.2}")),
         Verdict::Trimmed { .. } => (Outcome::Trimmed, "extreme values cut".into()),
+        // What was lost with its group was not judged.
+        Verdict::Rejected { reason: Reason::GroupLost } => return None,
         Verdict::Rejected { reason } => (Outcome::Rejected, reason.to_string()),
         Verdict::Dropout | Verdict::Pending => return None,
     })

@@ -6,6 +6,9 @@ use testudo_client::Step;
 /// Steps that can be left: the keys' own step is not one, because groups are drawn among those who took it.
 const STEPS: [Step; 4] = [Step::ShareKeys, Step::MaskedInput, Step::Consistency, Step::Unmask];
 
+/// Before which step each client vanishes.
+type Steps = Arc<[Option<Step>]>;
+
 /// The choice of a whole load test; it follows from the seed alone.
 #[derive(Debug)]
 pub(super) struct Departures {
@@ -14,7 +17,7 @@ pub(super) struct Departures {
     /// Clients that vanish in a round.
     leaving: usize,
     /// The last round that was asked about: every client asks about the same one.
-    last: Mutex<Option<(u64, Arc<Vec<Option<Step>>>)>>,
+    last: Mutex<Option<(u64, Steps)>>,
 }
 
 impl Departures {
@@ -30,7 +33,7 @@ impl Departures {
         let steps = match &*last {
             Some((known, steps)) if *known == round => Arc::clone(steps),
             _ => {
-                let steps = Arc::new(self.draw(round));
+                let steps: Steps = self.draw(round).into();
                 *last = Some((round, Arc::clone(&steps)));
                 steps
             }

@@ -68,12 +68,8 @@ fn row(group: &RecordedGroup, clients: &[v1::ClientRound]) -> String {
 
 /// Members whose update is not in the sum.
 fn gone(group: &RecordedGroup) -> String {
-    let gone: Vec<&str> = group
-        .members
-        .iter()
-        .filter(|member| !group.survivors.contains(member))
-        .map(ClientId::as_str)
-        .collect();
+    let gone: Vec<&str> =
+        group.members.iter().filter(|member| !group.survivors.contains(member)).map(ClientId::as_str).collect();
     match gone.len() {
         0 => "-".into(),
         count if count > NAMES => format!("{} and {} more", gone[..NAMES].join(", "), count - NAMES),

@@ -56,14 +56,9 @@ impl Check {
     /// Everything that is wrong with the description, or with the model.
     pub(super) fn run(&self, output: &Output) -> Result<(), Failure> {
         let checked = self.files.check(false)?;
-        if checked.model.is_none() {
-            output.note(&format!(
-                "note: {} is not there, so the model is not checked",
-                self.files.model_path(&checked.spec).display()
-            ));
-        }
         let object = checked.object();
-        output.result(object.clone(), |_| checked.describe(&object))
+        let missing = self.files.model_path(&checked.spec).display().to_string();
+        output.result(object.clone(), |_| checked.describe(&object, &missing))
     }
 }
 
@@ -146,8 +141,8 @@ impl Checked {
         })
     }
 
-    /// For people.
-    fn describe(&self, object: &Value) -> String {
+    /// For people; `missing` is the model's path, where it is not there.
+    fn describe(&self, object: &Value, missing: &str) -> String {
         let spec = &self.spec;
         let header = format!(
             "guarantee report  task {}  suite {}  cohort {}",
@@ -156,6 +151,13 @@ impl Checked {
             spec.cohort.minimum
         );
         let mut lines = vec![header];
+        if self.model.is_none() {
+            lines.push(format!(
+                "the description is sound, but its model is missing: {} is not there. Write the initial model there as \
+                 safetensors, or name it with --model FILE. With a model that fits, it promises:",
+                format::clean(missing)
+            ));
+        }
         lines.extend(format::topics(&spec.guarantees));
         let Some(model) = &self.model else { return lines.join("\n") };
         lines.push(format!(

@@ -119,11 +119,20 @@ fn iterated(distances: Distances<'_>, rows: usize, byzantine: usize, first: &[f6
         let bound = left.iter().map(|&row| about[row] + DRIFT * first[row]).fold(f64::INFINITY, f64::min);
         let loses = |row: usize| about[row] - DRIFT * first[row] > bound;
         let score = |row: usize| nearest[row][..neighbours].iter().sum::<f64>();
-        let best = left.iter().enumerate().filter(|(_, row)| !loses(**row)).map(|(at, &row)| (at, row, score(row)));
-        // The first of equal ones; of those beyond f64 one that is so only because of its neighbours.
+        // Of those beyond f64 one that is so only because of its neighbours.
         let far =
             |row: usize, score: f64| (score.is_infinite() || neighbours == 0) && distances.norm2(row).is_infinite();
-        let best = best.filter(|&(_, row, score)| !far(row, score)).min_by(|a, b| a.2.total_cmp(&b.2));
+        let mut best: Option<(usize, usize, f64)> = None;
+        for (at, &row) in left.iter().enumerate().filter(|(_, row)| !loses(**row)) {
+            // Copies of a row have its distances and its score: of equal ones the first stays.
+            if best.is_some_and(|(_, best, _)| nearest[best][..neighbours] == nearest[row][..neighbours]) {
+                continue;
+            }
+            let score = score(row);
+            if !far(row, score) && best.is_none_or(|(_, _, least)| score < least) {
+                best = Some((at, row, score));
+            }
+        }
         let Some((at, winner, _)) = best else { break };
         left.remove(at);
         selected.push(winner);

@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::centred::{MAX_EIGEN_ROWS, check_eigen_rows, measurable, principal};
 use super::{Definition, distances};
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::needs::Needs;
-use crate::parameters::{ParameterError, Parameters};
 use crate::plan::{Combine, Plan};
 use crate::range::MINORITY_OF_PAIRS;
 use crate::rows::Weights;
@@ -23,13 +22,7 @@ pub struct Caf {
 }
 
 impl Rule for Caf {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         MINORITY_OF_PAIRS.check(self.kind(), rows, self.byzantine)?;
@@ -50,9 +43,8 @@ impl Rule for Caf {
             return Ok(Plan::accepting(rows, sum).into());
         }
         let measured = measurable(distances, rows);
-        let who = (self.kind(), self.byzantine);
-        let filter = Filter::run(who, distances, &measured, (rows - 2 * self.byzantine) as f64)?;
-        let Some(Filter { weights, variance, steps }) = filter else {
+        let filter = Filter::run(distances, &measured, (rows - 2 * self.byzantine) as f64, allowed(rows));
+        let Some(Filter { weights, variance, steps, forced }) = filter else {
             return Err(RuleError::AllRejected { kind: self.kind(), rows, why: BEYOND_F64 });
         };
         let verdict = |row: usize| match (weights[row] > 0.0, measured[row]) {
@@ -63,7 +55,8 @@ impl Rule for Caf {
         let verdicts = (0..rows).map(verdict).collect();
         let divisor = weights.iter().sum();
         let plan = Plan::new(verdicts, Combine::WeightedSum { weights, divisor });
-        Ok(plan.note("steps", steps as f64).note("largest eigenvalue", variance).into())
+        let plan = plan.note("steps", steps as f64).note("largest eigenvalue", variance);
+        Ok(if forced > 0 { plan.note("steps past the budget", forced as f64) } else { plan }.into())
     }
 }
 
@@ -72,12 +65,14 @@ struct Filter {
     weights: Vec<f64>,
     variance: f64,
     steps: usize,
+    /// Steps past the budget.
+    forced: usize,
 }
 
 /// Operations of all steps taken one by one, and the most steps.
 const OPERATIONS: usize = 2_000_000_000;
 const MOST_STEPS: usize = 100_000;
-/// Times the steps that are taken one by one after which the filter is given up.
+/// Times the steps that are taken one by one after which every step must take a row.
 const BUDGET: usize = 4;
 /// The share of its weight a row may lose in steps taken together.
 const LOSS: f64 = 1.0 / 16.0;
@@ -91,44 +86,40 @@ impl Filter {
     /// far beyond the others every step takes a small share τᵢ/max τ only, and there may be any number of steps; their
     /// size is then all that max τ decides. Steps that cannot come to an end one by one are taken together: 2^k at a
     /// time along one direction, no row losing more than [`LOSS`].
+    ///
+    /// Rows of many different lengths, placed for the purpose, could make even that go on for hours. Past [`BUDGET`]
+    /// times the `allowed` steps τ is compared with its maximum over the rows that have weight, as filters for robust
+    /// means do (Diakonikolas et al. 2019): every step then takes at least one row's whole weight, and the end is near.
     #[allow(clippy::cast_precision_loss, reason = "numbers of steps are far below 2^53")]
-    fn run(
-        (kind, byzantine): (&'static str, usize),
-        distances: Distances<'_>,
-        measured: &[bool],
-        least: f64,
-    ) -> Result<Option<Self>, RuleError> {
+    fn run(distances: Distances<'_>, measured: &[bool], least: f64, allowed: usize) -> Option<Self> {
         let rows = measured.len();
-        let allowed = (OPERATIONS / (rows * rows * rows)).clamp(64, MOST_STEPS);
         let mut weights: Vec<f64> = measured.iter().map(|&measured| f64::from(u8::from(measured))).collect();
         let mut best: Option<Self> = None;
-        let (mut steps, mut together) = (0, false);
+        let (mut steps, mut forced, mut together) = (0, 0, false);
         loop {
             let total: f64 = weights.iter().sum();
             if total <= least {
                 break;
             }
             steps += 1;
-            // Rows placed for the purpose could make the filter go on for hours.
-            if steps > allowed.saturating_mul(BUDGET) {
-                return Err(RuleError::Budget { kind, rows, byzantine, budget: (allowed * BUDGET) as u64 });
-            }
             let (members, others): (Vec<usize>, Vec<usize>) =
                 (0..rows).filter(|&row| measured[row]).partition(|&row| weights[row] > 0.0);
             let own: Vec<f64> = members.iter().map(|&row| weights[row]).collect();
             let principal = principal(distances, &members, &own, &others);
             let variance = principal.eigenvalue / total;
             if best.as_ref().is_none_or(|best| variance < best.variance) {
-                best = Some(Self { weights: weights.clone(), variance, steps });
+                best = Some(Self { weights: weights.clone(), variance, steps, forced });
             }
             let most = principal.projections2.iter().copied().fold(0.0, f64::max);
             if most == 0.0 {
                 break;
             }
-            let farthest = most.max(principal.others2);
+            let past = steps > allowed.saturating_mul(BUDGET);
+            forced += usize::from(past);
+            let farthest = if past { most } else { most.max(principal.others2) };
             let shares: Vec<f64> = principal.projections2.iter().map(|value| value / farthest).collect();
             // Once steps are taken together the last ones are too, and end close enough to `least`.
-            together |= allowed.saturating_sub(steps) as f64 * (most / farthest) * total < total - least;
+            together |= !past && allowed.saturating_sub(steps) as f64 * (most / farthest) * total < total - least;
             if together && total - least <= NEAR * least {
                 break;
             }
@@ -136,8 +127,13 @@ impl Filter {
             // What is below f64's normal range adds nothing.
             members.iter().zip(kept).for_each(|(&row, c)| weights[row] = if c.is_normal() { c } else { 0.0 });
         }
-        Ok(best.map(|best| Self { steps, ..best }))
+        best.map(|best| Self { steps, forced, ..best })
     }
+}
+
+/// Steps that may be taken one by one.
+fn allowed(rows: usize) -> usize {
+    (OPERATIONS / (rows * rows * rows)).clamp(64, MOST_STEPS)
 }
 
 /// The weights after one step, or after as many as take no more than [`LOSS`] from the row that loses the share `most`
@@ -177,21 +173,12 @@ impl Definition for Caf {
         fails: &[
             "where the two largest eigenvalues are close the direction, and with it the weights, hang on small changes",
             "honest rows of a rare kind lose their weight first",
-            "bad rows of many different lengths make it take many steps; past its budget the round is abandoned",
+            "bad rows of many different lengths make it take many steps; past its budget it drops a row with every step \
+             and says so",
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 const _: () = assert!(MAX_EIGEN_ROWS == 1024, "the catalogue says so");
@@ -258,6 +245,31 @@ mod tests {
                 assert!((got - expected).abs() < 0.02, "{far}: {:?} {:?}", result.output, near.output);
             }
         }
+    }
+
+    #[test]
+    fn past_the_budget_every_step_takes_a_row_and_the_honest_ones_decide() {
+        use crate::needs::Needs;
+        use crate::observe::observe_unit;
+        use crate::rows::Rows;
+        use crate::statistics::{Observation, StatisticsTree};
+
+        // Each far row a thousand times farther than the one before, in a direction of its own.
+        let mut rows: Vec<Vec<f64>> = (0..8).map(|row| vec![1.0 + f64::from(row) * 0.1, 0.0, 0.0, 0.0]).collect();
+        for (at, far) in [1e4, 1e7, 1e10].into_iter().enumerate() {
+            let mut row = vec![0.0; 4];
+            row[at + 1] = far;
+            rows.push(row);
+        }
+        let views: Vec<&[f64]> = rows.iter().map(Vec::as_slice).collect();
+        let observation = Observation::first(Needs::PAIR_DISTANCES, rows.len(), 4, 0);
+        let mut tree = StatisticsTree::new(1);
+        tree.insert(0, observe_unit(&Rows::new(&views, 0).unwrap(), &observation).unwrap()).unwrap();
+        let statistics = tree.finish(&observation).unwrap();
+        let filter = Filter::run(statistics.distances().unwrap(), &[true; 11], 5.0, 0).unwrap();
+        assert!(filter.forced > 0 && filter.forced == filter.steps && filter.steps <= 11, "{}", filter.steps);
+        assert_eq!(filter.weights[8..], [0.0; 3]);
+        assert!(filter.weights[..8].iter().sum::<f64>() > 0.0);
     }
 
     #[test]

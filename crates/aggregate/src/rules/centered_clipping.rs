@@ -2,14 +2,14 @@
 
 use serde::Serialize;
 
+use super::Definition;
 use super::norm_clip::verdict;
-use super::{Definition, distances};
 use crate::catalogue::{DECLARED_INFO, ParameterInfo, RuleInfo, declared_byzantine, required_positive};
-use crate::needs::{Extras, Needs};
+use crate::needs::{Anchor, Extras, Needs};
 use crate::parameters::{ParameterError, Parameters};
 use crate::plan::{Combine, Plan};
 use crate::pre::{RADIUS, clip_factor};
-use crate::range::MINORITY_OF_PAIRS;
+use crate::range::{MINORITY, MINORITY_OF_PAIRS};
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
 use crate::statistics::{Affine, RowStatistics, Spread};
@@ -26,6 +26,9 @@ pub struct CenteredClipping {
     pub steps: usize,
 }
 
+/// The last aggregate follows the rows.
+const LAST: Anchor = Anchor::Extra(0);
+
 const STEPS: &str = "L, a whole number from 1 to 10,000";
 /// Most of them: more would only take time.
 const MOST_STEPS: usize = 10_000;
@@ -40,11 +43,14 @@ impl Rule for CenteredClipping {
     }
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
-        MINORITY_OF_PAIRS.check(self.kind(), rows, self.byzantine)
+        let range = if self.steps == 1 { MINORITY } else { MINORITY_OF_PAIRS };
+        range.check(self.kind(), rows, self.byzantine)
     }
 
     fn needs(&self) -> Needs {
-        Needs { extras: Extras { last_aggregate: true, ..Extras::default() }, ..Needs::PAIR_DISTANCES }
+        // After one step the iterate is a sum of rows, and how far they are from it takes all pairs.
+        let distances = if self.steps == 1 { Needs::from_point(LAST) } else { Needs::PAIR_DISTANCES };
+        Needs { extras: Extras { last_aggregate: true, ..Extras::default() }, ..distances }
     }
 
     #[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]
@@ -54,8 +60,7 @@ impl Rule for CenteredClipping {
         if statistics.extras() == 0 {
             return Err(RuleError::NotObserved { kind, what: "the last aggregate" });
         }
-        // The last aggregate follows the rows.
-        let (last, n) = (rows, rows as f64);
+        let (last, n) = (LAST.point(rows), rows as f64);
         let gram = if self.steps == 1 { None } else { statistics.gram(last, Spread::Far) };
         let gram = match gram {
             Some(Err(frame)) => return Ok(Decision::refine(self.needs(), frame, rows)),
@@ -65,8 +70,9 @@ impl Rule for CenteredClipping {
         let mut lengths: Vec<f64> = match &gram {
             Some(gram) => (0..rows).map(|row| gram.length(row)).collect(),
             None => {
-                let distances = distances(kind, statistics)?;
-                (0..rows).map(|row| distances.distance2(row, last).sqrt()).collect()
+                let what = "distances from the last aggregate";
+                let from = statistics.distances2_from(LAST).ok_or(RuleError::NotObserved { kind, what })?;
+                from[..rows].iter().map(|distance2| distance2.sqrt()).collect()
             }
         };
         let measurable: Vec<bool> = lengths.iter().map(|length| length.is_finite()).collect();
@@ -122,7 +128,7 @@ impl Definition for CenteredClipping {
         range: "2f < n, τ > 0, L ≥ 1",
         breakdown: "f/n up to about 0.1, with client momentum",
         bound: "none in one round: a bad last aggregate is corrected by at most τ per step",
-        cost: "n²d/2 for the distances, n² per step, then nd",
+        cost: "one step: nd for the distances, then nd; more: n²d/2 for the distances, n² per step, then nd",
         source: "Karimireddy et al. 2021 (arXiv 2012.10333), centered clipping",
         fails: &[
             "τ too large is the mean, too small stops learning; with unnormalised momentum τ grows as 1/(1−β): 11.4 % \

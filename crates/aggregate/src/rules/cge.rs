@@ -4,9 +4,8 @@ use serde::Serialize;
 
 use super::krum::select_best;
 use super::{Definition, norms2};
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::needs::Needs;
-use crate::parameters::{ParameterError, Parameters};
 use crate::range::MINORITY;
 use crate::rows::Weights;
 use crate::rule::{Decision, Rule, RuleError};
@@ -21,13 +20,7 @@ pub struct Cge {
 }
 
 impl Rule for Cge {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         MINORITY.check(self.kind(), rows, self.byzantine)
@@ -72,17 +65,7 @@ impl Definition for Cge {
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 #[cfg(test)]

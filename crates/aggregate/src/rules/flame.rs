@@ -3,10 +3,10 @@
 use serde::Serialize;
 
 use super::Definition;
+use super::centred::ROUNDING;
 use super::clipped::{clipped_mean, median_length};
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::needs::Needs;
-use crate::parameters::{ParameterError, Parameters};
 use crate::range::MINORITY_OF_PAIRS;
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
@@ -23,17 +23,8 @@ pub struct Flame {
 /// Fewest rows that can be clustered.
 const LEAST_ROWS: usize = 5;
 const RANGE: &str = "2f < n and n ≥ 5";
-/// Cosine distances closer than this differ by rounding alone.
-const ROUNDING: f64 = 1e-12;
-
 impl Rule for Flame {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         let (kind, byzantine) = (self.kind(), self.byzantine);
@@ -176,17 +167,7 @@ impl Definition for Flame {
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 #[cfg(test)]

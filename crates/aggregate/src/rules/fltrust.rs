@@ -4,13 +4,13 @@ use serde::Serialize;
 
 use super::Definition;
 use crate::catalogue::RuleInfo;
-use crate::needs::{Extras, Needs};
+use crate::needs::{Anchor, Extras, Needs};
 use crate::parameters::{ParameterError, Parameters};
 use crate::plan::{Combine, Plan};
-use crate::range::{ANY, Range};
+use crate::range::ANY;
 use crate::rows::Weights;
 use crate::rule::{Decision, Rule, RuleError};
-use crate::statistics::{RowStatistics, Spread};
+use crate::statistics::RowStatistics;
 use crate::verdict::{RowReason, Verdict};
 
 /// Cao et al. 2021, Algorithm 2: every row is brought to the length of the trusted update g and weighed by
@@ -18,7 +18,8 @@ use crate::verdict::{RowReason, Verdict};
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct FlTrust {}
 
-const RANGE: Range = ANY.of_pairs();
+/// The only extra row.
+const REFERENCE: Anchor = Anchor::Extra(0);
 
 impl Rule for FlTrust {
     fn kind(&self) -> &'static str {
@@ -30,36 +31,39 @@ impl Rule for FlTrust {
     }
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
-        RANGE.check(self.kind(), rows, 0)
+        ANY.check(self.kind(), rows, 0)
     }
 
     fn needs(&self) -> Needs {
-        Needs { extras: Extras { reference: true, ..Extras::default() }, ..Needs::PAIR_DISTANCES }
+        Needs { extras: Extras { reference: true, ..Extras::default() }, ..Needs::from_point(REFERENCE) }
     }
 
     fn decide(&self, statistics: &RowStatistics, _weights: &Weights) -> Result<Decision, RuleError> {
         let rows = statistics.rows();
         self.check(rows)?;
         let not_observed = |what| RuleError::NotObserved { kind: self.kind(), what };
-        let reference = rows + statistics.extras().checked_sub(1).ok_or(not_observed("a reference"))?;
-        let gram = match statistics.gram(statistics.origin(), Spread::Every) {
-            None => return Err(not_observed("squared distances")),
+        if statistics.extras() == 0 {
+            return Err(not_observed("a reference"));
+        }
+        let reference = REFERENCE.point(rows);
+        let column = match statistics.column(REFERENCE) {
+            None => return Err(not_observed("distances from the reference")),
             Some(Err(frame)) => return Ok(Decision::refine(self.needs(), frame, rows)),
-            Some(Ok(gram)) => gram,
+            Some(Ok(column)) => column,
         };
-        let length = gram.length(reference);
+        let length = column.length(reference);
         let mut trust = vec![0.0; rows];
         let mut weights = vec![0.0; rows + statistics.extras()];
         let mut verdicts = Vec::with_capacity(rows);
         for row in 0..rows {
-            let factor = length / gram.length(row);
-            let cosine = gram.cosine(row, reference);
+            let factor = length / column.length(row);
+            let cosine = column.cosine(row);
             // A factor that is not finite belongs to a row too short to have a direction.
             let usable = cosine > 0.0 && factor.is_finite() && factor > 0.0;
             verdicts.push(match usable {
                 true if factor < 1.0 => Verdict::Clipped { factor },
                 true => Verdict::Accepted,
-                false if gram.is_infinite(row) => Verdict::Rejected { reason: RowReason::Magnitude },
+                false if column.is_infinite(row) => Verdict::Rejected { reason: RowReason::Magnitude },
                 false => Verdict::Rejected { reason: RowReason::NotSelected },
             });
             if usable {
@@ -71,7 +75,7 @@ impl Rule for FlTrust {
         let degenerate = match divisor > 0.0 {
             true => None,
             false if length == 0.0 => Some("the trusted update is zero".to_owned()),
-            false if gram.is_infinite(reference) => Some("the trusted update is beyond f64".to_owned()),
+            false if column.is_infinite(reference) => Some("the trusted update is beyond f64".to_owned()),
             false => Some("no row agrees with the trusted update".to_owned()),
         };
         let divisor = if degenerate.is_some() { 1.0 } else { divisor };
@@ -91,7 +95,7 @@ impl Definition for FlTrust {
         range: "n ≥ 1; a finite trusted update",
         breakdown: "any number of bad rows, if the data behind the trusted update match the clients'",
         bound: "none",
-        cost: "n²d/2 for the distances, then nd",
+        cost: "nd for lengths and distances, then nd",
         source: "Cao et al. 2021, Algorithm 2",
         fails: &[
             "where the trusted data are not like the clients' the aggregate follows the trusted data",

@@ -3,9 +3,8 @@
 use serde::Serialize;
 
 use super::Definition;
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::centre::Centre;
-use crate::parameters::{ParameterError, Parameters};
 use crate::plan::{Combine, Plan};
 use crate::range::MINORITY;
 use crate::rows::Weights;
@@ -21,13 +20,7 @@ pub struct Meamed {
 }
 
 impl Rule for Meamed {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         MINORITY.check(self.kind(), rows, self.byzantine)
@@ -60,17 +53,7 @@ impl Definition for Meamed {
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 #[cfg(test)]

@@ -3,11 +3,11 @@
 use serde::Serialize;
 
 use super::krum::mean_of;
-use super::{Definition, distances};
+use super::{Definition, norms2};
 use crate::catalogue::{BYZANTINE_INFO, ParameterInfo, RuleInfo, required_byzantine};
-use crate::needs::Needs;
+use crate::needs::{Anchor, Needs};
 use crate::parameters::{ParameterError, Parameters};
-use crate::range::MINORITY_OF_PAIRS;
+use crate::range::MINORITY;
 use crate::rows::Weights;
 use crate::rule::{Decision, Rule, RuleError};
 use crate::statistics::RowStatistics;
@@ -35,7 +35,7 @@ impl Rule for Monna {
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         let (kind, byzantine) = (self.kind(), self.byzantine);
-        MINORITY_OF_PAIRS.check(kind, rows, byzantine)?;
+        MINORITY.check(kind, rows, byzantine)?;
         if self.row < rows {
             return Ok(());
         }
@@ -48,7 +48,7 @@ impl Rule for Monna {
     }
 
     fn needs(&self) -> Needs {
-        Needs::PAIR_DISTANCES
+        Needs::from_point(Anchor::Row(self.row))
     }
 
     fn accepts_weights(&self) -> bool {
@@ -60,14 +60,17 @@ impl Rule for Monna {
         self.check(rows)?;
         weights.check_count(rows)?;
         weights.check_majority(self.kind(), self.byzantine)?;
-        let distances = distances(self.kind(), statistics)?;
-        let from: Vec<f64> = (0..rows).map(|row| distances.distance2(self.row, row)).collect();
+        let norms2 = norms2(self.kind(), statistics)?;
+        let (kind, what) = (self.kind(), "distances from the trusted row");
+        let mut from =
+            statistics.distances2_from(Anchor::Row(self.row)).ok_or(RuleError::NotObserved { kind, what })?;
+        from.truncate(rows);
         let mut order: Vec<usize> = (0..rows).collect();
         // The row itself comes before its copies; of other ties the lowest comes first, because the sort is stable.
         order.sort_by(|&a, &b| from[a].total_cmp(&from[b]).then((a != self.row).cmp(&(b != self.row))));
         order.truncate(rows - self.byzantine);
         // From a trusted row beyond f64 all others are equally far.
-        if distances.norm2(self.row).is_finite() {
+        if norms2[self.row].is_finite() {
             order.retain(|&row| from[row].is_finite());
         }
         let plan = mean_of(rows, order, weights.as_slice(), |row| from[row].is_finite())?;
@@ -94,7 +97,7 @@ impl Definition for Monna {
         range: "2f < n and 0 ≤ row < n",
         breakdown: "f < n/2, if the trusted row is honest",
         bound: "none without trust in the row",
-        cost: "n²d/2 for the distances, then (n−f)d",
+        cost: "nd for the distances, then (n−f)d",
         source: "Farhadkhani et al. 2023 (arXiv 2209.10931), nearest-neighbour averaging",
         fails: &[
             "it is for peers without a server, each of which trusts its own row: a bad trusted row decides everything",

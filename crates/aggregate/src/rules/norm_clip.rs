@@ -11,6 +11,7 @@ use crate::pre::{RADIUS, clip_factor};
 use crate::range::ANY;
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
+use crate::series::exp;
 use crate::statistics::RowStatistics;
 use crate::verdict::{RowReason, Verdict};
 
@@ -111,7 +112,7 @@ impl Bound {
             Self::Quantile { quantile, rate } => {
                 let usable = |radius: &f64| radius.is_finite() && *radius > 0.0;
                 let radius = memory.filter(usable).unwrap_or_else(|| quantile_of(norms, quantile));
-                let next = radius * (-rate * (share(norms, radius) - quantile)).exp();
+                let next = radius * exp(-rate * (share(norms, radius) - quantile));
                 // A radius of 0 (nothing but zero rows yet) could never grow again: the next round starts anew.
                 (radius, Some(next).filter(usable).or(Some(radius).filter(usable)))
             }

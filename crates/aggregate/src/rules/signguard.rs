@@ -7,9 +7,8 @@ use serde::Serialize;
 use super::centred::check_eigen_rows;
 use super::clipped::{clipped_mean, median_length};
 use super::{Definition, norms};
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::needs::{Needs, Share};
-use crate::parameters::{ParameterError, Parameters};
 use crate::range::MINORITY;
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
@@ -31,13 +30,7 @@ const SHORTEST: f64 = 0.1;
 const LONGEST: f64 = 3.0;
 
 impl Rule for SignGuard {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         check_eigen_rows(self.kind(), rows)?;
@@ -104,17 +97,7 @@ impl Definition for SignGuard {
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 #[cfg(test)]

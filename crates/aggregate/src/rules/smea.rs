@@ -5,10 +5,9 @@ use serde::Serialize;
 use super::centred::{ROUNDING, centred, least, measurable};
 use super::krum::mean_of;
 use super::{Definition, distances};
-use crate::catalogue::{BYZANTINE_INFO, RuleInfo, required_byzantine};
+use crate::catalogue::{BYZANTINE_INFO, RuleInfo};
 use crate::eigen::largest;
 use crate::needs::Needs;
-use crate::parameters::{ParameterError, Parameters};
 use crate::range::MINORITY_OF_PAIRS;
 use crate::rows::Weights;
 use crate::rule::{BEYOND_F64, Decision, Rule, RuleError};
@@ -42,13 +41,7 @@ impl Smea {
 }
 
 impl Rule for Smea {
-    fn kind(&self) -> &'static str {
-        Self::INFO.kind
-    }
-
-    fn byzantine(&self) -> usize {
-        self.byzantine
-    }
+    set_to_byzantine!();
 
     fn check(&self, rows: usize) -> Result<(), RuleError> {
         let (kind, byzantine) = (self.kind(), self.byzantine);
@@ -201,17 +194,7 @@ impl Definition for Smea {
         ],
     };
 
-    fn parse(parameters: &mut Parameters) -> Result<Self, ParameterError> {
-        Ok(Self { byzantine: required_byzantine(parameters)? })
-    }
-
-    fn lowered(&self, byzantine: usize, _rows: usize) -> Self {
-        Self { byzantine }
-    }
-
-    fn describe(&self) -> String {
-        format!("byzantine = {}", self.byzantine)
-    }
+    byzantine_alone!();
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::centre::Even;
 use crate::composition::RuleConfig;
+use crate::needs::{DistanceNeeds, Needs};
 use crate::range::MAX_PAIR_ROWS;
 
 fn from_toml(text: &str) -> Result<RuleConfig, String> {
@@ -36,6 +37,41 @@ fn parameters_arrive_in_the_rule() {
     assert_eq!(full, RuleKind::MultiKrum(expected).into());
     assert_eq!(full.to_string(), "multi_krum (byzantine = 2, select = 5, neighbours = byzfl)");
     assert_eq!(from_toml(&toml::to_string(&full).unwrap()), Ok(full));
+}
+
+#[test]
+fn rules_that_look_from_one_point_decide_as_they_would_with_all_pairs() {
+    use crate::element::Element;
+    use crate::observe::observe_unit;
+    use crate::rows::{Rows, Weights};
+    use crate::statistics::{Observation, StatisticsTree};
+
+    fn points<T: Element>() -> Vec<Vec<T>> {
+        let value = |row: usize, c: usize| ((c * 7919 + row * row * 31 + row * 104_729) % 2003) as f64 / 97.0 - 10.0;
+        (0..8).map(|row| (0..5000).map(|c| T::from_f64(value(row, c))).collect()).collect()
+    }
+    fn decided<T: Element>(rule: &dyn Rule, needs: Needs) -> crate::rule::Decision {
+        let points = points::<T>();
+        let views: Vec<&[T]> = points.iter().map(Vec::as_slice).collect();
+        let rows = views.len() - needs.extras.count(7);
+        let observation = Observation::first(needs, rows, 5000, 0);
+        let mut tree = StatisticsTree::new(1);
+        tree.insert(0, observe_unit(&Rows::new(&views, 0).unwrap(), &observation).unwrap()).unwrap();
+        rule.decide(&tree.finish(&observation).unwrap(), &Weights::equal(rows).unwrap()).unwrap()
+    }
+    let texts = [
+        "kind = \"centered_clipping\"\nradius = 300",
+        "kind = \"monna\"\nbyzantine = 2\nrow = 3",
+        "kind = \"fltrust\"",
+    ];
+    for text in texts {
+        let config = from_toml(text).unwrap();
+        let own = config.needs();
+        assert!(matches!(own.distances, DistanceNeeds::From(_)), "{text}");
+        let pairs = Needs { distances: DistanceNeeds::Pairs, ..own };
+        assert_eq!(decided::<f32>(config.rule(), own), decided::<f32>(config.rule(), pairs), "{text}");
+        assert_eq!(decided::<f64>(config.rule(), own), decided::<f64>(config.rule(), pairs), "{text}");
+    }
 }
 
 #[test]

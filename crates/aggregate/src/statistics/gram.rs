@@ -92,10 +92,14 @@ impl Gram {
 
     /// The cosine of the angle between x − ρ and y − ρ; 0 where one of them has no direction.
     pub(crate) fn cosine(&self, x: usize, y: usize) -> f64 {
-        let (a, b) = (self.scaled(x, x), self.scaled(y, y));
-        let product = a * b;
-        // The root of the product is exact where x = y, but the product may leave f64's range.
-        let lengths = if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() };
-        if lengths > 0.0 { (self.scaled(x, y) / lengths).clamp(-1.0, 1.0) } else { 0.0 }
+        cosine(self.scaled(x, x), self.scaled(y, y), self.scaled(x, y))
     }
+}
+
+/// The cosine of two vectors of these squared lengths and this inner product; 0 where one of them has no direction.
+pub(super) fn cosine(a: f64, b: f64, inner: f64) -> f64 {
+    let product = a * b;
+    // The root of the product is exact where both are the same, but the product may leave f64's range.
+    let lengths = if product.is_normal() { product.sqrt() } else { a.sqrt() * b.sqrt() };
+    if lengths > 0.0 { (inner / lengths).clamp(-1.0, 1.0) } else { 0.0 }
 }

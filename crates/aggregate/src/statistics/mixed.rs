@@ -24,6 +24,8 @@ impl RowStatistics {
         next.distances = match self.level {
             DistanceNeeds::None => Vec::new(),
             DistanceNeeds::Norms => self.mixed_norms(mixing)?,
+            // A rule behind a pre-aggregation has all pairs.
+            DistanceNeeds::From(_) => return None,
             DistanceNeeds::Pairs => self.mixed_pairs(mixing)?,
         };
         Some(next)

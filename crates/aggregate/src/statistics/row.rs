@@ -1,6 +1,6 @@
 //! What `decide` sees.
 
-use crate::needs::DistanceNeeds;
+use crate::needs::{Anchor, DistanceNeeds};
 
 use super::{Refinement, packed_index};
 
@@ -114,12 +114,42 @@ impl RowStatistics {
             .then_some(Distances { origin: self.origin(), packed: &self.distances })
     }
 
+    /// The squared distances of rows and extra rows from `anchor`, if they or all distances were observed and not
+    /// brought near a reference.
+    #[must_use]
+    pub fn distances2_from(&self, anchor: Anchor) -> Option<Vec<f64>> {
+        let framed = self.refinement.as_ref().is_some_and(|refinement| refinement.frame.is_some());
+        if framed { None } else { self.measured_from(anchor).map(|(_, distances)| distances) }
+    }
+
+    /// The squared lengths of rows and extra rows and their squared distances from `anchor` as measured, in whatever
+    /// frame, if they were.
+    pub(super) fn measured_from(&self, anchor: Anchor) -> Option<(Vec<f64>, Vec<f64>)> {
+        let (origin, point) = (self.origin(), anchor.point(self.rows));
+        if point >= origin {
+            return None;
+        }
+        match self.level {
+            DistanceNeeds::From(other) if other == anchor => {
+                let (norms, distances) = self.distances.split_at(origin);
+                Some((norms.to_vec(), distances.to_vec()))
+            }
+            DistanceNeeds::Pairs => {
+                let distances = Distances::of(self);
+                let from = |from: usize| (0..origin).map(|other| distances.distance2(from, other)).collect();
+                Some((from(origin), from(point)))
+            }
+            _ => None,
+        }
+    }
+
     /// The squared lengths of rows and extra rows, if they or all distances were observed.
     #[must_use]
     pub fn norms2(&self) -> Option<Vec<f64>> {
         match self.level {
             DistanceNeeds::None => None,
             DistanceNeeds::Norms => Some(self.distances.clone()),
+            DistanceNeeds::From(_) => Some(self.distances[..self.origin()].to_vec()),
             DistanceNeeds::Pairs => {
                 let distances = self.distances()?;
                 Some((0..self.origin()).map(|point| distances.norm2(point)).collect())

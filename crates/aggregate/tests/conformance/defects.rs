@@ -215,3 +215,29 @@ fn defect_36_the_mean_of_ones_is_one() {
         assert_eq!(result.output, expected, "{config}");
     }
 }
+
+#[test]
+fn defects_5_and_15_rows_that_are_given_are_never_changed_and_nothing_passes_unclipped() {
+    let before = Random(41).rows::<f32>(9, 300);
+    let rows = before.clone();
+    let views: Vec<&[f32]> = rows.iter().map(Vec::as_slice).collect();
+    for pre in ["\"arc\"", "{ kind = \"clip\", radius = 0.5 }", "\"nnm\"", "\"bucketing\""] {
+        let config = rule(&format!("kind = \"median\"\nbyzantine = 1\npre = [{pre}]"));
+        aggregate(config.rule(), &views, None, None).unwrap();
+    }
+    for config in all_rules_for(9, 1) {
+        run(&config, &rows).unwrap();
+    }
+    assert_eq!(rows, before);
+    // A length beyond measure is refused or goes to zero; it does not pass because comparisons with NaN are false.
+    let clip = rule("kind = \"mean\"\npre = [{ kind = \"clip\", radius = 1.0 }]");
+    let poisoned = vec![vec![f32::NAN, 0.0], vec![0.5, 0.0], vec![0.5, 0.0]];
+    assert_eq!(run(&clip, &poisoned).unwrap_err(), RowsError::NonFinite { row: 0, coordinate: 0 }.into());
+    let huge = vec![vec![1e200_f64, 1e200], vec![0.5, 0.0], vec![0.5, 0.0]];
+    let result = run(&clip, &huge).unwrap();
+    assert!((result.output[0] - 1.0 / 3.0).abs() < 1e-15 && result.output[1] == 0.0, "{:?}", result.output);
+    // Whole numbers are clipped like others, not rounded to zero.
+    let whole = vec![vec![3.0_f32, 4.0]; 3];
+    let output = run(&clip, &whole).unwrap().output;
+    assert!((output[0] - 0.6).abs() < 1e-6 && (output[1] - 0.8).abs() < 1e-6, "{output:?}");
+}

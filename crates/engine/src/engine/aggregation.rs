@@ -5,7 +5,7 @@ use crate::{
     carry::History,
     job::{Combined, Extra, Job, Unit},
     part::{Part, Policy},
-    row_set::RowSet,
+    row_set::{GroupRow, RowSet},
     spec::HISTORY_BYTES,
 };
 use std::{collections::BTreeMap, sync::Arc};
@@ -73,15 +73,18 @@ impl Aggregation {
         examples: impl Fn(&ClientId) -> u64,
     ) -> Result<(Self, Vec<Job>), Abandon> {
         let rows = Arc::new(rows);
-        let weights = match spec.examples.weighted {
-            true => {
-                let claims: Vec<f64> = match &*rows {
-                    RowSet::Clients(clients) => clients.iter().map(|client| examples(client) as f64).collect(),
-                    RowSet::Groups { groups, .. } => groups.iter().map(|group| group.survivors.len() as f64).collect(),
-                };
-                Weights::for_rule(spec.rule.as_ref(), &claims)
+        let claims: Option<Vec<f64>> = match &*rows {
+            RowSet::Clients(clients) => {
+                spec.examples.weighted.then(|| clients.iter().map(|client| examples(client) as f64).collect())
             }
-            false => Weights::equal(rows.len()),
+            RowSet::Groups { groups, .. } => (spec.examples.weighted || spec.rule.uses_weights()).then(|| {
+                let weight = |group: &GroupRow| group.weight.map_or(group.survivors.len() as f64, f64::from);
+                groups.iter().map(weight).collect()
+            }),
+        };
+        let weights = match claims {
+            Some(claims) => Weights::for_rule(spec.rule.as_ref(), &claims),
+            None => Weights::equal(rows.len()),
         };
         let weights = weights.map_err(|error| Abandon::Rule { detail: error.to_string() })?;
         let mut this = Self { rows, weights, parts: Vec::new(), aggregate: vec![0.0; dimension], history: Vec::new() };

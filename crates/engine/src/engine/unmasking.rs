@@ -6,10 +6,7 @@ use crate::{
     row_set::{GroupRow, RowSet},
 };
 use testudo_aggregate::Quantizer;
-use testudo_protocol::{
-    Abandon, ClientId,
-    secagg::{Lost, Opened},
-};
+use testudo_protocol::{Abandon, ClientId, secagg::Misfit};
 
 /// Groups of which some are still being rebuilt.
 #[derive(Debug)]
@@ -24,19 +21,29 @@ impl Engine {
         let openings = self.round.openings();
         let groups = openings.iter().map(|opening| (opening.terms.group, None)).collect();
         self.stage = Stage::Unmasking(Unmasking { left: openings.len(), groups });
-        openings.into_iter().enumerate().map(|(index, opening)| Action::Run(Job::open(index, opening))).collect()
+        let weighted = self.spec.masking.as_ref().is_some_and(|masking| masking.max_weight.is_some());
+        let weights_at = weighted.then(|| self.base.layout().dimension());
+        let job = |(index, opening)| Action::Run(Job::open(index, opening, weights_at));
+        openings.into_iter().enumerate().map(job).collect()
     }
 
-    pub(super) fn opened(&mut self, index: usize, result: Result<Opened, Lost>) -> Vec<Action> {
+    pub(super) fn opened(
+        &mut self,
+        index: usize,
+        result: Result<GroupRow, String>,
+        misfits: Vec<Misfit>,
+    ) -> Vec<Action> {
+        let quantizer = match self.quantizer() {
+            Ok(quantizer) => quantizer,
+            Err(detail) => return self.abandon(Abandon::Fault { detail }),
+        };
         let Stage::Unmasking(unmasking) = &mut self.stage else { return Vec::new() };
         let Some((number, row)) = unmasking.groups.get_mut(index) else { return Vec::new() };
-        match result {
-            Ok(Opened { survivors, masks, wrong }) => {
-                self.wrong.extend(wrong);
-                *row = Some(GroupRow { number: *number, survivors, masks });
-            }
-            Err(lost) => {
-                self.locked.insert(*number, lost.to_string());
+        self.misfits.extend(misfits);
+        match result.and_then(|row| plausible(row, &quantizer)) {
+            Ok(opened) => *row = Some(opened),
+            Err(why) => {
+                self.locked.insert(*number, why);
             }
         }
         unmasking.left -= 1;
@@ -49,10 +56,7 @@ impl Engine {
         if rows.len() < minimum {
             return self.abandon(Abandon::TooFewGroups { groups: rows.len(), minimum });
         }
-        match self.quantizer() {
-            Ok(quantizer) => self.aggregate(RowSet::Groups { quantizer, groups: rows }),
-            Err(detail) => self.abandon(Abandon::Fault { detail }),
-        }
+        self.aggregate(RowSet::Groups { quantizer, groups: rows })
     }
 
     /// Why nothing that a client sent counts although it did its part, if so.
@@ -66,5 +70,18 @@ impl Engine {
     fn quantizer(&self) -> Result<Quantizer, String> {
         let masking = self.spec.masking.as_ref().ok_or("the task is not masked")?;
         Quantizer::new(masking.clip_l2, Some(masking.kappa), masking.bits).map_err(|error| error.to_string())
+    }
+}
+
+/// A row whose weights can be: a client that lies about its own can push their sum out of every bound, and then its group
+/// means nothing.
+fn plausible(row: GroupRow, quantizer: &Quantizer) -> Result<GroupRow, String> {
+    let clients = row.survivors.len() as u64;
+    let most = clients * u64::from(quantizer.levels());
+    match row.weight.map(u64::from) {
+        Some(weight) if !(clients..=most).contains(&weight) => {
+            Err(format!("the weights of {clients} clients add up to {weight}, outside {clients} to {most}"))
+        }
+        _ => Ok(row),
     }
 }

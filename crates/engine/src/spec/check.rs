@@ -60,19 +60,29 @@ impl Check<'_> {
         let quoted = error.split('`').skip(1).step_by(2).next().unwrap_or_default();
         let inside = |key: &str| table.get(key).and_then(toml::Value::as_table).is_some_and(|t| t.contains_key(quoted));
         let key = match quoted {
-            key if table.contains_key(key) => key,
-            _ if (error.starts_with("pre ") || error.contains("pre kind")) && table.contains_key("pre") => "pre",
-            _ if inside("byzantine") => "byzantine",
-            _ => "kind",
+            key if table.contains_key(key) => key.to_string(),
+            _ if (error.starts_with("pre ") || error.contains("pre kind")) && table.contains_key("pre") => "pre".into(),
+            key if inside("byzantine") => format!("byzantine.{key}"),
+            "fraction" | "risk" | "population" if table.contains_key("byzantine") => "byzantine".into(),
+            _ => "kind".into(),
         };
-        let path = if table.contains_key(key) { format!("{section}.{key}") } else { section.to_string() };
-        let named = error.split('`').nth(1).unwrap_or_default();
-        let similar = table.keys().find(|key| key.as_str() != named && strsim::jaro_winkler(key, named) > 0.8);
+        let first = key.split('.').next().unwrap_or_default();
+        let path = if table.contains_key(first) { format!("{section}.{key}") } else { section.to_string() };
+        let similar = table.keys().find(|key| key.as_str() != quoted && strsim::jaro_winkler(key, quoted) > 0.8);
         if let (true, Some(written)) = (error.contains("` is missing"), similar) {
             let what = format!("unknown key `{written}`");
-            return self.fail_none(&format!("{section}.{written}"), what, format!("did you mean `{named}`?"));
+            return self.fail_none(&format!("{section}.{written}"), what, format!("did you mean `{quoted}`?"));
         }
         let (what, fix) = error.split_once("; ").unwrap_or((error, "see `testudo init` for a commented sample"));
+        let mut fix = fix.to_string();
+        if error.contains("unknown key `")
+            && let Some(known) = nearest(quoted, fix.strip_prefix("it takes ").unwrap_or_default().split(", "))
+        {
+            fix = format!("did you mean `{known}`? {fix}");
+        }
+        if section == "rule" && quoted == "byzantine" && (error.contains("` is missing") || error.contains("` is ")) {
+            fix = format!("{fix}; or a share of bad clients: byzantine = {{ fraction = 0.1, risk = 1e-6 }}");
+        }
         self.fail_none(&path, what, fix)
     }
 
@@ -227,6 +237,12 @@ impl Check<'_> {
         }
         Examples { max: raw.max.unwrap_or(MAX_EXAMPLES), weighted }
     }
+}
+
+/// The name most like `written`, if one is.
+fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.map(|name| (strsim::jaro_winkler(written, name), name));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 /// Clients selected: size times over-selection, rounded up.

@@ -46,7 +46,7 @@ proptest! {
             prop_assert!(encoding.lengths(&layout).contains(&(bytes.len() as u64)));
             let decoded = decode(encoding, &layout, &bytes, chunk).unwrap();
             let step = match encoding {
-                Encoding::F32 | Encoding::Sparse => 0.0,
+                Encoding::F32 | Encoding::Sparse | Encoding::Masked => 0.0,
                 Encoding::F16 => 100.0 / 2048.0,
                 Encoding::Bf16 => 100.0 / 256.0,
                 Encoding::Int8 => 100.0 / 127.0 / 1.99,

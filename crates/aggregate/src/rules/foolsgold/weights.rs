@@ -1,5 +1,7 @@
 //! From cosines to weights.
 
+use crate::series::ln;
+
 /// 1 − cos below which two directions are the same.
 const SAME: f64 = 1e-9;
 
@@ -34,38 +36,9 @@ pub(super) fn weights(present: &[usize], cosine: impl Fn(usize, usize) -> f64) -
     apart.iter().map(weight).collect()
 }
 
-/// The natural logarithm of a positive normal number, to about 1e-16: the library's differs between platforms in the
-/// last digit, and weights must not.
-#[allow(clippy::cast_precision_loss, clippy::cast_possible_wrap, reason = "an exponent of eleven bits")]
-fn ln(value: f64) -> f64 {
-    let bits = value.to_bits();
-    let mut exponent = (bits >> 52) as i64 - 1023;
-    let mut mantissa = f64::from_bits((bits & 0x000F_FFFF_FFFF_FFFF) | 0x3FF0_0000_0000_0000);
-    if mantissa > std::f64::consts::SQRT_2 {
-        mantissa *= 0.5;
-        exponent += 1;
-    }
-    // ln m = 2 artanh((m−1)/(m+1)), with squares below 0.03.
-    let ratio = (mantissa - 1.0) / (mantissa + 1.0);
-    let square = ratio * ratio;
-    let series = (0..12).rev().fold(0.0, |sum, k| sum * square + 1.0 / f64::from(2 * k + 1));
-    exponent as f64 * std::f64::consts::LN_2 + 2.0 * ratio * series
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_logarithm_is_the_librarys() {
-        for step in 1..2000 {
-            for value in [f64::from(step) * 1e-5, f64::from(step) * 0.05, 1.0 + f64::from(step) * 1e-9] {
-                let expected = value.ln();
-                assert!((ln(value) - expected).abs() <= 4e-16 * (1.0 + expected.abs()), "{value}");
-            }
-        }
-        assert_eq!(ln(1.0), 0.0);
-    }
 
     #[test]
     fn pardoned_cosines_become_weights() {

@@ -80,13 +80,16 @@ impl Sharing {
     /// told.
     ///
     /// # Errors
-    /// [`Abort`]: a wrong signature, a set without this client or below the threshold, or fewer than the threshold of
-    /// valid shares.
+    /// [`Abort`]: a wrong signature, a set of another group, without this client or below the threshold, or fewer than
+    /// the threshold of valid shares.
     pub fn shared(self, shared: &Shared) -> Result<Masking, Abort> {
         let Shared { members, signature, boxes } = shared;
         let terms = &self.terms;
         if self.session.server.verify(&Shared::statement(&terms.tau, members), signature).is_err() {
             return Err(Abort::Signature { whose: "the server over the members that shared".into() });
+        }
+        if members.members() != terms.members {
+            return Err(Abort::Members { detail: "the members of another group".into() });
         }
         if !members.contains(self.index as usize) {
             return Err(Abort::Members { detail: "this client shared, and is not among those that did".into() });
@@ -103,7 +106,7 @@ impl Sharing {
             held.extend(pair.map(|pair| (neighbour.index, Held::new(pair))));
         }
         if held.len() < threshold {
-            return Err(Abort::Threshold { what: "valid shares", count: held.len(), threshold });
+            return Err(Abort::Peers { what: "valid shares", count: held.len(), threshold });
         }
         let Self { session, terms, index, key, neighbours, mask_secret, seed, aes, .. } = self;
         let members: Bitmap = members.clone();
