@@ -5,6 +5,7 @@ pub(crate) mod client;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod join;
 pub(crate) mod load;
@@ -61,6 +62,8 @@ commands! {
     Aggregate(aggregate),
     /// Takes part in a task as an example client
     Join(join),
+    /// Makes, shows and certifies the keys that sign in masked rounds
+    Identity(identity),
     /// Measures a server with many clients
     Load(load),
     /// Writes commented configuration files and a first model

@@ -7,6 +7,7 @@ use crate::{
     transport::{Failure, upload::Upload},
 };
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use std::{sync::Arc, time::Duration};
 use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks};
 use testudo_proto::{Place, UploadHeader, v1};
@@ -69,7 +70,6 @@ impl MaskedUpdate {
         self.stay(Step::MaskedInput)?;
         let (upload, this) = self.masked(place, masks, quantizer).await?;
         let digest = upload.header.digest;
-        inner.transport.count_up(upload.payload.len() as u64);
         let receipt = upload.send(&inner.transport, &inner.retry).await?;
         drop(upload);
         let (state, message) = state.input(digest);
@@ -87,6 +87,15 @@ impl MaskedUpdate {
         this.stays(Step::Unmask)?;
         let Reply::Done = line.exchange(&message, members).await? else { return Err(unexpected()) };
         Ok(receipt.into())
+    }
+
+    /// SHA-256 of the plain update's bytes.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for value in self.delta.iter() {
+            hash.update(value.to_le_bytes());
+        }
+        Digest(hash.finalize().into())
     }
 
     fn stay(&self, step: Step) -> Result<(), Error> {
@@ -118,7 +127,7 @@ impl MaskedUpdate {
                 levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
             }
             apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
-            let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
+            let payload = payload(&levels);
             if let Some(witness) = self.witness {
                 witness(&payload);
             }
@@ -195,6 +204,15 @@ impl Line<'_> {
             }
         }
     }
+}
+
+/// The levels' bytes, in one pass over memory that is written once.
+fn payload(levels: &[u32]) -> Bytes {
+    let mut bytes = vec![0; levels.len() * 4];
+    for (four, level) in bytes.chunks_exact_mut(4).zip(levels) {
+        four.copy_from_slice(&level.to_le_bytes());
+    }
+    bytes.into()
 }
 
 /// The quantiser of a session.

@@ -263,6 +263,7 @@ impl Session {
     /// What a masked round announces. The first server key that is accepted is the one that counts from then on.
     fn announced(&self, assignment: &Assignment) -> Result<Announcement, Error> {
         let inner = &self.client.inner;
+        inner.transport.count_down(assignment.announcement.len() as u64);
         let announcement = inner.policy.announced(assignment, inner.server.get())?;
         let key = announcement.session.server;
         if *inner.server.get_or_init(|| key) != key {

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use bytes::Bytes;
+use testudo_aggregate::first_non_finite;
 use testudo_proto::{framing, layout_to_wire, v1};
 use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
 use zeroize::Zeroizing;
@@ -154,7 +155,7 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
-    /// Checks the update against the round's layout and takes it apart for masking.
+    /// Checks the update against the round's layout and takes it apart, for masking.
     pub(crate) fn unpacked(self, layout: &Layout) -> Result<Unpacked, Error> {
         if self.keep.is_some() || self.encoding != Encoding::F32 {
             return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
@@ -169,9 +170,8 @@ impl Update {
         };
         // Unchecked or not: what is no number cannot be quantised.
         check_delta(&delta, layout)?;
-        let digest = Digest::of(&framing::payload(&delta));
         let (hostile, examples) = (!self.checked, self.examples);
-        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile, digest })
+        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile })
     }
 }
 
@@ -182,8 +182,6 @@ pub(crate) struct Unpacked {
     pub(crate) examples: i64,
     /// Whether the device's own bounds do not apply.
     pub(crate) hostile: bool,
-    /// SHA-256 of the coordinates as they are.
-    pub(crate) digest: Digest,
 }
 
 fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
@@ -194,7 +192,7 @@ fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
             layout.dimension()
         )));
     }
-    let Some(at) = delta.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let Some(at) = first_non_finite(delta) else { return Ok(()) };
     let place = match layout.locate(at) {
         Some((tensor, index)) => format!("tensor {:?} at position {index}", tensor.name),
         None => format!("coordinate {at}"),

@@ -164,6 +164,7 @@ impl Admin for AdminService {
             resident_bytes,
             peak_resident_bytes,
             warnings: warnings(config),
+            server_key: self.server_key(),
         }))
     }
 }
@@ -192,6 +193,11 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
 impl AdminService {
     fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
         check_operator(request, &self.registry.services.config.access).map_err(status::rejected)
+    }
+
+    /// The public half of the key that signs what masked rounds announce.
+    fn server_key(&self) -> Bytes {
+        Bytes::copy_from_slice(self.registry.services.identity.verifying_key().as_bytes())
     }
 
     async fn receive_task(&self, mut stream: Streaming<CreateTaskRequest>) -> Result<(String, Bytes), Status> {
@@ -236,8 +242,10 @@ impl AdminService {
             Some(handle) => handle.glance().await.unwrap_or_default(),
             None => Glance::default(),
         };
+        let is_masked = spec.as_ref().is_some_and(|spec| spec.masking.is_some());
         let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
         TaskInfo {
+            server_key: if is_masked { self.server_key() } else { Bytes::new() },
             name: row.name.to_string(),
             state: row.state.word().into(),
             rounds: spec.as_ref().map_or(0, |spec| spec.rounds),

@@ -141,18 +141,48 @@ impl SecretKey {
     /// # Errors
     /// [`Refused`] when the public key is of small order, not canonical or our own, or both places are one.
     pub fn agree(&self, theirs: &PublicKey, salt: &Digest, label: &str, ends: Ends) -> Result<Key, Refused> {
+        self.meet(theirs)?.key(salt, label, ends)
+    }
+
+    /// Meets the owner of a public key, once for however many keys the two derive: the curve is what costs time.
+    ///
+    /// # Errors
+    /// [`Refused`] when the public key is of small order, not canonical or our own.
+    pub fn meet(&self, theirs: &PublicKey) -> Result<Meeting, Refused> {
         if !theirs.is_canonical() {
             return Err(Refused::NonCanonical);
         }
         if *theirs == self.public {
             return Err(Refused::OwnKey);
         }
-        let info = info(label, ends, &self.public, theirs)?;
         let shared = self.secret.diffie_hellman(&x25519_dalek::PublicKey::from(theirs.0));
         if !shared.was_contributory() {
             return Err(Refused::NonContributory);
         }
-        Ok(Key::derive(salt, shared.as_bytes(), info))
+        Ok(Meeting { shared: Zeroizing::new(*shared.as_bytes()), ours: self.public, theirs: *theirs })
+    }
+}
+
+/// What two key owners have in common. Zeroised on drop, printed without content.
+pub struct Meeting {
+    shared: Zeroizing<[u8; 32]>,
+    ours: PublicKey,
+    theirs: PublicKey,
+}
+
+impl Meeting {
+    /// A key for one purpose. `salt` is the group's session digest τ.
+    ///
+    /// # Errors
+    /// [`Refused::SamePlace`] when both places are one.
+    pub fn key(&self, salt: &Digest, label: &str, ends: Ends) -> Result<Key, Refused> {
+        Ok(Key::derive(salt, &self.shared, info(label, ends, &self.ours, &self.theirs)?))
+    }
+}
+
+impl fmt::Debug for Meeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meeting(…)")
     }
 }
 
