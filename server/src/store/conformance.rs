@@ -88,9 +88,9 @@ where
     assert_eq!(ok(store.events(0, 100).await), events, "the audit events");
     // A caller who never learnt the result of its write calls again.
     fixture::record(&*store, &task, 1, &[0, 1]).await;
-    ok(store.close_round(&task, 1, &fixture::clients(0..2), 20).await);
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), None, 20).await);
     let store = reopen(store).await;
-    ok(store.close_round(&task, 1, &fixture::clients(0..2), 20).await);
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), None, 20).await);
     assert_eq!(ok(store.survivors(&task, 1).await), fixture::clients(0..2));
     ok(store.release(fixture::release(&task, 1, 3, 2)).await);
     let before = (ok(store.task(&task).await), ok(store.round(&task, 1).await));
