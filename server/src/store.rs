@@ -31,6 +31,20 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
     }
 }
 
+/// Every budget in a ledger's file with its charges, sorted by population, and number and hash of the newest charges
+/// that the file `budget.head` beside it knows. Takes no lock and changes nothing: a server may have it open.
+///
+/// # Errors
+/// [`StoreError::Backend`] if it cannot be read.
+pub async fn read_budgets(
+    path: &std::path::Path,
+) -> Result<(Vec<(AccountRow, Vec<Entry>)>, Option<Heads>), StoreError> {
+    sqlite::offline::read(path).await
+}
+
+/// Number and hash of the newest charge, by population.
+pub type Heads = std::collections::BTreeMap<String, (u64, [u8; 32])>;
+
 /// Where a ledger lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {

@@ -18,7 +18,7 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 use testudo_privacy::budget::Entry;
@@ -28,7 +28,9 @@ mod audit;
 mod budget;
 mod client;
 mod column;
+mod head;
 mod input;
+pub(super) mod offline;
 mod round;
 mod seal;
 mod seat;
@@ -52,6 +54,7 @@ pub(super) struct Sqlite {
     writer: SqlitePool,
     reader: SqlitePool,
     sealer: seal::Sealer,
+    heads: Option<Arc<head::HeadFile>>,
     location: Option<PathBuf>,
     /// Held for as long as the ledger is open. The operating system lets go of it if the process dies.
     lock: Mutex<Option<File>>,
@@ -68,7 +71,7 @@ impl Sqlite {
         let pool = pool(1, options).await.map_err(backend)?;
         SCHEMA.run(&pool).await.map_err(|error| schema("in memory", error))?;
         let sealer = seal::Sealer::in_memory()?;
-        Ok(Self { writer: pool.clone(), reader: pool, sealer, location: None, lock: Mutex::default() })
+        Ok(Self { writer: pool.clone(), reader: pool, sealer, heads: None, location: None, lock: Mutex::default() })
     }
 
     /// The ledger in a file, created with its directory if it is not there.
@@ -90,6 +93,9 @@ impl Sqlite {
             .disable_statement_logging();
         let writer = pool(1, options.clone()).await.map_err(|error| unusable(&shown, &error))?;
         SCHEMA.run(&writer).await.map_err(|error| schema(&shown, error))?;
+        let mut connection = writer.acquire().await.map_err(backend)?;
+        let heads = Some(Arc::new(head::HeadFile::open(&directory, &mut connection).await?));
+        drop(connection);
         let sealer = seal::Sealer::open(&directory, !round::any_sealed(&writer).await?)?;
         let reader =
             pool(READERS, options.pragma("query_only", "ON")).await.map_err(|error| unusable(&shown, &error))?;
@@ -97,7 +103,7 @@ impl Sqlite {
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| StoreError::Backend(format!("cannot sync directory {}: {error}", directory.display())))?;
-        Ok(Self { writer, reader, sealer, location: Some(path.to_owned()), lock: Mutex::new(Some(lock)) })
+        Ok(Self { writer, reader, sealer, heads, location: Some(path.to_owned()), lock: Mutex::new(Some(lock)) })
     }
 
     async fn write(&self) -> Result<Transaction<'static, Driver>, StoreError> {
@@ -107,6 +113,14 @@ impl Sqlite {
     /// One snapshot for all statements of a read.
     async fn read(&self) -> Result<Transaction<'static, Driver>, StoreError> {
         self.reader.begin().await.map_err(backend)
+    }
+
+    /// Tells the file beside the ledger what was charged. After a failure it is told again before anything is reserved.
+    async fn publish(&self) -> Result<(), StoreError> {
+        let Some(file) = self.heads.clone() else { return Ok(()) };
+        let heads = budget::heads(&mut *self.read().await?).await?;
+        let written = tokio::task::spawn_blocking(move || file.publish(heads)).await;
+        written.map_err(|error| StoreError::Backend(error.to_string()))?
     }
 }
 
@@ -140,6 +154,9 @@ impl Store for Sqlite {
     }
 
     async fn open_round(&self, round: NewRound) -> Result<(), StoreError> {
+        if round.reserve.is_some() {
+            self.publish().await?;
+        }
         let mut transaction = self.write().await?;
         round::open(&mut transaction, &round).await?;
         transaction.commit().await.map_err(backend)
@@ -233,7 +250,8 @@ impl Store for Sqlite {
     async fn release(&self, release: Release) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         round::release(&mut transaction, &release).await?;
-        transaction.commit().await.map_err(backend)
+        transaction.commit().await.map_err(backend)?;
+        self.publish().await
     }
 
     async fn abandon(
@@ -246,7 +264,8 @@ impl Store for Sqlite {
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         round::abandon(&mut transaction, (task, round), why, seats, at).await?;
-        transaction.commit().await.map_err(backend)
+        transaction.commit().await.map_err(backend)?;
+        self.publish().await
     }
 
     async fn rounds(&self, task: &TaskName, before: u64, limit: usize) -> Result<Vec<RoundRow>, StoreError> {

@@ -4,14 +4,13 @@
 //! and what is open; what has ended is in `charge`, which is never changed.
 
 use super::{
-    super::{AccountRow, NewRound, NewTask, PlanRow, Release, RoundState, StoreError, budget},
+    super::{AccountRow, Heads, NewRound, NewTask, PlanRow, Release, RoundState, StoreError, budget},
     backend,
-    column::{damaged, get, integer, task_name, task_state, unsigned, verdict},
+    column::{damaged, get, integer, seed, task_name, task_state, unsigned, verdict},
     round::{self, Head},
 };
 use serde_json::{Value, json};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
-use std::collections::BTreeMap;
 use testudo_privacy::budget::{Account, Charge, Entry, Exhausted, Gate, Outcome, ReservationError, verify};
 use testudo_protocol::{Abandon, TaskName, Verdict};
 
@@ -218,9 +217,9 @@ pub(super) async fn entries(connection: &mut SqliteConnection, population: &str)
 }
 
 /// Number and hash of every population's newest charge.
-pub(super) async fn heads(connection: &mut SqliteConnection) -> Result<BTreeMap<String, (u64, [u8; 32])>, StoreError> {
+pub(super) async fn heads(connection: &mut SqliteConnection) -> Result<Heads, StoreError> {
     let rows = sqlx::query("SELECT * FROM account").fetch_all(connection).await.map_err(backend)?;
-    let mut heads = BTreeMap::new();
+    let mut heads = Heads::new();
     for row in &rows {
         let held = held(row)?;
         if let Some(head) = held.account.head() {
@@ -228,6 +227,24 @@ pub(super) async fn heads(connection: &mut SqliteConnection) -> Result<BTreeMap<
         }
     }
     Ok(heads)
+}
+
+/// The hash of a charge by its number.
+pub(super) async fn hash_at(
+    connection: &mut SqliteConnection,
+    population: &str,
+    index: u64,
+) -> Result<Option<[u8; 32]>, StoreError> {
+    let row = sqlx::query(
+        "SELECT charge.hash FROM charge JOIN account ON account.id = charge.account
+          WHERE account.population = ? AND charge.position = ?",
+    )
+    .bind(population)
+    .bind(i64::try_from(index).unwrap_or(i64::MAX))
+    .fetch_optional(connection)
+    .await
+    .map_err(backend)?;
+    row.as_ref().map(|row| seed(row, "hash")).transpose()
 }
 
 /// The first thing that does not add up: totals, chains, or rounds.
