@@ -58,8 +58,8 @@ impl Answers for Forgetful {
 
 /// The steps of one client so far.
 enum State {
-    Advertised(Advertised, ChaCha20Rng),
-    Sharing(Sharing),
+    Advertised(Box<Advertised>, ChaCha20Rng),
+    Sharing(Box<Sharing>),
     Sent(Sent),
     Confirming(Confirming),
 }
@@ -79,7 +79,7 @@ impl MaskedRound {
         for number in 0..clients {
             let (state, random, message) = advertise(&announcement, number);
             say(&mut round, number, message);
-            states.insert(number, State::Advertised(state, random));
+            states.insert(number, State::Advertised(Box::new(state), random));
         }
         let mut kept: BTreeMap<usize, (Reply, Vec<usize>)> = BTreeMap::new();
         let mut gone = Vec::new();
@@ -101,7 +101,7 @@ impl MaskedRound {
             let grouped = state.group(roster, &DEMANDS, &mut |bytes| random.fill_bytes(bytes));
             let (state, message) = grouped.expect("the roster is honest");
             say(&mut round, number, message);
-            next.insert(number, State::Sharing(state));
+            next.insert(number, State::Sharing(Box::new(state)));
         }
         let roster = kept.remove(&stays).expect("it was told its group").0;
         let shared = answer(&round, stays, Step::ShareKeys);

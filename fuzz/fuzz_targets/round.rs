@@ -40,8 +40,8 @@ fuzz_target!(|steps: &[u8]| {
             _ => None,
         });
         let input = match (kind % 8, uploads) {
-            (0..=3, _) => Input::Message { client: client(*owner), message: message.clone() },
-            (4, _) => Input::Message { client: client(usize::from(kind / 8) % CLIENTS), message: message.clone() },
+            (0..=3, _) => Input::Message { client: client(*owner), message: Box::new(message.clone()) },
+            (4, _) => Input::Message { client: client(usize::from(kind / 8) % CLIENTS), message: Box::new(message.clone()) },
             (5, Some(digest)) => Input::Offer { client: who, digest },
             (6, _) => Input::Recorded { client: who },
             (7, _) if kind < 32 => Input::Withdraw { client: who },

@@ -328,6 +328,7 @@ impl Driver {
             opened_at: now,
             closes_at,
             cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
+            reserve: None,
         };
         store.open_round(round).await.map_err(|error| error.to_string())?;
         self.row.last_round = number;
@@ -417,9 +418,9 @@ impl Driver {
         current.bodies = Arc::new(bodies.collect());
         let (store, round) = (self.services.store.clone(), current.number);
         let name = self.row.name.clone();
-        let sealed = with_retries(|| store.close_round(&name, round, &survivors, clock::now())).await;
+        let sealed = with_retries(|| store.close_round(&name, round, &survivors, None, clock::now())).await;
         let input = match sealed {
-            Ok(()) => EngineInput::Sealed,
+            Ok(_) => EngineInput::Sealed,
             Err(detail) => EngineInput::Abandon(Abandon::Fault { detail }),
         };
         let Some(current) = &mut self.current else { return Vec::new() };
@@ -484,6 +485,7 @@ impl Driver {
             notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
             seats: release.seats.iter().map(judged).collect(),
             finishes: self.row.released + 1 >= self.spec.rounds,
+            charged: false,
             at: clock::now(),
         };
         with_retries(|| store.release(row.clone())).await?;

@@ -298,6 +298,25 @@ impl Account {
         Ok(Some(entry))
     }
 
+    /// Drops a reservation that is spent or returned, so that a stored account does not grow with every round. For a
+    /// keeper who never numbers a round twice and keeps the entries: they tell of it from then on.
+    pub fn forget(&mut self, task: &str, round: u64) {
+        use ReservationState::{Returned, Spent};
+        let Some(rounds) = self.reservations.get_mut(task) else { return };
+        if rounds.get(&round).is_some_and(|reservation| matches!(reservation.state, Spent | Returned)) {
+            rounds.remove(&round);
+        }
+        if rounds.is_empty() {
+            self.reservations.remove(task);
+        }
+    }
+
+    /// Units of a task's plan that are not reserved yet; `None` if it has no plan.
+    #[must_use]
+    pub fn planned(&self, task: &str) -> Option<i64> {
+        self.plans.get(task).copied()
+    }
+
     /// Where a round's reservation stands.
     #[must_use]
     pub fn state(&self, task: &str, round: u64) -> Option<ReservationState> {

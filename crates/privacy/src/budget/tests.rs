@@ -137,6 +137,25 @@ fn only_rounds_that_never_finalised_and_ignored_the_updates_are_returned() {
 }
 
 #[test]
+fn only_reservations_that_ended_are_forgotten() {
+    let mut account = account(2.0);
+    account.plan("a", &charge(20.0), 10).unwrap();
+    let planned = account.planned("a").unwrap();
+    account.reserve("a", 1, charge(20.0)).unwrap();
+    assert_eq!(account.planned("a"), Some(planned - charge(20.0).rho_units().unwrap()));
+    account.forget("a", 1);
+    assert_eq!(account.state("a", 1), Some(ReservationState::Reserved));
+    account.finalising("a", 1).unwrap();
+    account.forget("a", 1);
+    account.commit("a", 1, [0; 32]).unwrap();
+    let units = account.units();
+    account.forget("a", 1);
+    assert_eq!((account.state("a", 1), account.units()), (None, units));
+    account.end_plan("a");
+    assert_eq!(account.planned("a"), None);
+}
+
+#[test]
 fn the_chain_shows_every_change() {
     let mut account = account(8.0);
     let entries: Vec<Entry> = (0..5).map(|round| release(&mut account, round, charge(20.0))).collect();

@@ -85,8 +85,8 @@ proptest! {
             let (owner, message) = &HONEST[pick.index(HONEST.len())];
             let input = match kind {
                 // Mostly what its owner said, or another client in its place.
-                0..=3 => Input::Message { client: client(*owner), message: message.clone() },
-                4 => Input::Message { client: client(number), message: message.clone() },
+                0..=3 => Input::Message { client: client(*owner), message: Box::new(message.clone()) },
+                4 => Input::Message { client: client(number), message: Box::new(message.clone()) },
                 5 => offered(number).unwrap_or(Input::Tick),
                 6 => Input::Recorded { client: client(number) },
                 _ if number == 0 => Input::Withdraw { client: client(pick.index(CLIENTS)) },
@@ -145,7 +145,7 @@ fn the_honest_round_of_these_tests_ends_with_a_sum() {
             check(&mut round, 1, offered(*number).unwrap()).unwrap();
             check(&mut round, 1, Input::Recorded { client: client(*number) }).unwrap();
         }
-        check(&mut round, 1, Input::Message { client: client(*number), message: message.clone() }).unwrap();
+        check(&mut round, 1, Input::Message { client: client(*number), message: Box::new(message.clone()) }).unwrap();
     }
     assert_eq!((round.phase(), round.openings().len()), (Phase::Closed, 1));
     let late = round.handle(1, Input::Offer { client: client(0), digest: Digest([0; 32]) });
@@ -166,7 +166,7 @@ fn an_opening_of_too_few_survivors_gives_nothing() {
             round.handle(1, offered(*number).unwrap()).unwrap();
             round.handle(1, Input::Recorded { client: client(*number) }).unwrap();
         }
-        round.handle(1, Input::Message { client: client(*number), message: message.clone() }).unwrap();
+        round.handle(1, Input::Message { client: client(*number), message: Box::new(message.clone()) }).unwrap();
     }
     let mut opening = round.openings().remove(0);
     assert!(opening.open().is_ok());

@@ -403,7 +403,7 @@ impl<'a> Play<'a> {
         let step = message.step();
         let mut taken = false;
         for message in (self.says)(table, number, message) {
-            let input = Input::Message { client: client(number), message: message.clone() };
+            let input = Input::Message { client: client(number), message: Box::new(message.clone()) };
             match round.handle(self.now, input) {
                 Ok(effects) => {
                     taken = true;
@@ -443,7 +443,7 @@ impl<'a> Play<'a> {
         }
         for (number, message) in (self.later)(phase) {
             let step = message.step();
-            if let Err(reject) = round.handle(self.now, Input::Message { client: client(number), message }) {
+            if let Err(reject) = round.handle(self.now, Input::Message { client: client(number), message: Box::new(message) }) {
                 self.outcome.rejects.push((number, step, reject));
             }
         }

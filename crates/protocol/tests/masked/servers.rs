@@ -60,7 +60,7 @@ fn another_model_leads_to_another_session() {
     let params = PairwiseParams { announcement, key: server_key(), randomness: RANDOMNESS, least_groups: 1 };
     let cohort = (0..CLIENTS).map(client).collect();
     let mut round = Round::open_masked(RoundParams::new(cohort, CLIENTS, 2, 1000).unwrap(), params);
-    let said = Input::Message { client: client(5), message: Message::Advertise(entries[5].clone()) };
+    let said = Input::Message { client: client(5), message: Box::new(Message::Advertise(entries[5].clone())) };
     assert_eq!(round.handle(1, said).unwrap_err().reason, Reason::Signature);
     // A server that takes them cannot show them to anybody else.
     for (number, state) in states.into_iter().enumerate().filter(|(number, _)| *number != 5) {
@@ -294,7 +294,7 @@ fn a_threshold_below_two_thirds_is_the_servers_to_write_and_nobodys_to_use() {
 /// Hears a set of sharers of the server's choosing, correctly signed.
 fn with_members(table: &Table, number: usize, mut shared: Shared, keep: impl Fn(usize) -> bool) -> Shared {
     let (terms, _) = table.terms(number);
-    shared.members = Bitmap::of(terms.members, |index| keep(index));
+    shared.members = Bitmap::of(terms.members, &keep);
     shared.boxes.retain(|(from, _)| keep(*from as usize));
     shared.signature = server_key().sign(&statements::shared(&terms.tau, &shared.members));
     shared
@@ -363,7 +363,7 @@ fn sets_that_cannot_be_are_left() {
 fn surviving(table: &Table, number: usize, keep: impl Fn(usize) -> bool) -> Survivors {
     let (terms, _) = table.terms(number);
     let all = Bitmap::of(terms.members, |_| true);
-    Survivors::sign(&terms.tau, &all, Bitmap::of(terms.members, keep), &server_key())
+    Survivors::sign(&terms.tau, &all, Bitmap::of(terms.members, &keep), &server_key())
 }
 
 #[test]
@@ -697,7 +697,7 @@ fn split_views_of_the_roster_share_nothing() {
     let mut second = entries.clone();
     second[3].nonce = [1; 32];
     statements::sign_entry(&mut second[3], &session.digest(), &key(3));
-    let view = |number: usize| if number % 2 == 0 { &entries } else { &second };
+    let view = |number: usize| if number.is_multiple_of(2) { &entries } else { &second };
     let roster = |number: usize| forger::roster(&session, RANDOMNESS, view(number), &client(number));
     let mut taus = Vec::new();
     let mut sharing = Vec::new();

@@ -119,7 +119,7 @@ fn say(machine: &mut Round, client: &Value, message: &Message, step: &str) {
     let expected = bytes(&client["said"][step]);
     assert_eq!(hex::encode(message.to_bytes()), hex::encode(&expected), "{} says {step}", client["name"]);
     assert_eq!(Message::from_bytes(&expected).unwrap(), *message);
-    let told = |message: Message| Input::Message { client: name(client), message };
+    let told = |message: Message| Input::Message { client: name(client), message: Box::new(message) };
     for at in 0..expected.len() {
         let mut bad = expected.clone();
         bad[at] ^= 1;

@@ -24,7 +24,7 @@ pub(super) async fn a_journal_is_appended_in_order_and_gone_with_its_round(store
     not_found(store.inputs(&name("b"), 1).await);
     // A closing round takes no more, and still tells what it was told.
     record(&*store, &task, 1, &[0]).await;
-    ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
     wrong_state(store.append_inputs(&task, 1, 4, &bodies(4..5)).await);
     assert_eq!(ok(store.inputs(&task, 1).await), bodies(0..4));
     ok(store.release(release(&task, 1, 2, 1)).await);
@@ -46,7 +46,7 @@ pub(super) async fn groups_are_recorded_until_the_round_ends(store: Arc<dyn Stor
     assert_eq!(ok(store.events(0, 100).await).len(), events, "the same again changes nothing");
     ok(store.record_groups(&task, 1, "{\"groups\":[1]}", 13).await);
     record(&*store, &task, 1, &[0]).await;
-    ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
     ok(store.record_groups(&task, 1, "{\"groups\":[2]}", 16).await);
     ok(store.release(release(&task, 1, 2, 1)).await);
     assert_eq!(ok(store.round(&task, 1).await).groups, "{\"groups\":[2]}");

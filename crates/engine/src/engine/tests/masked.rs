@@ -122,7 +122,7 @@ fn play(case: &Case) -> Played {
         }
     };
     let say = |engine: &mut Engine, jobs: &mut Vec<Action>, now: Tick, number: usize, message: Message| {
-        tell(engine, jobs, now, EngineInput::Message { client: named(number), message });
+        tell(engine, jobs, now, EngineInput::Message { client: named(number), message: Box::new(message) });
     };
     let mut advertised = Vec::new();
     for number in 0..case.clients {
