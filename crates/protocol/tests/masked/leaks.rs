@@ -70,7 +70,7 @@ fn weakly_masked(masks: &[Mask], plain: Vec<u32>, weakness: Weakness) -> Vec<u32
             let mask = masked(masks, vec![0; plain.len()]);
             let weak = |word: u32| match weakness {
                 Weakness::Range28 => word >> 4,
-                _ => (u64::from(word) * 4_200_000_000 >> 32) as u32,
+                _ => ((u64::from(word) * 4_200_000_000) >> 32) as u32,
             };
             plain.iter().zip(mask).map(|(plain, mask)| plain.wrapping_add(weak(mask))).collect()
         }

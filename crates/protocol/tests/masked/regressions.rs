@@ -28,8 +28,7 @@ fn streams(id: u8, seed: u64, words: usize) -> Vec<Vec<Vec<u32>>> {
         Some(masked(masks, plain))
     });
     play.run().assert_exact();
-    let streams = all.borrow().clone();
-    streams
+    all.take()
 }
 
 fn negative(words: &[u32]) -> Vec<u32> {

@@ -64,6 +64,6 @@ fn sums_wrap_and_come_back() {
     let outcome = play.run();
     outcome.assert_exact();
     let mut sum = vec![0; 4];
-    (0..3).for_each(|number| add(&mut sum, &vec![u32::MAX - number; 4]));
+    (0..3).for_each(|number| add(&mut sum, &[u32::MAX - number; 4]));
     assert_eq!(outcome.sums[0].sum, sum);
 }
