@@ -192,6 +192,60 @@ mod tests {
         assert!(FileAnswers::open(&path).is_err());
     }
 
+    fn session(round: u64) -> Session {
+        Session {
+            task: TaskName::new("task").unwrap(),
+            id: [9; 32],
+            round,
+            attempt: 1,
+            model: Digest([0; 32]),
+            plan: Digest([0; 32]),
+            dimension: 1,
+            bits: 16,
+            kappa: 1.0,
+            clip_l2: 1.0,
+            max_weight: 0,
+            smallest_cohort: 16,
+            group_size: 16,
+            threshold: 11,
+            colluders: 0.05,
+            dropout: 0.05,
+            mechanism: String::new(),
+            noise: 0.0,
+            delta: 0.0,
+            honest: 0,
+            rule: "mean".into(),
+            accepted_weakness: String::new(),
+            advertise_ms: 1000,
+            step_ms: 1000,
+            server: VerifyingKey([7; 32]),
+            authority: [0; 32],
+            cohort: Digest([0; 32]),
+            commitment: Digest([0; 32]),
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_known_before_a_round_is_joined_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("answers");
+        let file = FileAnswers::open(&path).unwrap();
+        let memory = MemoryAnswers::default();
+        for answers in [&file as &dyn Answers, &memory] {
+            assert_eq!(answers.earlier(&session(1)), Ok(None));
+            answers.record(&answer(1, 1)).unwrap();
+            assert_eq!(answers.earlier(&session(1)), Ok(Some(answer(1, 1))));
+            assert_eq!(answers.earlier(&session(2)), Ok(None));
+            let (mut task, mut server, mut attempt) = (session(1), session(1), session(1));
+            task.task = TaskName::new("other").unwrap();
+            server.server = VerifyingKey([8; 32]);
+            attempt.attempt = 2;
+            assert!([task, server, attempt].iter().all(|other| answers.earlier(other) == Ok(None)));
+        }
+        drop(file);
+        assert_eq!(FileAnswers::open(&path).unwrap().earlier(&session(1)), Ok(Some(answer(1, 1))));
+    }
+
     #[test]
     fn memory_knows_as_long_as_the_process_lives() {
         let answers = MemoryAnswers::default();

@@ -39,6 +39,7 @@ pub struct UploadMeta {
 /// lead to the same groups, survivors and answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "an input is moved once, and most of a masked round's are messages")]
 pub enum EngineInput {
     /// A complete update passed the [`Door`](crate::Door) and lies in the spool.
     Offer {

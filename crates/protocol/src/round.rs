@@ -61,6 +61,7 @@ pub enum Seat {
 /// What the driver tells the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "an input is moved once, and most of a masked round's are messages")]
 pub enum Input {
     /// A complete, checked update lies in the spool.
     Offer {

@@ -132,8 +132,10 @@ fn weak_and_non_canonical_public_keys_are_refused() {
         for key in list(&VECTORS["refused_public_keys"][part]) {
             let found = secret.agree(&PublicKey(array(key)), &Digest([0; 32]), "box", ends);
             assert_eq!(found.unwrap_err(), refused, "{key}");
+            assert!(!PublicKey(array(key)).is_usable(), "{key}");
         }
     }
+    assert!(secret.public().is_usable());
 }
 
 #[test]

@@ -71,6 +71,15 @@ proptest! {
 }
 
 #[test]
+fn a_plain_payload_has_four_bytes_per_coordinate_under_either_name() {
+    let layout = layout(&[2, 1]);
+    let bytes: Vec<u8> = [1.5f32, -2.0, 0.25].iter().flat_map(|value| value.to_le_bytes()).collect();
+    for encoding in [Encoding::F32, Encoding::Masked] {
+        assert_eq!(decode(encoding, &layout, &bytes, 5), Ok(vec![1.5, -2.0, 0.25]));
+    }
+}
+
+#[test]
 fn numbers_out_of_bounds_are_refused_by_name() {
     let layout = layout(&[2, 1]);
     let int8 = |scale: f32, zero: i32| [&scale.to_le_bytes()[..], &zero.to_le_bytes(), &[1, 2]].concat();

@@ -8,6 +8,7 @@ mod forger;
 mod harness;
 mod leaks;
 mod regressions;
+mod rosters;
 mod servers;
 mod statements;
 mod statistics;
