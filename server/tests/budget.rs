@@ -25,11 +25,11 @@ async fn refused(path: &Path) -> String {
 }
 
 fn charge() -> Charge {
-    Charge::new(Adjacency::ZeroOut, ChargeMechanism::Gaussian, 200 << 24, 1 << 24, 1).unwrap()
+    Charge::new(Adjacency::ZeroOut, ChargeMechanism::Gaussian, 200 << 24, 1 << 24, 1).expect("must succeed")
 }
 
 fn task() -> TaskName {
-    TaskName::new("task").unwrap()
+    TaskName::new("task").expect("must succeed")
 }
 
 async fn create(store: &dyn Store) -> Result<(), StoreError> {
@@ -45,8 +45,8 @@ async fn step(store: &dyn Store, print: bool) {
             println!("\nacknowledged {what}");
         }
     };
-    let row = store.task(&task()).await.unwrap();
-    let open = store.open_round_of(&task()).await.unwrap();
+    let row = store.task(&task()).await.expect("must succeed");
+    let open = store.open_round_of(&task()).await.expect("must succeed");
     let number = open.as_ref().map_or(row.last_round + 1, |round| round.number);
     if open.is_none() {
         let round = NewRound {
@@ -61,23 +61,27 @@ async fn step(store: &dyn Store, print: bool) {
             cohort: vec![],
             reserve: Some(charge()),
         };
-        store.open_round(round).await.unwrap();
+        store.open_round(round).await.expect("must succeed");
         said("open");
     }
     if number % 5 == 0 {
-        store.abandon(&task(), number, &Abandon::SpoolLost, &[], number).await.unwrap();
+        store.abandon(&task(), number, &Abandon::SpoolLost, &[], number).await.expect("must succeed");
         said("abandon");
         return;
     }
     let mut fresh = [0; 32];
-    getrandom::fill(&mut fresh).unwrap();
-    let seed = store.close_round(&task(), number, &[], Some(fresh), number).await.unwrap().unwrap();
-    assert_eq!(store.noise_seed(&task(), number).await.unwrap(), Some(seed));
+    getrandom::fill(&mut fresh).expect("must succeed");
+    let seed = store
+        .close_round(&task(), number, &[], Some(fresh), number)
+        .await
+        .expect("must succeed")
+        .expect("must succeed");
+    assert_eq!(store.noise_seed(&task(), number).await.expect("must succeed"), Some(seed));
     if print {
         println!("\nseed {number} {}", hex::encode(seed));
     }
     said("close");
-    store.release(release(number, seed)).await.unwrap();
+    store.release(release(number, seed)).await.expect("must succeed");
     said("release");
 }
 
@@ -98,11 +102,11 @@ fn release(number: u64, seed: [u8; 32]) -> Release {
 
 /// Every release has its charge, every charge its round, and the chain adds up.
 async fn sound(store: &dyn Store) -> u64 {
-    store.check().await.unwrap();
-    let account = store.accounts().await.unwrap().remove(0);
-    let entries = store.entries("phones").await.unwrap();
+    store.check().await.expect("must succeed");
+    let account = store.accounts().await.expect("must succeed").remove(0);
+    let entries = store.entries("phones").await.expect("must succeed");
     assert_eq!(verify(&entries, account.gate, account.head), Ok(account.spent));
-    let rounds = store.rounds(&task(), 0, usize::MAX).await.unwrap();
+    let rounds = store.rounds(&task(), 0, usize::MAX).await.expect("must succeed");
     for round in &rounds {
         let charged: Vec<_> = entries.iter().filter(|entry| entry.round == round.number).collect();
         let expected = match round.state {
@@ -115,11 +119,11 @@ async fn sound(store: &dyn Store) -> u64 {
 }
 
 fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
+    fs::create_dir_all(to).expect("must succeed");
+    for entry in fs::read_dir(from).expect("must succeed") {
+        let entry = entry.expect("must succeed");
         if entry.file_name() != "lock" {
-            fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            fs::copy(entry.path(), to.join(entry.file_name())).expect("must succeed");
         }
     }
 }
@@ -129,7 +133,7 @@ fn copy_ledger(from: &Path, to: &Path) {
     for name in ["ledger.sqlite", "ledger.sqlite-wal", "ledger.sqlite-shm"] {
         let _ = fs::remove_file(to.join(name));
         if from.join(name).exists() {
-            fs::copy(from.join(name), to.join(name)).unwrap();
+            fs::copy(from.join(name), to.join(name)).expect("must succeed");
         }
     }
 }

@@ -146,7 +146,7 @@ fn what_does_not_add_up_is_named_and_exits_with_7() {
     ledger(&data);
     let export = json(0, &["privacy", "show", "--data-dir", text(&data)]);
     let file = folder.path().join("budgets.json");
-    let mut refused = |change: &dyn Fn(&mut Value)| {
+    let refused = |change: &dyn Fn(&mut Value)| {
         let mut changed = export.clone();
         change(&mut changed["budgets"][0]);
         fs::write(&file, changed.to_string()).unwrap();

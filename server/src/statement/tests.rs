@@ -110,6 +110,9 @@ fn answers_that_no_server_of_ours_sends_are_refused() {
         from_wire(budget).unwrap_err().to_string()
     };
     for (text, expected) in [
+        (refused(|budget| budget.delta = f64::NAN), "limit"),
+        (refused(|budget| budget.order = 1), "limit"),
+        (refused(|budget| budget.planned_units = -1), "total"),
         (refused(|budget| budget.head_hash.truncate(31)), "head_hash"),
         (refused(|budget| budget.plans[0].state = "asleep".into()), "state"),
         (refused(|budget| budget.plans[0].task = "../x".into()), "task"),

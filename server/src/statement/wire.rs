@@ -2,7 +2,7 @@
 
 use crate::store::{AccountRow, PlanRow, TaskState};
 use testudo_privacy::{
-    budget::{Charge, ChargeMechanism, Entry, Gate},
+    budget::{Account, Charge, ChargeMechanism, Entry, Gate},
     sensitivity::Adjacency,
 };
 use testudo_proto::v1::{self, charge::Mechanism};
@@ -45,6 +45,13 @@ pub fn from_wire(budget: v1::Budget) -> Result<(AccountRow, Vec<Entry>), WireErr
         0 => Gate::Rho,
         order => Gate::Renyi { order },
     };
+    Account::new(&budget.population, gate, budget.epsilon_limit, budget.delta).map_err(|_| WireError("limit"))?;
+    if [budget.limit_units, budget.spent_units, budget.reserved_units, budget.planned_units]
+        .iter()
+        .any(|units| *units < 0)
+    {
+        return Err(WireError("total"));
+    }
     let head = match budget.head_index {
         None => None,
         Some(index) => Some((index, hash(&budget.head_hash, "head_hash")?)),

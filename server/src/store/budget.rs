@@ -77,7 +77,7 @@ impl PlanRow {
     pub fn left(&self) -> u64 {
         match self.state {
             TaskState::Running | TaskState::Paused => {
-                u64::from(self.releases).saturating_sub(self.charged + self.reserved)
+                u64::from(self.releases).saturating_sub(self.charged.saturating_add(self.reserved))
             }
             TaskState::Finished | TaskState::Stopped | TaskState::Failed => 0,
         }

@@ -28,6 +28,8 @@ const LEDGER: &str = "ledger.sqlite";
 const SQLITE: &[u8] = b"SQLite format 3\0";
 /// Longest export.
 const EXPORT_BYTES: u64 = 1 << 30;
+/// Most charges of one population: more than a century of rounds.
+const MOST_CHARGES: usize = 10_000_000;
 /// Charges asked for at once.
 const PAGE: u32 = 10_000;
 
@@ -102,15 +104,19 @@ impl Show {
                 let [budget] =
                     <[_; 1]>::try_from(budgets).map_err(|_| strange("the server's answer is not one budget".into()))?;
                 let (account, page) = statement::from_wire(budget).map_err(|error| strange(error.to_string()))?;
+                let next = entries.len() as u64;
+                if (next..).zip(&page).any(|(number, entry)| entry.index != number) {
+                    return Err(strange(format!("charge number {next} is not the next one that the server sends")));
+                }
                 let empty = page.is_empty();
                 entries.extend(page);
                 // What was charged meanwhile belongs to a later answer: the last one is consistent in itself.
-                let wanted = account.head.map_or(0, |(index, _)| index + 1);
+                let wanted = account.head.map_or(0, |(index, _)| index.saturating_add(1));
                 if entries.len() as u64 >= wanted {
                     statements.push(Statement::new(&account, Some(&entries)));
                     break;
                 }
-                if empty {
+                if empty || entries.len() > MOST_CHARGES {
                     return Err(strange(format!("the server has {wanted} charges and sends {}", entries.len())));
                 }
             }
