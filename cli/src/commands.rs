@@ -54,7 +54,7 @@ commands! {
     Client(client),
     /// Fetches released models
     Model(model),
-    /// Says what a private run costs, and how much noise it needs
+    /// Says what a private run costs and how much noise it needs; shows and verifies budgets
     Privacy(privacy),
     /// Lists and explains the aggregation rules
     Rules(rules),

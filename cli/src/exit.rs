@@ -78,7 +78,8 @@ impl Exit {
             | Reason::Magnitude
             | Reason::Examples
             | Reason::Oversize
-            | Reason::NotSelected => Self::Policy,
+            | Reason::NotSelected
+            | Reason::PrivacyBudget => Self::Policy,
             Reason::Exists
             | Reason::TaskEnded
             | Reason::WrongRound

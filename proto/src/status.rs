@@ -74,6 +74,7 @@ pub fn code(reason: Reason) -> Code {
         | Reason::Late
         | Reason::Withdrawn
         | Reason::NotSelected
+        | Reason::PrivacyBudget
         | Reason::WrongState => Code::FailedPrecondition,
         Reason::DigestMismatch | Reason::Truncated => Code::DataLoss,
         Reason::WrongOffset => Code::OutOfRange,

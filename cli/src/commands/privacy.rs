@@ -1,5 +1,6 @@
 //! `testudo privacy`.
 
+mod ledger;
 mod options;
 
 use self::options::Options;
@@ -64,10 +65,22 @@ a run that may be changed or stopped early is planned with --accountant rdp.")]
         #[arg(long, value_name = "NAME")]
         accountant: Option<String>,
     },
+    /// Shows budgets: what is spent and left, for which rounds, and what the bound does not cover
+    #[command(after_help = "Examples:
+  testudo privacy show
+  testudo privacy show --population phones --json
+  testudo privacy show --data-dir testudo-data")]
+    Show(ledger::Show),
+    /// Adds every charge up again, offline, and compares with what is shown as spent
+    #[command(after_help = "Examples:
+  testudo privacy verify-ledger --data-dir testudo-data
+  testudo privacy verify-ledger backup/ledger.sqlite
+  testudo privacy show --json > budgets.json && testudo privacy verify-ledger budgets.json")]
+    VerifyLedger(ledger::Verify),
 }
 
 impl Privacy {
-    /// Prints ε or the noise multiplier.
+    /// Prints ε, the noise multiplier, or budgets.
     ///
     /// # Errors
     /// Missing, needless or impossible parameters, each with its flag and what would do.
@@ -96,6 +109,8 @@ impl Privacy {
                     )
                 })
             }
+            Verb::Show(show) => show.run(output).await,
+            Verb::VerifyLedger(verify) => verify.run(output).await,
         }
     }
 }

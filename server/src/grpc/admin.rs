@@ -1,6 +1,6 @@
 //! `testudo.v1.Admin`: tasks, rounds, clients, models, the server itself.
 
-use super::{download, federation::task_name, status};
+use super::{budget, download, federation::task_name, status};
 use crate::{
     access::check_operator,
     config::Config,
@@ -15,10 +15,10 @@ use std::{pin::Pin, time::Duration};
 use testudo_proto::{
     CreateTaskHeader, CreateTaskPart,
     v1::{
-        ClientInfo, ClientRound, ControlTaskRequest, CreateTaskRequest, GetModelRequest, GetRoundRequest,
-        GetServerRequest, GetTaskRequest, ListClientsRequest, ListClientsResponse, ListRoundsRequest,
-        ListRoundsResponse, ListTasksRequest, ListTasksResponse, Note, RoundInfo, ServerInfo, TaskInfo,
-        WatchRoundsRequest, admin_server::Admin,
+        ClientInfo, ClientRound, ControlTaskRequest, CreateTaskRequest, GetBudgetRequest, GetBudgetResponse,
+        GetModelRequest, GetRoundRequest, GetServerRequest, GetTaskRequest, ListClientsRequest, ListClientsResponse,
+        ListRoundsRequest, ListRoundsResponse, ListTasksRequest, ListTasksResponse, Note, RoundInfo, ServerInfo,
+        TaskInfo, WatchRoundsRequest, admin_server::Admin,
     },
     verdict_to_wire,
 };
@@ -147,6 +147,11 @@ impl Admin for AdminService {
         };
         let file = self.registry.services.blobs.get(&digest).await.map_err(status::blob)?;
         Ok(Response::new(download::chunks(file, &self.registry)))
+    }
+
+    async fn get_budget(&self, request: Request<GetBudgetRequest>) -> Result<Response<GetBudgetResponse>, Status> {
+        self.operator(&request)?;
+        budget::get(&*self.registry.services.store, request.get_ref()).await.map(Response::new)
     }
 
     async fn get_server(&self, request: Request<GetServerRequest>) -> Result<Response<ServerInfo>, Status> {

@@ -57,6 +57,8 @@ pub struct PlanRow {
     pub task: TaskName,
     /// Where the task stands.
     pub state: TaskState,
+    /// The L2 norm that updates are clipped to, where the text of the task says so.
+    pub clip: Option<f64>,
     /// What one release costs.
     pub charge: Charge,
     /// Releases planned.
@@ -75,11 +77,17 @@ impl PlanRow {
     pub fn left(&self) -> u64 {
         match self.state {
             TaskState::Running | TaskState::Paused => {
-                u64::from(self.releases).saturating_sub(self.charged + self.reserved)
+                u64::from(self.releases).saturating_sub(self.charged.saturating_add(self.reserved))
             }
             TaskState::Finished | TaskState::Stopped | TaskState::Failed => 0,
         }
     }
+}
+
+/// `encoding.clip_l2` in the text of a task.
+pub(crate) fn clip(toml: &str) -> Option<f64> {
+    let value = toml.parse::<toml::Table>().ok()?.get("encoding")?.get("clip_l2")?.clone();
+    value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))
 }
 
 /// Whether the values of updates can have decided that an open round was abandoned.

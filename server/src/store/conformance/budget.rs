@@ -22,7 +22,7 @@ pub(super) fn units(z: u64) -> i64 {
 /// A task of population "phones" with ε = 2 at δ = 10⁻⁶ that releases `releases` times with z = 20.
 pub(super) fn private(task: &TaskName, releases: u32) -> NewTask {
     let plan = PrivacyPlan { population: "phones".into(), epsilon: 2.0, delta: 1e-6, charge: charge(20), releases };
-    NewTask { privacy: Some(plan), ..new_task(task) }
+    NewTask { privacy: Some(plan), toml: "[encoding]\nclip_l2 = 0.5\n".into(), ..new_task(task) }
 }
 
 pub(super) async fn planned(store: &dyn Store, text: &str, releases: u32) -> TaskName {
@@ -93,6 +93,7 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
     let plan = PlanRow {
         task: task.clone(),
         state: TaskState::Running,
+        clip: Some(0.5),
         charge: charge(20),
         releases: 3,
         charged: 1,

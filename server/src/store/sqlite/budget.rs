@@ -381,7 +381,7 @@ async fn plan_of(connection: &mut SqliteConnection, task: &TaskName) -> Result<(
 
 async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<PlanRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT task.name, task.state, plan.charge, plan.releases, coalesce(sum(reservation = 'spent'), 0) AS charged,
+        "SELECT task.name, task.state, task.toml, plan.charge, plan.releases, coalesce(sum(reservation = 'spent'), 0) AS charged,
                 coalesce(sum(round.state = 'released'), 0) AS released,
                 coalesce(sum(reservation IN ('reserved', 'finalising')), 0) AS reserved
            FROM plan JOIN task ON task.id = plan.task LEFT JOIN round ON round.task = task.id
@@ -395,6 +395,7 @@ async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<Pl
         Ok(PlanRow {
             task: task_name(row, "name")?,
             state: task_state(row)?,
+            clip: budget::clip(get(row, "toml")?),
             charge: from_text(get(row, "charge")?)?,
             releases: releases(row)?,
             charged: unsigned(row, "charged")?,

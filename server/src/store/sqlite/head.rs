@@ -71,8 +71,7 @@ impl HeadFile {
                 };
                 return Err(StoreError::Backend(format!(
                     "the ledger is older than {}: charge number {} of population {population:?} is not in it, {newest}. What \
-                     was charged is published and cannot be taken back. Put back the newest ledger, or add the missing charges \
-                     with `testudo privacy reconcile`; see \"Privacy budgets\" in docs/operations.md",
+                     was charged is published and cannot be taken back. Put back the newest ledger; see \"Privacy budgets\" in docs/operations.md",
                     path.display(),
                     head.0,
                 )));
