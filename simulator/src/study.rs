@@ -228,6 +228,13 @@ impl Reader<'_> {
                 }
                 axis.apply(place, &mut table).map_err(|error| self.one(&error))?;
                 if let Err(error) = crate::scenario::Plan::deserialize(table) {
+                    // A key that is in no section is another axis', whose turn comes.
+                    let unknown =
+                        error.message().split('`').nth(1).filter(|_| error.message().contains("unknown field"));
+                    let elsewhere = |key: &str| unknown.is_some_and(|name| key.split('.').any(|part| part == name));
+                    if !axis.keys().any(elsewhere) && sweep.axes.iter().any(|axis| axis.keys().any(elsewhere)) {
+                        continue;
+                    }
                     let what = format!("value {}: {}", axis.labels[place], error.message().trim());
                     let problem =
                         self.at(axis.first_key(), what, "write the value as the section itself takes it".into());

@@ -123,6 +123,10 @@ impl Axis {
         &self.keys[0]
     }
 
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.keys.iter().map(String::as_str)
+    }
+
     pub(super) fn public(&self) -> StudyAxis {
         StudyAxis { key: self.keys.join(" + "), labels: self.labels.clone() }
     }
