@@ -7,3 +7,4 @@ mod common;
 mod general;
 mod hostile;
 mod server;
+mod simulate;

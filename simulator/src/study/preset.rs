@@ -7,7 +7,7 @@ pub struct Preset {
     pub name: &'static str,
     /// What it is, in one sentence.
     pub summary: &'static str,
-    /// The study file; empty where the protocol cannot run at all.
+    /// The study file; only a comment on the protocol where this version lacks something it cannot do without.
     pub text: &'static str,
     /// Files it needs that are not part of the program.
     pub files: &'static [Needed],
@@ -36,9 +36,9 @@ impl Preset {
                 .filter(|file| absent.contains(&file.path))
                 .map(|file| format!("{} ({})", file.path, file.what))
                 .collect();
-            parts.push(format!("put {} into the current folder", wanted.join(", ")));
+            parts.push(format!("needs {} in the current folder", wanted.join(", ")));
         }
-        parts.extend(self.lacks.iter().map(|lack| (*lack).to_owned()));
+        parts.extend(self.lacks.iter().map(|lack| format!("lacks {lack}")));
         (!parts.is_empty()).then(|| parts.join("; "))
     }
 }
@@ -50,7 +50,63 @@ pub const PRESETS: &[Preset] = &[Preset {
     text: include_str!("preset/digits-quick.toml"),
     files: &[],
     lacks: &[],
-}];
+}    Preset {
+        name: "byzfl-mnist",
+        summary: "ByzFL's default grid on MNIST: worst of three attacks by heterogeneity and number of attackers",
+        text: include_str!("preset/byzfl-mnist.toml"),
+        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        lacks: &["its convolutional network, which this version does not train"],
+    },
+    Preset {
+        name: "epfml-mnist",
+        summary: "Karimireddy et al. 2022: bucketing on long-tailed, sorted MNIST",
+        text: include_str!("preset/epfml-mnist.toml"),
+        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        lacks: &["its convolutional network, which this version does not train", "its long-tailed partition"],
+    },
+    Preset {
+        name: "blades-fmnist",
+        summary: "Blades: 60 clients, 2,000 rounds on Fashion-MNIST",
+        text: include_str!("preset/blades-fmnist.toml"),
+        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        lacks: &["its convolutional network, which this version does not train", "a rate that changes during a run"],
+    },
+    Preset {
+        name: "blades-cifar10",
+        summary: "Blades: the same on CIFAR-10",
+        text: include_str!("preset/blades-cifar10.toml"),
+        files: &[],
+        lacks: &["CIFAR-10 and an importer for it", "its residual network, which this version does not train"],
+    },
+    Preset {
+        name: "ndss21",
+        summary: "Shejwalkar and Houmansadr 2021: impact on the largest accuracy, CIFAR-10",
+        text: include_str!("preset/ndss21.toml"),
+        files: &[],
+        lacks: &["CIFAR-10 and an importer for it", "AlexNet, which this version does not train"],
+    },
+    Preset {
+        name: "fang",
+        summary: "Fang et al. 2020: local model poisoning, 100 clients",
+        text: include_str!("preset/fang.toml"),
+        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        lacks: &["its partition by label groups"],
+    },
+    Preset {
+        name: "dba",
+        summary: "Xie et al. 2020: distributed backdoors, 100 clients of which 10 take part",
+        text: include_str!("preset/dba.toml"),
+        files: &[],
+        lacks: &["its residual networks, which this version does not train", "CIFAR-10 and an importer for it"],
+    },
+    Preset {
+        name: "neurotoxin",
+        summary: "Zhang et al. 2022: durable backdoors, Dirichlet 0.9",
+        text: include_str!("preset/neurotoxin.toml"),
+        files: &[],
+        lacks: &["its residual networks, which this version does not train", "CIFAR-10 and an importer for it"],
+    },
+];
 
 /// The preset of that name.
 pub fn find(name: &str) -> Option<&'static Preset> {

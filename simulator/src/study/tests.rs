@@ -206,8 +206,14 @@ fn a_comparison_says_what_changed_and_what_did_not() {
 }
 
 #[test]
-fn every_preset_is_a_study() {
+fn every_preset_that_lacks_nothing_is_a_study_and_the_others_say_what_they_lack() {
     for preset in preset::PRESETS {
+        if !preset.lacks.is_empty() {
+            let missing = preset.missing(|_| true).unwrap();
+            assert!(preset.lacks.iter().all(|lack| missing.contains(lack)), "{missing}");
+            continue;
+        }
+        assert_eq!(preset.missing(|_| true), None);
         let study = Study::read(preset.name, preset.text).unwrap();
         assert!(!study.runs.is_empty(), "{}", preset.name);
     }
