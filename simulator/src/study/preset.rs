@@ -44,31 +44,56 @@ impl Preset {
 }
 
 /// All of them.
-pub const PRESETS: &[Preset] = &[Preset {
-    name: "digits-quick",
-    summary: "Six rules against five attacks on the embedded digits: a first look in seconds",
-    text: include_str!("preset/digits-quick.toml"),
-    files: &[],
-    lacks: &[],
-}    Preset {
+pub const PRESETS: &[Preset] = &[
+    Preset {
+        name: "digits-quick",
+        summary: "Six rules against five attacks on the embedded digits: a first look in seconds",
+        text: include_str!("preset/digits-quick.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
+        name: "digits-grid",
+        summary: "19 rules on the embedded digits, evenly divided: reference accuracies are known for every cell",
+        text: include_str!("preset/digits-grid.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
+        name: "digits-grid-dirichlet",
+        summary: "The same with unevenly divided classes (Dirichlet 0.5)",
+        text: include_str!("preset/digits-grid-dirichlet.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
         name: "byzfl-mnist",
         summary: "ByzFL's default grid on MNIST: worst of three attacks by heterogeneity and number of attackers",
         text: include_str!("preset/byzfl-mnist.toml"),
-        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        files: &[
+            Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" },
+            Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" },
+        ],
         lacks: &["its convolutional network, which this version does not train"],
     },
     Preset {
         name: "epfml-mnist",
         summary: "Karimireddy et al. 2022: bucketing on long-tailed, sorted MNIST",
         text: include_str!("preset/epfml-mnist.toml"),
-        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        files: &[
+            Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" },
+            Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" },
+        ],
         lacks: &["its convolutional network, which this version does not train", "its long-tailed partition"],
     },
     Preset {
         name: "blades-fmnist",
         summary: "Blades: 60 clients, 2,000 rounds on Fashion-MNIST",
         text: include_str!("preset/blades-fmnist.toml"),
-        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        files: &[
+            Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" },
+            Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" },
+        ],
         lacks: &["its convolutional network, which this version does not train", "a rate that changes during a run"],
     },
     Preset {
@@ -89,7 +114,10 @@ pub const PRESETS: &[Preset] = &[Preset {
         name: "fang",
         summary: "Fang et al. 2020: local model poisoning, 100 clients",
         text: include_str!("preset/fang.toml"),
-        files: &[Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" }, Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" }],
+        files: &[
+            Needed { path: "train-images-idx3-ubyte.gz", what: "60,000 images in IDX format" },
+            Needed { path: "train-labels-idx1-ubyte.gz", what: "their labels" },
+        ],
         lacks: &["its partition by label groups"],
     },
     Preset {
