@@ -14,6 +14,8 @@ pub(crate) mod privacy;
 pub(crate) mod round;
 pub(crate) mod rules;
 pub(crate) mod serve;
+pub(crate) mod simulate;
+pub(crate) mod study;
 pub(crate) mod task;
 
 use crate::{exit::Failure, output::Output};
@@ -60,6 +62,10 @@ commands! {
     Rules(rules),
     /// Applies a rule to a file of updates, without a server
     Aggregate(aggregate),
+    /// Runs a study of poisoned clients from a file, and reports it
+    Simulate(simulate),
+    /// Compares and verifies finished studies
+    Study(study),
     /// Takes part in a task as an example client
     Join(join),
     /// Makes, shows and certifies the keys that sign in masked rounds
@@ -78,6 +84,6 @@ impl Command {
     /// Whether SIGINT and SIGTERM are the command's own business: it stops gracefully, or computes without ever
     /// waiting, so that the operating system had better end it.
     pub(crate) fn handles_signals(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Aggregate(_) | Self::Privacy(_))
+        matches!(self, Self::Serve(_) | Self::Aggregate(_) | Self::Privacy(_) | Self::Simulate(_) | Self::Study(_))
     }
 }

@@ -38,8 +38,12 @@
 pub mod attack;
 pub mod attacks;
 pub mod data;
+pub mod network;
 pub mod population;
 pub mod random;
 pub mod report;
 pub mod scalar;
+pub mod scenario;
+pub mod study;
 pub mod workload;
+pub mod world;

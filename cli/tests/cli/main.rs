@@ -9,3 +9,4 @@ mod general;
 mod hostile;
 mod privacy;
 mod server;
+mod simulate;
