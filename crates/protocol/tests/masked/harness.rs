@@ -443,7 +443,9 @@ impl<'a> Play<'a> {
         }
         for (number, message) in (self.later)(phase) {
             let step = message.step();
-            if let Err(reject) = round.handle(self.now, Input::Message { client: client(number), message: Box::new(message) }) {
+            if let Err(reject) =
+                round.handle(self.now, Input::Message { client: client(number), message: Box::new(message) })
+            {
                 self.outcome.rejects.push((number, step, reject));
             }
         }
