@@ -112,14 +112,19 @@ pub(crate) fn write(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Fa
 /// # Errors
 /// When there is such a file already, or the disk refuses.
 pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-    let mut draft = Draft::begin(path, false)?;
+    // What may be written over is not for this kind of file: there may be no other copy of it.
+    let keep = |failure: Failure| match failure.exit {
+        Exit::Conflict => failure.next("choose another name"),
+        _ => failure,
+    };
+    let mut draft = Draft::begin(path, false).map_err(keep)?;
     draft.write(bytes)?;
     // Temporary files are private, and this one stays so.
     let Draft { path, file, .. } = draft;
     file.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;
     match file.persist_noclobber(&path) {
         Ok(_) => Ok(()),
-        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(exists(&path)),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(keep(exists(&path))),
         Err(error) => Err(unwritable(&path, &error.error)),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
 use child::ServerChild;
 use clap::{Args, ValueEnum};
 use departures::Departures;
-use fleet::{Fleet, FleetPlan, Log, TENSOR};
+use fleet::{Ended, Fleet, FleetPlan, Log, TENSOR};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use masking::Masked;
 use operator::{Certificates, Operator, Rounds};
@@ -235,7 +235,7 @@ impl Load {
         let mut rounds = operator.watch(task.as_str()).await?;
         bar.set_message("");
         let log = Arc::new(Log::default());
-        let (tell, told) = watch::channel(0);
+        let (tell, told) = watch::channel(Ended::default());
         let counted = fleet.counted();
         let (started, before) = (Instant::now(), cpu::used());
         let mut clients = fleet.start(&log, &told);
@@ -275,7 +275,7 @@ impl Load {
         task: &TaskName,
         rounds: &mut Rounds,
         clients: &mut JoinSet<()>,
-        tell: &watch::Sender<u64>,
+        tell: &watch::Sender<Ended>,
         bar: &ProgressBar,
     ) -> Result<Vec<RoundInfo>, Failure> {
         let mut ended: Vec<RoundInfo> = Vec::new();
@@ -293,7 +293,7 @@ impl Load {
                     None => return Ok(ended),
                     Some(mut round) => {
                         round.clients = Vec::new();
-                        tell.send_replace(round.round);
+                        tell.send_replace(Ended { round: round.round, is_abandoned: round.state == "abandoned" });
                         bar.inc(u64::from(round.state == "released"));
                         ended.push(round);
                     }

@@ -183,9 +183,9 @@ impl Fleet {
         counted.collect()
     }
 
-    /// Starts every client. Each ends with the task or with its first broken call. `ended` tells the number of the last
-    /// round that has ended: a client that vanished is back afterwards.
-    pub(super) fn start(self, log: &Arc<Log>, ended: &watch::Receiver<u64>) -> JoinSet<()> {
+    /// Starts every client. Each ends with the task or with its first broken call. `ended` tells of the last round that has
+    /// ended: a client that vanished is back afterwards.
+    pub(super) fn start(self, log: &Arc<Log>, ended: &watch::Receiver<Ended>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let gate = lean::gate();
         for (number, member) in self.members.into_iter().enumerate() {
@@ -292,13 +292,20 @@ async fn take_part(client: &Client, task: &TaskName, update: &Update, log: &Log)
     }
 }
 
+/// The last round that has ended; round 0 before any has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended {
+    pub(super) round: u64,
+    pub(super) is_abandoned: bool,
+}
+
 /// A client of masked rounds.
 struct MaskedPart {
     client: Client,
     number: usize,
     payload: bytes::Bytes,
     departures: Arc<Departures>,
-    ended: watch::Receiver<u64>,
+    ended: watch::Receiver<Ended>,
 }
 
 impl MaskedPart {
@@ -317,15 +324,21 @@ impl MaskedPart {
             let number = round.number();
             log.given(number);
             let is_leaving = self.departures.step(number, self.number).is_some();
-            match self.send(round).await {
-                Ok(()) => log.sent(number),
-                Err(_) if is_leaving => log.vanished(),
-                // Told by the round's record.
-                Err(error) if error.reason() == Some(Reason::GroupLost) => {}
-                Err(error) => log.failed(&format!("{name}, round {number}: {error}")),
+            let sent = self.send(round).await;
+            if sent.is_ok() {
+                log.sent(number);
             }
             // Checking in earlier would only be told that this round is decided.
-            if self.ended.wait_for(|&ended| ended >= number).await.is_err() {
+            let ended = self.ended.wait_for(|ended| ended.round >= number).await.map(|ended| *ended);
+            match sent {
+                Ok(()) => {}
+                Err(_) if is_leaving => log.vanished(),
+                // Told by the rounds' records.
+                Err(error) if error.reason() == Some(Reason::GroupLost) => {}
+                Err(_) if ended.as_ref().is_ok_and(|ended| ended.is_abandoned) => {}
+                Err(error) => log.failed(&format!("{name}, round {number}: {error}")),
+            }
+            if ended.is_err() {
                 return;
             }
         }
