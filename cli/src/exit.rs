@@ -79,7 +79,7 @@ impl Exit {
             | Reason::Examples
             | Reason::Oversize
             | Reason::NotSelected
-            | Reason::PrivacyBudget => Self::Policy,
+            | Reason::PrivacyBudgetExhausted => Self::Policy,
             Reason::Exists
             | Reason::TaskEnded
             | Reason::WrongRound

@@ -191,7 +191,7 @@ fn certified_clients_take_part_in_a_masked_task() {
     assert_eq!(group["survivors"].as_array().unwrap().len(), 3, "{round}");
     assert_eq!(round["round"]["clients"][0]["norm"], Value::Null, "{round}");
     let shown = lines(&testudo(&["round", "show", "masked", "--server", &serving.url]).output().unwrap()).join("\n");
-    assert!(shown.contains("override      a test") && shown.contains("threshold"), "{shown}");
+    assert!(shown.contains("override      \"a test\"") && shown.contains("threshold"), "{shown}");
     let listed = lines(&testudo(&["round", "list", "masked", "--server", &serving.url]).output().unwrap()).join("\n");
     assert!(listed.contains("1 of 1"), "{listed}");
 }

@@ -71,7 +71,7 @@ impl Registry {
         let task = NewTask { name: name.clone(), toml, model: digest, privacy: None, at: clock::now() };
         self.services.store.create_task(task).await.map_err(|error| match error {
             StoreError::Exists { .. } => taken(),
-            StoreError::Exhausted(exhausted) => Reject::new(Reason::PrivacyBudget, exhausted.to_string()),
+            StoreError::Exhausted(exhausted) => Reject::new(Reason::PrivacyBudgetExhausted, exhausted.to_string()),
             refused @ StoreError::WrongState { .. } => Reject::new(Reason::Spec, refused.to_string()),
             other => fault(other.to_string()),
         })?;

@@ -86,7 +86,7 @@ reasons! {
     /// The task's description is refused.
     Spec = "SPEC", "task refused";
     /// The privacy budget does not hold it.
-    PrivacyBudget = "PRIVACY_BUDGET_EXHAUSTED", "privacy budget exhausted";
+    PrivacyBudgetExhausted = "PRIVACY_BUDGET_EXHAUSTED", "privacy budget exhausted";
     /// The action does not fit the task's state.
     WrongState = "WRONG_STATE", "not possible in this state";
 }
