@@ -15,6 +15,7 @@ import os
 
 for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[name] = "1"
+import importlib
 import json
 import platform
 import subprocess
@@ -24,7 +25,6 @@ import time
 from importlib.metadata import version
 
 import numpy as np
-from flwr.client.mod.secure_aggregation import secaggplus_mod as mod
 from flwr.common import bytes_to_ndarray, ndarrays_to_parameters
 from flwr.common.secure_aggregation.crypto.shamir import combine_shares, create_shares
 from flwr.common.secure_aggregation.crypto.symmetric_encryption import encrypt, generate_shared_key
@@ -40,6 +40,8 @@ from flwr.common.secure_aggregation.secaggplus_constants import Key
 from flwr.common.secure_aggregation.secaggplus_utils import pseudo_rand_gen, share_keys_plaintext_concat
 from flwr.supercore.primitives.asymmetric import bytes_to_private_key, bytes_to_public_key
 
+# The package has a function of the module's name.
+mod = importlib.import_module("flwr.client.mod.secure_aggregation.secaggplus_mod")
 arguments = sys.argv[1:]
 full = "--full" in arguments
 if full:

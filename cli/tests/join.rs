@@ -159,7 +159,9 @@ fn certified_clients_take_part_in_a_masked_task() {
     serving.create_with("masked", "size = 3\nminimum = 3", 1, &visibility);
     let task = json(&["task", "show", "masked", "--server", &serving.url]);
     let server_key = task["task"]["server_key"].as_str().unwrap();
-    let doctor = json(&["doctor", "--server", &serving.url]);
+    // In a folder of its own: it looks at where a server would keep its files.
+    let doctor = testudo(&["doctor", "--json", "--server", &serving.url]).current_dir(serving.folder.path()).output();
+    let doctor: Value = serde_json::from_slice(&doctor.unwrap().stdout).unwrap();
     assert!(doctor.to_string().contains(server_key), "{doctor}");
 
     let insisting = ["--require-masking", "--min-group", "3", "--allow-weak-guarantee", "--server-key", server_key];

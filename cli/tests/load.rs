@@ -96,10 +96,20 @@ fn masked_rounds_are_measured_with_clients_that_vanish() {
 fn groups_below_their_threshold_are_told_as_lost_and_not_as_failed_clients() {
     // Six of eight vanish, and a group of four needs three: no round gives a sum, and load gives up.
     let size = ["--clients", "8", "--dimension", "10", "--rounds", "1", "--masking", "pairwise", "--group-size", "4"];
-    let (code, object, stderr) = load(&[&size[..], &["--dropout", "0.75", "--step-limit", "1"]].concat());
-    assert_eq!(code, Some(11), "{object} {stderr}");
-    let why = object["error"]["why"].as_str().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_testudo"))
+        .arg("load")
+        .args([&size[..], &["--dropout", "0.75", "--step-limit", "1", "--json"]].concat())
+        .env_remove("TESTUDO_SERVER")
+        .output()
+        .unwrap();
+    let (stdout, stderr) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    let objects: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((output.status.code(), objects.len()), (Some(11), 2), "{stdout} {stderr}");
+    let (object, why) = (&objects[0], objects[1]["error"]["why"].as_str().unwrap());
     assert!(why.lines().all(|line| line.contains("too few groups")), "{why}");
+    assert_eq!(object["client_failures"], 0, "{object}");
+    assert!(object["lost_groups"].as_u64().unwrap() > 0, "{object}");
+    assert_eq!(object["lost_groups"], object["groups"], "{object}");
     assert!(stderr.contains("a weak guarantee"), "{stderr}");
 }
 

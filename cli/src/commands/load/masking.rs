@@ -198,15 +198,15 @@ impl Masked {
     }
 }
 
-/// Seconds that the longest step of all clients takes where they share a machine with the server, with room to spare:
-/// their masks, one pass of hashing on both sides and the way through the loopback, and the signatures and agreements of
+/// Seconds that the longest step of all clients takes where they share a machine with the server, with room to spare (two
+/// cores need less than half of it for a whole round): their masks, one pass of hashing on both sides and the way through the loopback, and the signatures and agreements of
 /// each pair.
 fn guess(clients: usize, largest: usize, dimension: u64) -> f64 {
     let (clients, neighbours, coordinates) = (clients as f64, largest as f64, dimension as f64);
-    let masks = clients * neighbours * coordinates * 0.4e-9;
-    let bytes = clients * coordinates * 4.0 / 100e6;
-    let pairs = clients * neighbours * 0.4e-3;
-    1.0 + masks + bytes + pairs
+    let masks = clients * neighbours * coordinates * 0.3e-9;
+    let bytes = clients * coordinates * 4.0 / 250e6;
+    let pairs = clients * neighbours * 0.2e-3;
+    0.5 + masks + bytes + pairs
 }
 
 fn check_memory(clients: usize, dimension: u64) -> Result<(), Failure> {

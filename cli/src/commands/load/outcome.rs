@@ -103,8 +103,10 @@ impl Outcome {
             return Ok(());
         }
         let what = format!("{} of the load test failed", format::plural(failures, "part"));
-        Err(Failure::new(Exit::Partial, what, errors.join("\n"))
-            .next("fewer clients, a smaller dimension, or more --connections show where it begins"))
+        Err(Failure::new(Exit::Partial, what, errors.join("\n")).next(match self.vanished {
+            0 => "fewer clients, a smaller dimension, or more --connections show where it begins",
+            _ => "a smaller --dropout or larger --group-size loses fewer groups, a longer --step-limit fewer clients",
+        }))
     }
 
     fn masking(&self) -> Kind {
