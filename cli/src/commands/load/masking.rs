@@ -198,9 +198,9 @@ impl Masked {
     }
 }
 
-/// Seconds that the longest step of all clients takes where they share a machine with the server, with room to spare (two
-/// cores need less than half of it for a whole round): their masks, one pass of hashing on both sides and the way through the loopback, and the signatures and agreements of
-/// each pair.
+/// Seconds that the longest step of all clients takes where they share a machine with the server: their masks, one pass
+/// of hashing on both sides and the way through the loopback, and the signatures and agreements of each pair. With room
+/// to spare: two cores need less than half of it for a whole round.
 fn guess(clients: usize, largest: usize, dimension: u64) -> f64 {
     let (clients, neighbours, coordinates) = (clients as f64, largest as f64, dimension as f64);
     let masks = clients * neighbours * coordinates * 0.3e-9;
