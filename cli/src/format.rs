@@ -2,6 +2,14 @@
 
 use std::fmt::Write as _;
 
+/// Columns of a line for people.
+const WIDTH: usize = 100;
+
+/// A sentence in lines of at most 100 columns.
+pub(crate) fn wrapped(text: &str) -> String {
+    textwrap::fill(&clean(text), WIDTH)
+}
+
 /// Width of the column of topics.
 const TOPIC: usize = 14;
 
@@ -11,13 +19,19 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|letter| if is_unsafe(letter) { '\u{fffd}' } else { letter }).collect()
 }
 
-/// `topic: sentence` lines in two columns, clean. A line without a topic stays in the second.
+/// `topic: sentence` lines in two columns, clean and wrapped, with room for an indent of four. A line without a topic
+/// stays in the second column.
 pub(crate) fn topics(lines: &[String]) -> Vec<String> {
-    let line = |line: &String| match clean(line).split_once(": ") {
-        Some((topic, sentence)) if topic.chars().count() < TOPIC => format!("{topic:<TOPIC$}{sentence}"),
-        _ => format!("{:TOPIC$}{}", "", clean(line)),
+    let indent = " ".repeat(TOPIC);
+    let line = |line: &String| {
+        let text = match clean(line).split_once(": ") {
+            Some((topic, sentence)) if topic.chars().count() < TOPIC => format!("{topic:<TOPIC$}{sentence}"),
+            _ => format!("{indent}{}", clean(line)),
+        };
+        let options = textwrap::Options::new(WIDTH - 4).subsequent_indent(&indent);
+        textwrap::wrap(&text, options).into_iter().map(String::from).collect::<Vec<_>>()
     };
-    lines.iter().map(line).collect()
+    lines.iter().flat_map(line).collect()
 }
 
 /// Several lines, each clean; tabs stay.

@@ -38,7 +38,12 @@ impl FileAnswers {
         if file.metadata()?.len() > BYTES {
             return Err(io::Error::other(format!("{} is over {BYTES} bytes", path.display())));
         }
-        file.try_lock().map_err(|error| io::Error::other(format!("{}: {error}", path.display())))?;
+        file.try_lock().map_err(|error| match error {
+            fs::TryLockError::WouldBlock => {
+                io::Error::other(format!("{}: another process uses it; each client needs its own", path.display()))
+            }
+            fs::TryLockError::Error(error) => error,
+        })?;
         let text = fs::read_to_string(&path)?;
         let mut known = BTreeMap::new();
         // A crash may have cut the last line: its answer never left.
@@ -190,6 +195,17 @@ mod tests {
         assert_eq!(FileAnswers::open(&path).unwrap().len(), 2);
         fs::write(&path, "not an answer\n").unwrap();
         assert!(FileAnswers::open(&path).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_answer_that_storage_does_not_take_does_not_count_as_given() {
+        let full = OpenOptions::new().append(true).open("/dev/full").unwrap();
+        let answers = FileAnswers { path: "/dev/full".into(), known: Mutex::new((full, BTreeMap::new())) };
+        assert!(answers.record(&answer(1, 1)).unwrap_err().contains("/dev/full"));
+        assert_eq!(answers.earlier(&session(1)), Ok(None));
+        // What a full disk took of a line is cut off again; here there is nothing to cut.
+        assert!(answers.record(&answer(1, 2)).is_err());
     }
 
     fn session(round: u64) -> Session {

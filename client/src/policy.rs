@@ -182,8 +182,9 @@ impl Policy {
         let least = self.least_group();
         if (session.group_size as usize) < least {
             return refuse(format!(
-                "sums groups of {}, but the policy asks for at least {least}; min_group({}) would allow it",
-                session.group_size, session.group_size
+                "sums groups of {0}, but the policy asks for at least {least}; min_group({0}) would allow it \
+                 (`testudo join --min-group {0}`)",
+                session.group_size
             ));
         }
         let threshold = 2 * session.group_size / 3 + 1;

@@ -13,7 +13,10 @@ use std::{
     time::Duration,
 };
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, Place, round_verdict_from_wire, v1};
-use testudo_protocol::{Digest, Model, Reason, TaskName, Verdict, secagg::Announcement};
+use testudo_protocol::{
+    Digest, Model, Reason, TaskName, Verdict,
+    secagg::{Announcement, VerifyingKey},
+};
 use tokio::time::{Instant, sleep, sleep_until};
 
 /// Shortest and longest time between two check-ins, whatever the server asks for.
@@ -265,7 +268,17 @@ impl Session {
         let inner = &self.client.inner;
         inner.transport.count_down(assignment.announcement.len() as u64);
         let announcement = inner.policy.announced(assignment, inner.server.get())?;
-        let key = announcement.session.server;
+        let session = &announcement.session;
+        let authority = VerifyingKey(session.authority);
+        if session.has_authority() && inner.credentials.certificate.verify(&authority).is_err() {
+            return Err(Error::Policy(format!(
+                "round {} is for clients that the enrolment authority {authority} has certified, and this client shows \
+                 no such certificate; ask the authority for one (`testudo identity certify`) and give it with \
+                 Identity::certified (`testudo join --signing-key --certificate`)",
+                session.round
+            )));
+        }
+        let key = session.server;
         if *inner.server.get_or_init(|| key) != key {
             return Err(Error::Policy(format!("round {} is signed by another key than the last", assignment.round)));
         }

@@ -1,7 +1,8 @@
-//! What the server writes to its log.
+//! What the server writes to its log. In a process of its own, because there is one log in each.
 
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
+#[path = "server/common.rs"]
 mod common;
 
 use common::*;

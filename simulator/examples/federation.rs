@@ -47,6 +47,7 @@ fn study() -> Result<Report, Box<dyn Error>> {
         runs,
         settings: settings.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         command: "cargo run --release -p testudo-simulator --example federation -- report.html".to_owned(),
+        is_repeatable: true,
     })
 }
 

@@ -18,8 +18,10 @@ pub struct Report {
     pub runs: Vec<RunReport>,
     /// Name and value of every setting worth knowing.
     pub settings: Vec<(String, String)>,
-    /// The command that reproduces the report.
+    /// The command that makes the report.
     pub command: String,
+    /// Whether the command gives the same numbers each time.
+    pub is_repeatable: bool,
 }
 
 /// One run.

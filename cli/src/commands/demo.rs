@@ -16,7 +16,7 @@ use crate::{
 use clap::Args;
 use learner::Learner;
 use plan::Plan;
-use secure::{Secure, View};
+use secure::View;
 use serde_json::json;
 use show::Show;
 use std::{path::PathBuf, time::Instant};
@@ -92,7 +92,7 @@ impl Demo {
         // Begun first: a report that cannot be written is known before the work.
         let mut draft = Draft::begin(&self.report, true)?;
         let (trained, views) = self.train(&plan, output).await?;
-        let report = self.compare(&plan, &trained);
+        let report = self.compare(&plan, &trained, views.as_ref());
         draft.write(report.to_html().as_bytes())?;
         draft.finish()?;
         let path = std::path::absolute(&self.report).unwrap_or_else(|_| self.report.clone());
@@ -113,7 +113,7 @@ impl Demo {
             let guarantees = &seen.record.guarantees;
             object["secure"] = seen.object(secure, guarantees, lost);
         }
-        output.result(object, |output| self.text(&plan, &trained, views.as_ref(), &report, (&path, seconds), output))
+        output.result(object, |output| self.text(&plan, &trained, &report, (&path, seconds), output))
     }
 
     async fn train(&self, plan: &Plan, output: &Output) -> Result<(Vec<Trained>, Option<View>), Failure> {
@@ -133,31 +133,48 @@ impl Demo {
                 Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
             let (run, seen) = training.run().await?;
             trained.push(run);
-            view = seen.or(view);
+            // The last training is the one that is shown.
+            view = seen;
         }
         show.finish();
         server.stop().await;
         Ok((trained, view))
     }
 
-    fn compare(&self, plan: &Plan, trained: &[Trained]) -> Report {
+    fn compare(&self, plan: &Plan, trained: &[Trained], view: Option<&View>) -> Report {
         let percent = |name: &str| {
             let run = trained.iter().find(|trained| trained.report.name == name);
             run.map_or_else(|| "-".into(), |run| show::percent(run.accuracy()))
         };
-        let summary = vec![
-            format!(
-                "The robust rule kept {} accuracy although {} of {} clients attacked.",
-                percent("defended"),
-                plan.poisoned,
-                plan.clients
-            ),
+        let defended = trained.iter().find(|trained| trained.report.name == "defended");
+        let early = defended.and_then(|trained| trained.ended_early.as_deref());
+        let mut summary = vec![
+            match early {
+                None => format!(
+                    "The robust rule kept {} accuracy although {} of {} clients attacked.",
+                    percent("defended"),
+                    plan.poisoned,
+                    plan.clients
+                ),
+                Some(why) => format!("The defended training ended early, at {}: {why}.", percent("defended")),
+            },
             format!(
                 "Without attackers: {}. Under attack with the plain mean: {}.",
                 percent("clean"),
                 percent("poisoned")
             ),
         ];
+        if let Some(secure) = &plan.secure {
+            let lost: usize = trained.iter().map(|trained| trained.lost_groups).sum();
+            summary.push(format!(
+                "{} vanished in round {} of the defended training; {} lost by it.",
+                format::plural(secure.dropouts.len() as u64, "client"),
+                secure.round,
+                if lost == 1 { "1 group was".to_string() } else { format!("{lost} groups were") }
+            ));
+            summary.extend(view.map(View::line));
+        }
+        let guarantees = view.map(|view| view.record.guarantees.clone()).unwrap_or_default();
         let settings = [
             ("data", "UCI optical digits, 1,437 to train, 360 to test".to_string()),
             ("workload", format!("MLP 64-64-10, {} parameters", format::count(plan.dimension() as u64))),
@@ -178,8 +195,17 @@ impl Demo {
             title: "Poisoned clients against the mean and a robust rule".into(),
             summary,
             runs: trained.iter().map(|trained| trained.report.clone()).collect(),
-            settings: settings.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+            settings: settings
+                .into_iter()
+                .map(|(name, value)| (name.to_string(), value))
+                .chain(guarantees.iter().map(|line| match line.split_once(": ") {
+                    Some((topic, promise)) => (topic.to_string(), promise.to_string()),
+                    None => ("guarantee".to_string(), line.clone()),
+                }))
+                .collect(),
             command: self.command(plan),
+            // Keys, groups and rounding come from the system's randomness.
+            is_repeatable: plan.secure.is_none(),
         }
     }
 
@@ -198,7 +224,6 @@ impl Demo {
         &self,
         plan: &Plan,
         trained: &[Trained],
-        view: Option<&View>,
         report: &Report,
         (path, seconds): (&std::path::Path, f64),
         output: &Output,
@@ -216,23 +241,17 @@ impl Demo {
                 format::count(tally.honest_rejected as u64),
             ]);
         }
-        let mut headline = report.summary.first().cloned().unwrap_or_default();
-        if let (Some(secure), Some(view)) = (&plan.secure, view) {
-            let lost: usize = trained.iter().map(|trained| trained.lost_groups).sum();
-            headline += &format!(
-                " {} clients vanished in different steps of round {}; {lost} groups were lost by it.\n\n{}",
-                secure.dropouts.len(),
-                Secure::ROUND,
-                view.line()
-            );
-        }
+        let headline = report.summary.first().cloned().unwrap_or_default();
+        // The second one repeats the table.
+        let rest = report.summary.iter().skip(2).map(|line| format!("\n{}", format::wrapped(line))).collect::<String>();
         format!(
-            "\n{}\n\n{}\n\nreport: {} ({seconds:.1} s)\n\nnext:\n  \
+            "\n{}\n\n{}{}\n\nreport: {} ({seconds:.1} s)\n\nnext:\n  \
              testudo demo {}\n  \
              testudo load --rule krum                           how fast the server is on this machine\n  \
              testudo init && testudo serve                      a server of your own",
             table.text(output.colour),
             Tone::Heading.paint(&headline, output.colour),
+            rest,
             format::clean(&path.display().to_string()),
             match plan.secure {
                 None => "--secure                              the same with updates that the server never sees",

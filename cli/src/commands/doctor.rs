@@ -22,10 +22,10 @@ Examples:
   testudo doctor --config server.toml
   testudo doctor --server http://127.0.0.1:8443 --json")]
 pub(crate) struct Doctor {
-    /// The server's configuration; without it the defaults of `testudo serve`
+    /// The server's configuration; without it the defaults of `testudo serve`, unless --server is asked alone
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Also ask this running server
+    /// Ask this running server; with --config also look at what it runs on
     #[arg(long, value_name = "URL", help_heading = "Connection")]
     server: Option<String>,
     #[command(flatten)]
@@ -39,15 +39,22 @@ impl Doctor {
     /// [`Exit::Config`] if a check failed.
     pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
         let mut checks = Vec::new();
-        match self.read_config() {
-            Ok((config, detail)) => {
-                checks.push(check("config", CheckState::Ok, detail, ""));
-                checks.extend(testudo_server::checks(&config).await);
+        // Of a server elsewhere this machine's files and ports say nothing.
+        if self.config.is_some() || self.server.is_none() {
+            match self.read_config() {
+                Ok((config, detail)) => {
+                    checks.push(check("config", CheckState::Ok, detail, ""));
+                    checks.extend(testudo_server::checks(&config).await);
+                }
+                Err(failure) => checks.push(from_failure("config", &failure)),
             }
-            Err(failure) => checks.push(from_failure("config", &failure)),
         }
         if let Some(server) = &self.server {
-            checks.extend(self.ask(server, output).await);
+            let answers = self.ask(server, output).await;
+            if answers.iter().all(|check| !matches!(check.state, CheckState::Failed)) {
+                checks.iter_mut().for_each(held_by_the_server);
+            }
+            checks.extend(answers);
         }
         report(&checks, output)
     }
@@ -91,6 +98,17 @@ impl Doctor {
         }
         checks.extend(info.warnings.into_iter().map(|warning| check("server", CheckState::Warning, warning, "")));
         checks
+    }
+}
+
+/// What a running server holds is no fault of the configuration.
+fn held_by_the_server(check: &mut Check) {
+    if matches!(check.state, CheckState::Failed)
+        && ["gRPC address", "web address", "ledger"].contains(&check.name.as_str())
+    {
+        check.state = CheckState::Warning;
+        check.detail = format!("in use, as a running server's would be ({})", check.detail);
+        check.fix = "stop the server to check it".into();
     }
 }
 

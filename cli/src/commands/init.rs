@@ -60,7 +60,8 @@ impl Init {
             .map_err(|error| Failure::new(Exit::Internal, "cannot make the first model", error.to_string()))?;
         let (task, clients) = match self.masking {
             Masking::None => (TASK, 4),
-            Masking::Pairwise => (MASKED_TASK, 64),
+            // Some to spare: a round opens when as many wait as it selects.
+            Masking::Pairwise => (MASKED_TASK, 72),
         };
         let files = [
             ("server.toml", testudo_server::config::SAMPLE.as_bytes().to_vec()),

@@ -3,7 +3,7 @@
 mod groups;
 
 use crate::{
-    connection::Connection,
+    connection::{Admin, Connection},
     exit::Failure,
     format::{self, Table, Tone, clean},
     output::Output,
@@ -11,8 +11,16 @@ use crate::{
 use clap::{Args, Subcommand};
 use groups::Groups;
 use serde_json::{Value, json};
+use std::{error::Error as _, time::Duration};
 use testudo_proto::v1;
 use testudo_protocol::{Reason, TaskName};
+use tonic::Status;
+
+/// How long nothing happens before the reason is looked for.
+const SILENCE: Duration = Duration::from_secs(10);
+/// How often, and after which pause each, a lost server is called again.
+const RECONNECTS: u32 = 60;
+const PAUSE: Duration = Duration::from_secs(2);
 
 /// `testudo round`.
 #[derive(Debug, Args)]
@@ -148,27 +156,77 @@ async fn show(task: &TaskName, round: u64, connection: &Connection, output: &Out
 
 async fn watch(task: &TaskName, from: u64, connection: &Connection, output: &Output) -> Result<(), Failure> {
     const WHAT: &str = "cannot watch the rounds";
-    let admin = connection.open(output).await?;
-    let mut client = admin.client();
-    let request = v1::WatchRoundsRequest { task: task.to_string(), from };
-    // A round may take days: only the connection's keep-alive bounds the silence from here on. Some servers answer a
-    // stream's headers with its first message.
-    let mut stream = client.watch_rounds(request).await.map_err(|status| admin.failure(WHAT, &status))?.into_inner();
-    let mut next = from;
+    let mut admin = connection.open(output).await?;
+    let (mut next, mut lost) = (from, 0);
     loop {
-        let message = stream.message().await.map_err(|status| {
+        let before = next;
+        let Some(status) = follow(task, &mut next, &admin, output).await? else { return Ok(()) };
+        lost = if next > before { 1 } else { lost + 1 };
+        // A status with a source was made on this side: the connection broke. A server that restarts comes back within
+        // seconds; one that refuses will not change its mind.
+        if status.source().is_none() || lost > RECONNECTS {
             let failure = admin.failure(WHAT, &status);
-            match next {
+            return Err(match next {
                 0 => failure,
                 next => failure.next(format!(
                     "`testudo round watch {task} --from {next}` goes on where this ended; --server is {}",
                     admin.server()
                 )),
+            });
+        }
+        output.note("the connection to the server is lost; trying again");
+        for _ in 0..RECONNECTS {
+            tokio::time::sleep(PAUSE).await;
+            if let Ok(again) = connection.open(output).await {
+                admin = again;
+                break;
             }
-        })?;
-        let Some(round) = message else { return Ok(()) };
-        next = round.round.saturating_add(1);
-        output.result(object(&round, true), |output| sentence(&round, output))?;
+        }
+    }
+}
+
+/// Prints rounds as they end. Answers why the connection broke, or `None` at the task's end.
+async fn follow(task: &TaskName, next: &mut u64, admin: &Admin, output: &Output) -> Result<Option<Status>, Failure> {
+    let mut client = admin.client();
+    let request = v1::WatchRoundsRequest { task: task.to_string(), from: *next };
+    // A round may take days: only the connection's keep-alive bounds the silence from here on. Some servers answer a
+    // stream's headers with its first message.
+    let mut opening = Box::pin(client.watch_rounds(request));
+    let (mut stream, mut said) = (None, String::new());
+    loop {
+        let message = async {
+            match &mut stream {
+                None => opening.as_mut().await.map(|response| (Some(response.into_inner()), None)),
+                Some(stream) => tonic::Streaming::message(stream).await.map(|message| (None, Some(message))),
+            }
+        };
+        match tokio::time::timeout(SILENCE, message).await {
+            Err(_) => remark(task, admin, &mut said, output).await,
+            Ok(Err(status)) => return Ok(Some(status)),
+            Ok(Ok((Some(opened), _))) => stream = Some(opened),
+            Ok(Ok((None, Some(Some(round))))) => {
+                *next = round.round.saturating_add(1);
+                said.clear();
+                output.result(object(&round, true), |output| sentence(&round, output))?;
+            }
+            Ok(Ok((None, _))) => return Ok(None),
+        }
+    }
+}
+
+/// Says why nothing happens, if that is known and was not said before.
+async fn remark(task: &TaskName, admin: &Admin, said: &mut String, output: &Output) {
+    let mut client = admin.client();
+    let request = v1::GetTaskRequest { name: task.to_string() };
+    let Ok(task) = admin.answer("cannot ask for the task", client.get_task(request)).await else { return };
+    let line = match task.state.as_str() {
+        "paused" => "the task is paused".to_string(),
+        "running" if task.checked_in > 0 => format!("waiting: {}", super::task::waiting(&task)),
+        _ => return,
+    };
+    if *said != line {
+        output.note(&line);
+        *said = line;
     }
 }
 
@@ -193,7 +251,7 @@ fn object(round: &v1::RoundInfo, with_clients: bool) -> Value {
     object
 }
 
-/// Nobody knows the norm of a masked update.
+/// Nobody knows the norm of a masked update, nor from how many examples it comes.
 fn is_masked(round: &v1::RoundInfo) -> bool {
     !round.groups.is_empty()
 }
@@ -202,7 +260,8 @@ fn client_object(client: &v1::ClientRound, is_masked: bool) -> Value {
     let verdict = client.verdict.clone().unwrap_or_default();
     json!({
         "client": client.client, "verdict": verdict.kind, "reason": verdict.reason, "value": verdict.value,
-        "norm": (!is_masked).then_some(client.norm), "num_examples": client.num_examples, "score": client.score, "weight": client.weight,
+        "norm": (!is_masked).then_some(client.norm),
+        "num_examples": (!is_masked).then_some(client.num_examples), "score": client.score, "weight": client.weight,
         "digest": hex::encode(&client.digest), "detail": client.detail,
     })
 }
@@ -229,7 +288,7 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
     if let Some(groups) = Groups::of(round) {
         lines.push("  guarantees for these groups".into());
         lines.extend(format::topics(groups.guarantees()).iter().map(|line| format!("    {line}")));
-        lines.push(groups.table(&round.clients).text(output.colour));
+        lines.push(groups.table(&round.clients, round.state == "open").text(output.colour));
     } else if is_masked(round) {
         lines.push("  its groups cannot be read: the server is of another version".into());
     }
@@ -242,7 +301,7 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
                 if is_masked(round) { "-".into() } else { format::number(client.norm) },
                 format::maybe(client.score),
                 format::maybe(client.weight),
-                format::count(client.num_examples),
+                if is_masked(round) { "-".into() } else { format::count(client.num_examples) },
                 client.detail.clone(),
             ]);
         }

@@ -12,6 +12,7 @@ use crate::{
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
+use testudo_engine::TaskSpec;
 use testudo_proto::v1;
 use testudo_protocol::TaskName;
 
@@ -198,7 +199,7 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
             format::count(task.dimension),
             hex::encode(&task.model_digest)
         ),
-        format!("  waiting     {}", format::plural(task.checked_in, "client")),
+        format!("  waiting     {}", waiting(task)),
         format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
     ];
     if let Some(key) = format::key(&task.server_key) {
@@ -207,4 +208,13 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
     lines.push("  guarantees".into());
     lines.extend(format::topics(&task.guarantees).iter().map(|line| format!("    {line}")));
     lines.join("\n")
+}
+
+/// How many clients wait, and how many a round needs to open.
+pub(super) fn waiting(task: &v1::TaskInfo) -> String {
+    let waiting = format::plural(task.checked_in, "client");
+    match TaskSpec::new("task.toml", &task.toml) {
+        Ok(spec) if task.state == "running" => format!("{waiting}; a round opens with {}", spec.cohort.selected),
+        _ => waiting,
+    }
 }

@@ -5,8 +5,11 @@
 mod aggregate;
 mod budget;
 mod common;
+mod demo;
 mod general;
 mod hostile;
+mod join;
+mod load;
 mod privacy;
 mod server;
 mod simulate;

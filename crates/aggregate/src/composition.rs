@@ -213,9 +213,11 @@ impl Rule for RuleConfig {
             return last;
         }
         let mut distances = self.pre.iter().map(PreConfig::needs).max().unwrap_or_default().max(last.distances);
-        // Lengths of sums do not follow from lengths, nor distances of multiples from distances.
+        // Lengths of sums do not follow from lengths, nor distances of multiples from distances; distances of mixed rows
+        // are differences of distances.
         let from_lengths = distances <= DistanceNeeds::Norms && self.pre.iter().all(PreConfig::scales);
-        if distances != DistanceNeeds::None && !from_lengths {
+        let compared = self.pre.len() == 1 && last.distances == DistanceNeeds::None;
+        if distances != DistanceNeeds::None && !from_lengths && !compared {
             distances = DistanceNeeds::Pairs;
         }
         // Signs and samples of mixed rows take a second look.

@@ -20,6 +20,8 @@ pub trait Element:
     const ZERO: Self;
     /// Bytes of one encoded coordinate.
     const BYTES: usize;
+    /// Whether f32 holds every value.
+    const NARROW: bool;
 
     /// The exact value in f64.
     fn to_f64(self) -> f64;
@@ -27,6 +29,9 @@ pub trait Element:
     /// The nearest value of this type. Saturates at the largest finite magnitude instead of overflowing to infinity,
     /// and turns −0 into +0, so that the bits depend on the value alone.
     fn from_f64(value: f64) -> Self;
+
+    /// The nearest value of this type, infinite beyond its range; exact if it holds every value of the other type.
+    fn of<T: Element>(value: T) -> Self;
 
     /// Neither NaN nor infinite.
     fn is_finite(self) -> bool;
@@ -59,6 +64,7 @@ macro_rules! element {
         impl Element for $type {
             const ZERO: Self = 0.0;
             const BYTES: usize = $bytes;
+            const NARROW: bool = $bytes == 4;
 
             #[inline(always)]
             fn to_f64(self) -> f64 {
@@ -69,6 +75,12 @@ macro_rules! element {
             #[allow(clippy::cast_possible_truncation, reason = "clamped to the range of the type; rounding is wanted")]
             fn from_f64(value: f64) -> Self {
                 (value.clamp(f64::from($type::MIN), f64::from($type::MAX)) + 0.0) as $type
+            }
+
+            #[inline(always)]
+            #[allow(clippy::cast_possible_truncation, reason = "rounding is wanted")]
+            fn of<T: Element>(value: T) -> Self {
+                value.to_f64() as $type
             }
 
             #[inline(always)]

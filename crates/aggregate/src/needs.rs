@@ -26,7 +26,9 @@ pub enum DistanceNeeds {
     Norms,
     /// From the origin and from one point.
     From(Anchor),
-    /// Among all rows, and from the origin.
+    /// Among all rows, and from the origin, each right to 1.1e-6: enough to compare and to add them.
+    NearPairs,
+    /// Among all rows, and from the origin, each as right as f64 allows: differences of distances keep digits.
     Pairs,
 }
 
@@ -91,6 +93,9 @@ impl Needs {
     /// Squared distances among all rows: the rows are read twice.
     pub const PAIR_DISTANCES: Self = Self { distances: DistanceNeeds::Pairs, ..Self::NOTHING };
 
+    /// Squared distances among all rows, to be compared and added, never subtracted: the rows are read twice.
+    pub const NEAR_PAIR_DISTANCES: Self = Self { distances: DistanceNeeds::NearPairs, ..Self::NOTHING };
+
     /// The rows' lengths and their distances from one point: the rows are read twice.
     #[must_use]
     pub const fn from_point(anchor: Anchor) -> Self {
@@ -101,6 +106,14 @@ impl Needs {
     #[must_use]
     pub fn is_nothing(&self) -> bool {
         self.distances == DistanceNeeds::None && self.signs.is_none() && self.samples.is_none()
+    }
+}
+
+impl DistanceNeeds {
+    /// Whether all pairs are measured.
+    #[must_use]
+    pub fn are_pairs(self) -> bool {
+        matches!(self, Self::NearPairs | Self::Pairs)
     }
 }
 

@@ -6,7 +6,7 @@ use crate::element::Element;
 use crate::kernel::finite::first_non_finite;
 use crate::kernel::mix::mix;
 use crate::kernel::norms::{norms, norms_and_distances};
-use crate::kernel::pair_statistics::pair_statistics;
+use crate::kernel::pair_statistics::{near_pair_statistics, pair_statistics};
 use crate::kernel::signs::signs;
 use crate::mixing::Mixing;
 use crate::needs::DistanceNeeds;
@@ -88,6 +88,7 @@ impl<T: Element> Observer<'_, T> {
                 };
                 norms_and_distances(points, from, block.clone())?
             }
+            DistanceNeeds::NearPairs => near_pair_statistics(points, block.clone())?,
             DistanceNeeds::Pairs => pair_statistics(points, block.clone())?,
         };
         let at = |within: usize| first + within;

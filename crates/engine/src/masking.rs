@@ -1,6 +1,6 @@
 //! Pairwise masking of a task: groups, thresholds, quantiser and what is assumed of the clients.
 
-use testudo_protocol::secagg::graph::{Adversary, COMPLETE_LIMIT, Infeasible, Parameters};
+use testudo_protocol::secagg::graph::{self, Adversary, COMPLETE_LIMIT, Infeasible, Parameters};
 
 /// Groups of at most this many clients are complete graphs; larger ones are sparse (Bell et al. 2020).
 pub const COMPLETE_GROUP: usize = COMPLETE_LIMIT as usize;
@@ -84,15 +84,15 @@ impl Masking {
         if size <= COMPLETE_GROUP {
             return Ok(Group { size, degree: size.saturating_sub(1), threshold: self.complete_threshold(size) });
         }
-        let count = u32::try_from(size).unwrap_or(u32::MAX);
-        let found = Parameters::find(count, self.assumed.colluders, self.assumed.dropout, Adversary::Malicious)?;
+        let found = Parameters::find(whole(size), self.assumed.colluders, self.assumed.dropout, Adversary::Malicious)?;
         Ok(Group { size, degree: found.degree as usize, threshold: found.threshold as usize })
     }
 
     /// Clients that must answer in a complete group of `size`: max(⌊2·size/3⌋+1, ⌈threshold·size/group_size⌉).
     pub fn complete_threshold(&self, size: usize) -> usize {
-        let least = 2 * size / 3 + 1;
-        self.threshold.map_or(least, |threshold| (threshold * size).div_ceil(self.group_size.max(1)).max(least))
+        let [size, group_size] = [size, self.group_size.max(1)].map(whole);
+        // A threshold above the group is refused with the task.
+        graph::complete_threshold(size, group_size, self.threshold.map(whole)).unwrap_or(size) as usize
     }
 }
 
@@ -118,6 +118,11 @@ impl Assumed {
     pub fn byzantine_among(&self, clients: usize, tolerated: usize) -> usize {
         self.byzantine.map_or(tolerated, |fraction| share(fraction, clients))
     }
+}
+
+/// A number of clients as the protocol counts them.
+fn whole(clients: usize) -> u32 {
+    u32::try_from(clients).unwrap_or(u32::MAX)
 }
 
 /// ⌊fraction·whole⌋; a share such as 0.07 of 100 may come out a little below the whole number it means.

@@ -1,6 +1,6 @@
 //! A task's driver that panics, over real sockets.
 
-#[path = "../../tests/common/mod.rs"]
+#[path = "../../tests/server/common.rs"]
 mod common;
 
 use common::*;

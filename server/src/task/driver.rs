@@ -78,6 +78,8 @@ pub(super) struct Current {
     pub(super) advanced_at: u64,
     /// Clients that wait for the end of a step.
     pub(super) waiting: exchange::WaitingRoom,
+    /// Messages of each client that were refused.
+    pub(super) refused: HashMap<ClientId, u32>,
     /// Survivors that are fixed, but may not be written before the journal is.
     pub(super) sealing: Option<Vec<ClientId>>,
 }
@@ -569,6 +571,7 @@ impl Current {
             journal: Journal::default(),
             advanced_at: 0,
             waiting: exchange::WaitingRoom::default(),
+            refused: HashMap::new(),
             sealing: None,
         }
     }

@@ -11,6 +11,10 @@ use testudo_protocol::{
 };
 use tokio::sync::oneshot;
 
+/// Messages of one client that may be refused in one round; what comes after them is not read. Reading one costs up to
+/// three signatures' checks, and an honest client has none refused.
+const REFUSALS: u32 = 64;
+
 /// Clients that wait for the end of a step.
 pub(super) type WaitingRoom = HashMap<(ClientId, Step), Waiting>;
 
@@ -32,6 +36,11 @@ impl Driver {
     ) {
         let step = message.step();
         let known = match self.seat_of(&place) {
+            Ok(current) if current.refused.get(&place.client).is_some_and(|&count| count >= REFUSALS) => {
+                let detail = format!("{REFUSALS} messages of this client were refused in this round; no more are read");
+                let _ = answer.send(Err(Reject::new(Reason::Overloaded, detail)));
+                return;
+            }
             Ok(current) => current.engine.knows(&place.client, &message),
             Err(reject) => {
                 let _ = answer.send(Err(reject));
@@ -45,6 +54,9 @@ impl Driver {
                 Err(reject) => {
                     tracing::debug!(task = %self.row.name, round = place.round, client = %place.client, %reject, "a message was refused");
                     let _ = answer.send(Err(reject));
+                    if let Some(current) = &mut self.current {
+                        *current.refused.entry(place.client).or_default() += 1;
+                    }
                     return;
                 }
             },

@@ -216,8 +216,12 @@ fn settings(page: &mut String, report: &Report) {
     if !report.command.is_empty() {
         let _ = writeln!(
             page,
-            "<section>\n<h2>Reproduce</h2>\n<p>This command gives the same numbers again:</p>\n<pre><code>{}</code></pre>\n\
-             </section>",
+            "<section>\n<h2>Reproduce</h2>\n<p>{}:</p>\n<pre><code>{}</code></pre>\n</section>",
+            match report.is_repeatable {
+                true => "This command gives the same numbers again",
+                false =>
+                    "This command gives numbers a little different each time, as keys and groups are drawn at random",
+            },
             escape(&report.command)
         );
     }

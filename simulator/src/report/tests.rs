@@ -38,6 +38,7 @@ fn report() -> Report {
         runs: vec![run(), RunReport { name: "clean".to_owned(), ..RunReport::default() }],
         settings: vec![("clients".to_owned(), "3".to_owned())],
         command: "testudo demo --seed 7".to_owned(),
+        is_repeatable: true,
     }
 }
 

@@ -12,7 +12,9 @@ use testudo_simulator::random::{Purpose, stream};
 #[derive(Debug, Clone)]
 pub(super) struct Secure {
     pub(super) group_size: usize,
-    /// Who vanishes in round [`Secure::ROUND`] of the defended training, and before which step.
+    /// The round of the defended training in which the dropouts vanish.
+    pub(super) round: u64,
+    /// Who vanishes, and before which step.
     pub(super) dropouts: Vec<(usize, Step)>,
 }
 
@@ -44,8 +46,8 @@ pub(super) struct View {
 }
 
 impl Secure {
-    /// The round of the defended training in which the dropouts vanish.
-    pub(super) const ROUND: u64 = 2;
+    /// The round of the defended training in which the dropouts vanish, if there are as many.
+    const ROUND: u64 = 2;
     /// Clients scale a longer update down to this L2 norm.
     pub(super) const CLIP_L2: f64 = 4.0;
     /// How long each step waits for who vanished.
@@ -62,14 +64,31 @@ impl Secure {
             let at = random.below(honest.len());
             chosen.push((honest.swap_remove(at), steps[chosen.len() % steps.len()]));
         }
-        Self { group_size, dropouts: chosen }
+        Self { group_size, round: Self::ROUND.min(plan.rounds), dropouts: chosen }
     }
 
     /// Before which step a client vanishes.
     pub(super) fn leaves(&self, training: &str, round: u64, client: usize) -> Option<Step> {
-        let here = training == "defended" && round == Self::ROUND;
+        let here = training == "defended" && round == self.round;
         let step = || self.dropouts.iter().find(|(dropout, _)| *dropout == client).map(|(_, step)| *step);
         here.then(step).flatten()
+    }
+
+    /// Who vanishes, for people; `None` if nobody does.
+    pub(super) fn vanishing(&self, plan: &Plan) -> Option<String> {
+        let names = |wanted: Step| {
+            let here = self.dropouts.iter().filter(|(_, step)| *step == wanted);
+            here.map(|(client, _)| plan.name(*client)).collect::<Vec<_>>()
+        };
+        let steps = [
+            (Step::ShareKeys, "sharing keys"),
+            (Step::MaskedInput, "its masked input"),
+            (Step::Consistency, "signing the survivors, so its input stays in the sum"),
+            (Step::Unmask, "unmasking, so its input stays in the sum"),
+        ];
+        let steps = steps.into_iter().map(|(step, words)| (names(step), words)).filter(|(names, _)| !names.is_empty());
+        let parts: Vec<String> = steps.map(|(names, words)| format!("{} before {words}", names.join(", "))).collect();
+        (!parts.is_empty()).then(|| format!("vanishing in round {}: {}", self.round, parts.join("; ")))
     }
 
     /// The sections of `task.toml` that mask.

@@ -58,7 +58,7 @@ impl Show {
     /// What a masked task promises.
     pub(super) fn guarantees(&self, task: &str, cohort: usize, lines: &[String]) {
         let suite = testudo_protocol::secagg::SUITE;
-        self.line(&format!("\nguarantee report  task {task}  suite {suite}  cohort {cohort}"));
+        self.line(&format!("\nguarantee report  task {task}  suite {suite}  smallest cohort {cohort}"));
         topics(lines).iter().for_each(|line| self.line(line));
         self.line("");
     }
@@ -95,7 +95,8 @@ impl Show {
         self.trainings.iter().find(|(training, _)| *training == name).map(|(_, bar)| bar)
     }
 
-    fn line(&self, text: &str) {
+    /// A line above the bars.
+    pub(super) fn line(&self, text: &str) {
         match self.output.watched {
             // A terminal that went away has no reader either.
             true => drop(self.bars.println(clean_lines(text))),

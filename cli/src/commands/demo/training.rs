@@ -47,7 +47,7 @@ pub(super) struct Trained {
     /// Of the last released model.
     digest: Digest,
     /// Why it ended before its last round, if it did.
-    ended_early: Option<String>,
+    pub(super) ended_early: Option<String>,
 }
 
 /// A training under way.
@@ -70,6 +70,9 @@ impl Training<'_> {
         let created = self.operator.create(toml, &self.plan.model).await?;
         if self.plan.secure.is_some() && self.name == "defended" {
             self.show.guarantees(&task, self.plan.clients, &created.guarantees);
+            if let Some(line) = self.plan.secure.as_ref().and_then(|secure| secure.vanishing(self.plan)) {
+                self.show.line(&line);
+            }
         }
         let witness = Arc::new(Witness::default());
         let mut rounds = self.operator.watch(&task).await?;

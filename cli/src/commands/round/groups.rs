@@ -40,14 +40,23 @@ impl Groups {
         format!("{kept} of {}", self.record.groups.len())
     }
 
-    /// One row per group. The verdict on a group's row is that on each of its survivors.
-    pub(super) fn table(&self, clients: &[v1::ClientRound]) -> Table {
+    /// One row per group. The verdict on a group's row is that on each of its survivors. As long as the round is open
+    /// nobody knows who survives.
+    pub(super) fn table(&self, clients: &[v1::ClientRound], is_open: bool) -> Table {
+        if is_open {
+            let mut table = Table::new(&[">group", ">members", ">threshold"]);
+            for (number, group) in self.record.groups.iter().enumerate() {
+                let (members, threshold) = (group.members.len() as u64, group.threshold as u64);
+                table.row([number.to_string(), format::count(members), format::count(threshold)]);
+            }
+            return table;
+        }
         let mut table = Table::new(&[">group", ">members", ">survivors", ">threshold", "row", "not in the sum"]);
         for (number, group) in self.record.groups.iter().enumerate() {
             table.row([
                 number.to_string(),
                 format::count(group.members.len() as u64),
-                format::count(group.survivors.len() as u64),
+                if group.lost.is_some() { "-".into() } else { format::count(group.survivors.len() as u64) },
                 format::count(group.threshold as u64),
                 row(group, clients),
                 gone(group),
@@ -94,7 +103,9 @@ pub(super) mod tests {
         assert_eq!(groups.count(), "1 of 2");
         let verdict = v1::Verdict { kind: "trimmed".into(), reason: String::new(), value: 0.5 };
         let client = v1::ClientRound { client: "bob".into(), verdict: Some(verdict), ..Default::default() };
-        let text = groups.table(&[client]).text(false);
+        let open = groups.table(&[], true).text(false);
+        assert!(!open.contains("survivors") && !open.contains("lost"), "{open}");
+        let text = groups.table(&[client], false).text(false);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("trimmed 50 %") && lines[1].ends_with("carol"), "{text}");
         assert!(lines[2].contains("lost: 1 of 2 members shared") && lines[2].ends_with("dave, mallory"), "{text}");

@@ -8,7 +8,7 @@ use crate::{
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
-use testudo_aggregate::{DistanceNeeds, Units};
+use testudo_aggregate::Units;
 use testudo_engine::{Masking, TaskSpec};
 use testudo_protocol::{Digest, Model, limits};
 use testudo_server::Config;
@@ -145,7 +145,7 @@ impl Checked {
     fn describe(&self, object: &Value, missing: &str) -> String {
         let spec = &self.spec;
         let header = format!(
-            "guarantee report  task {}  suite {}  cohort {}",
+            "guarantee report  task {}  suite {}  smallest cohort {}",
             spec.name,
             suite(spec.masking.as_ref()),
             spec.cohort.minimum
@@ -187,7 +187,9 @@ impl Checked {
         let vectors = (3 + self.spec.optimizer.state_vectors() as u64) * update;
         let unit = Units::for_rows(dimension as usize, rows as usize).map_or(0, |units| units.unit_len() as u64);
         let unit_rows = unit.min(dimension) * 4 * rows;
-        let distances = if self.spec.rule.needs().distances == DistanceNeeds::Pairs { 2 * rows * rows * 8 } else { 0 };
+        // The rule's rows are groups under masking.
+        let points = self.spec.masking.as_ref().map_or(rows, |masking| masking.rows(self.spec.cohort.selected) as u64);
+        let distances = if self.spec.rule.needs().distances.are_pairs() { 2 * points * points * 8 } else { 0 };
         let on_their_way = Config::default().limits.upload_memory_bytes.min(rows * update);
         let spool = if memory_spool { rows * update } else { 0 };
         vectors + unit_rows + distances + on_their_way + spool

@@ -23,20 +23,57 @@ pub(super) fn weighted_sum<T: Element>(rows: &[&[T]], weights: &[f64], divisor: 
 
 /// Squared distances of one block, packed; the eight sums of `pair_statistics` spelt out.
 pub(super) fn distances<T: Element>(rows: &[&[T]]) -> Vec<f64> {
+    pairs(rows, wide_sum)
+}
+
+/// The same for `near_pair_statistics`.
+pub(super) fn near_distances<T: Element>(rows: &[&[T]]) -> Vec<f64> {
+    pairs(rows, |pairs| {
+        let narrow = if T::NARROW { narrow_sum(pairs) } else { f64::NAN };
+        let trusted = narrow.is_finite() && narrow >= pairs.len() as f64 * 2.0_f64.powi(-120);
+        if trusted { narrow } else { wide_sum(pairs) }
+    })
+}
+
+fn pairs<T: Element>(rows: &[&[T]], sum: impl Fn(&[(T, T)]) -> f64) -> Vec<f64> {
     let mut packed = vec![0.0; packed_len(rows.len())];
     for high in 0..=rows.len() {
         for low in 0..high {
-            let mut sums = [0.0_f64; 8];
-            for c in 0..rows[0].len() {
-                let other = if high < rows.len() { rows[high][c].to_f64() } else { 0.0 };
-                let difference = rows[low][c].to_f64() - other;
-                sums[c % 8] = difference.mul_add(difference, sums[c % 8]);
-            }
-            let [a, b, c, d, e, f, g, h] = sums;
-            packed[packed_index(low, high)] = ((a + e) + (c + g)) + ((b + f) + (d + h));
+            let other = |c: usize| if high < rows.len() { rows[high][c] } else { T::ZERO };
+            let pairs: Vec<(T, T)> = (0..rows[0].len()).map(|c| (rows[low][c], other(c))).collect();
+            packed[packed_index(low, high)] = sum(&pairs);
         }
     }
     packed
+}
+
+fn wide_sum<T: Element>(pairs: &[(T, T)]) -> f64 {
+    let mut sums = [0.0_f64; 8];
+    for (c, (value, other)) in pairs.iter().enumerate() {
+        let difference = value.to_f64() - other.to_f64();
+        sums[c % 8] = difference.mul_add(difference, sums[c % 8]);
+    }
+    total(sums)
+}
+
+/// Squares in f32, added up in f32 over 256 coordinates.
+fn narrow_sum<T: Element>(pairs: &[(T, T)]) -> f64 {
+    let mut sums = [0.0_f64; 8];
+    for tile in pairs.chunks(256) {
+        let mut lanes = [0.0_f32; 16];
+        for (c, (value, other)) in tile.iter().enumerate() {
+            let difference = f32::of(*value) - f32::of(*other);
+            lanes[c % 16] = difference.mul_add(difference, lanes[c % 16]);
+        }
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += f64::from(lanes[i]) + f64::from(lanes[i + 8]);
+        }
+    }
+    total(sums)
+}
+
+fn total([a, b, c, d, e, f, g, h]: [f64; 8]) -> f64 {
+    ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
 pub(super) fn mix<T: Element>(points: &[&[T]], coefficients: &[f64]) -> Vec<f64> {

@@ -47,7 +47,7 @@ impl PreAggregation for Nnm {
     }
 
     fn needs(&self) -> DistanceNeeds {
-        DistanceNeeds::Pairs
+        DistanceNeeds::NearPairs
     }
 
     #[allow(clippy::cast_precision_loss, reason = "row counts are far below 2^53")]

@@ -49,7 +49,7 @@ impl Rule for Krum {
     }
 
     fn needs(&self) -> Needs {
-        Needs::PAIR_DISTANCES
+        Needs::NEAR_PAIR_DISTANCES
     }
 
     fn decide(&self, statistics: &RowStatistics, _weights: &Weights) -> Result<Decision, RuleError> {

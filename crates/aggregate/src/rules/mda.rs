@@ -42,7 +42,7 @@ impl Rule for Mda {
     }
 
     fn needs(&self) -> Needs {
-        Needs::PAIR_DISTANCES
+        Needs::NEAR_PAIR_DISTANCES
     }
 
     fn accepts_weights(&self) -> bool {

@@ -46,7 +46,7 @@ impl Rule for MultiKrum {
     }
 
     fn needs(&self) -> Needs {
-        Needs::PAIR_DISTANCES
+        Needs::NEAR_PAIR_DISTANCES
     }
 
     fn accepts_weights(&self) -> bool {

@@ -26,7 +26,7 @@ impl RowStatistics {
             DistanceNeeds::Norms => self.mixed_norms(mixing)?,
             // A rule behind a pre-aggregation has all pairs.
             DistanceNeeds::From(_) => return None,
-            DistanceNeeds::Pairs => self.mixed_pairs(mixing)?,
+            DistanceNeeds::NearPairs | DistanceNeeds::Pairs => self.mixed_pairs(mixing)?,
         };
         Some(next)
     }

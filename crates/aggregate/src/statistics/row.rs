@@ -110,8 +110,7 @@ impl RowStatistics {
     #[must_use]
     pub fn distances(&self) -> Option<Distances<'_>> {
         let framed = self.refinement.as_ref().is_some_and(|refinement| refinement.frame.is_some());
-        (self.level == DistanceNeeds::Pairs && !framed)
-            .then_some(Distances { origin: self.origin(), packed: &self.distances })
+        (self.level.are_pairs() && !framed).then_some(Distances { origin: self.origin(), packed: &self.distances })
     }
 
     /// The squared distances of rows and extra rows from `anchor`, if they or all distances were observed and not
@@ -134,7 +133,7 @@ impl RowStatistics {
                 let (norms, distances) = self.distances.split_at(origin);
                 Some((norms.to_vec(), distances.to_vec()))
             }
-            DistanceNeeds::Pairs => {
+            DistanceNeeds::NearPairs | DistanceNeeds::Pairs => {
                 let distances = Distances::of(self);
                 let from = |from: usize| (0..origin).map(|other| distances.distance2(from, other)).collect();
                 Some((from(origin), from(point)))
@@ -150,7 +149,7 @@ impl RowStatistics {
             DistanceNeeds::None => None,
             DistanceNeeds::Norms => Some(self.distances.clone()),
             DistanceNeeds::From(_) => Some(self.distances[..self.origin()].to_vec()),
-            DistanceNeeds::Pairs => {
+            DistanceNeeds::NearPairs | DistanceNeeds::Pairs => {
                 let distances = self.distances()?;
                 Some((0..self.origin()).map(|point| distances.norm2(point)).collect())
             }

@@ -39,6 +39,16 @@ pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
 /// How many clients take part.
 pub(super) fn rounds(spec: &TaskSpec) -> String {
     let cohort = &spec.cohort;
+    if spec.masking.is_some() {
+        return format!(
+            "rounds: {} clients selected, groups drawn when {} of them or, at the deadline, at least {} have sent their \
+             keys; released with at least {} rows, abandoned otherwise",
+            cohort.selected,
+            cohort.size,
+            cohort.minimum,
+            spec.rule.min_rows()
+        );
+    }
     format!(
         "rounds: {} clients selected, closed at {} updates, released with at least {}, abandoned otherwise",
         cohort.selected, cohort.size, cohort.minimum

@@ -9,6 +9,8 @@ use crate::{Group, Masking, TaskSpec};
 
 /// Groups of fewer clients are weak whatever the numbers say.
 pub(super) const SMALLEST_GROUP: usize = 8;
+/// The smallest group that a client's policy allows unless told.
+const DEVICES_DEFAULT: usize = 16;
 /// A round or a group may be lost with at most this probability: beyond, more are lost than kept.
 const LOST: f64 = 0.5;
 
@@ -37,6 +39,7 @@ pub(super) fn report(spec: &TaskSpec, masking: &Masking, cohort: usize, sizes: &
         lines.push(robustness(spec, masking, cohort, sizes, &feasibility));
         lines.push(dropouts(masking, &kinds, &feasibility));
     }
+    lines.extend(devices(sizes));
     lines.push(clear::rounds(spec));
     lines.push(rule(spec));
     lines.push(quantiser(masking));
@@ -145,6 +148,14 @@ fn visibility(sizes: &[usize]) -> String {
         [size] => format!("visibility: one sum of {size} clients; no single update"),
         _ => format!("visibility: {}; no single update", shape(sizes).replace("groups", "rows")),
     }
+}
+
+/// What the clients' own policy must allow.
+fn devices(sizes: &[usize]) -> Option<String> {
+    let size = sizes.iter().copied().min().filter(|&size| size < DEVICES_DEFAULT)?;
+    Some(format!(
+        "devices: must allow groups of {size}; unless told, a client leaves rounds with groups below {DEVICES_DEFAULT}"
+    ))
 }
 
 fn server(masking: &Masking) -> String {

@@ -12,7 +12,10 @@ use crate::{
     part::{Policy, TensorPolicy},
 };
 use testudo_aggregate::{Rule, Sampled};
-use testudo_protocol::limits;
+use testudo_protocol::{
+    limits,
+    secagg::{NEIGHBOURS, VerifyingKey},
+};
 
 /// Longest step, seconds (a day).
 const STEP_LIMIT_S: f64 = 86_400.0;
@@ -121,7 +124,8 @@ impl Check<'_> {
         if 2 * byzantine < rows {
             return Some(byzantine);
         }
-        let smaller = (2..group_size).rev().find(|&size| 2 * spoiled(size) < selected / size);
+        // Smaller groups would be refused for what they hide.
+        let smaller = (8..group_size).rev().find(|&size| 2 * spoiled(size) < selected / size);
         let fix = match smaller {
             Some(size) => format!("write group_size = {size} or less, or declare a smaller share"),
             None => "declare a smaller share or a higher risk: no group size would do".to_string(),
@@ -153,7 +157,7 @@ impl Check<'_> {
         self.byzantine(raw);
         let authority = visibility.authority.as_deref().and_then(|text| self.authority(text));
         let accept_weak_guarantee = visibility.accept_weak_guarantee.as_deref().and_then(|text| self.reason(text));
-        (self.list.len() == before).then_some(Masking {
+        let masking = Masking {
             group_size,
             threshold,
             clip_l2,
@@ -164,7 +168,29 @@ impl Check<'_> {
             assumed: Assumed { colluders, byzantine: visibility.byzantine, dropout },
             authority,
             accept_weak_guarantee,
-        })
+        };
+        if self.list.len() == before {
+            self.graphs(&masking, largest.unwrap_or(group_size));
+        }
+        (self.list.len() == before).then_some(masking)
+    }
+
+    /// Whether the smallest and the largest group have a graph at all. No override helps a round that cannot be drawn.
+    fn graphs(&mut self, masking: &Masking, largest: usize) {
+        for size in [masking.group_size, largest] {
+            let what = match masking.group(size) {
+                Ok(group) if group.is_complete() || group.degree <= NEIGHBOURS => continue,
+                Ok(group) => format!(
+                    "a group of {size} clients needs {} neighbours each at the declared colluders and dropouts, more than \
+                     the {NEIGHBOURS} whose shares fit one message",
+                    group.degree
+                ),
+                Err(error) => format!("a group of {size} clients: {error}"),
+            };
+            let fix =
+                format!("declare fewer colluders or dropouts, or lower group_size; up to {COMPLETE_GROUP} always work");
+            return self.fail("visibility.group_size", what, fix);
+        }
     }
 
     /// Under masking all clients weigh the same unless weights are asked for: they take a masked coordinate.
@@ -309,7 +335,7 @@ impl Check<'_> {
 
     fn authority(&mut self, text: &str) -> Option<[u8; 32]> {
         let mut key = [0; 32];
-        if hex::decode_to_slice(text, &mut key).is_ok() && key != [0; 32] {
+        if hex::decode_to_slice(text, &mut key).is_ok() && VerifyingKey(key).check().is_ok() {
             return Some(key);
         }
         let what = "is not an Ed25519 public key in 64 hexadecimal digits";

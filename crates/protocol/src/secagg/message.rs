@@ -10,8 +10,10 @@ use super::{
 use crate::{ClientId, Digest};
 use std::fmt;
 
-/// Longest encoded message, bytes: boxes for 1,022 neighbours.
+/// Longest encoded message, bytes: boxes for [`NEIGHBOURS`] neighbours.
 pub const MESSAGE_BYTES: usize = 128 << 10;
+/// Most neighbours of a client: their boxes fit one message, their entries and paths one reply.
+pub const NEIGHBOURS: usize = 1_022;
 /// A sealed pair of shares.
 pub const BOX_BYTES: usize = 2 * SHARE_BYTES + 16;
 

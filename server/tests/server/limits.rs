@@ -1,10 +1,6 @@
 //! Limits under pressure: memory that hostile senders hold, check-ins that come too often, a stop in the way of a scrape.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures::future::join_all;
 use std::time::Duration;
 use testudo_proto::{Answer, retry_delay};

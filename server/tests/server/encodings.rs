@@ -1,11 +1,7 @@
 //! Encoded updates over real sockets: what they stand for is what counts, and bad ones are refused alone.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use testudo_proto::v1;
 use testudo_protocol::{Decoder, Encoding, Layout, Reason, Run};
 

@@ -1,11 +1,7 @@
 //! Hostile and broken clients over real sockets: each is refused alone, with its reason, and the round goes on.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
+use crate::common::*;
 use bytes::Bytes;
-use common::*;
 use futures::future::join_all;
 use std::time::Duration;
 use testudo_proto::{Answer, UploadPart, framing, v1};

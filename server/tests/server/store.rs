@@ -88,7 +88,7 @@ async fn what_was_acknowledged_survives_kill_nine_and_the_lock_does_not() {
     for (name, acknowledged) in [("first.sqlite", 20), ("second.sqlite", 5)] {
         let path = directory.path().join(name);
         let mut writer = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "writes_until_it_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "store::writes_until_it_is_killed", "--ignored", "--nocapture"])
             .env("TESTUDO_TEST_LEDGER", &path)
             .stdout(std::process::Stdio::piped())
             .spawn()

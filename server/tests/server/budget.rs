@@ -176,7 +176,7 @@ async fn kill_nine_between_any_two_steps_neither_loses_nor_repeats_a_charge() {
         ["create", "open", "close", "release", "abandon", "close", "close", "open", "release", "close", "release"];
     for (run, moment) in moments.into_iter().enumerate() {
         let mut writer = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "charges_until_it_is_killed", "--ignored", "--nocapture"])
+            .args(["--exact", "budget::charges_until_it_is_killed", "--ignored", "--nocapture"])
             .env("TESTUDO_TEST_LEDGER", &path)
             .stdout(Stdio::piped())
             .spawn()

@@ -1,7 +1,5 @@
 //! `testudo load` from outside.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType};
 use serde_json::Value;
 use std::{

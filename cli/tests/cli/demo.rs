@@ -1,7 +1,5 @@
 //! `testudo demo` from outside.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
 use serde_json::Value;
 use std::{path::Path, process::Command};
 

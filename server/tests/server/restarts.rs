@@ -1,10 +1,6 @@
 //! Lost connections, stops and starts: what was acknowledged stays, and the same round goes on.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures::future::join_all;
 use std::time::Duration;
 use testudo_proto::{Answer, framing};

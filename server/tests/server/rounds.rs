@@ -1,10 +1,6 @@
 //! Rounds from the first check-in to the release, over real sockets.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use std::{collections::HashSet, time::Duration};
 use testudo_client::{Ended, Round, TrainError, Trainer, Update};
 use testudo_proto::{Answer, EndedWhy, NotNowWhy, v1};

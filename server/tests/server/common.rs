@@ -1,7 +1,6 @@
 //! What the server's integration tests share: a running server, operators, honest clients and raw calls.
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part")]
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 use bytes::Bytes;
 use std::{

@@ -1,10 +1,6 @@
 //! A ledger that fails at the wrong moment, two streams at the ledger at once, and models that two tasks share.
 
-#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
-
-mod common;
-
-use common::*;
+use crate::common::*;
 use futures::future::join_all;
 use sqlx::{ConnectOptions as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use std::{path::Path, time::Duration};

@@ -1,0 +1,16 @@
+//! The server from outside: real sockets, real clients, and calls no honest client would make.
+
+#![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
+
+mod common;
+
+mod budget;
+mod encodings;
+mod faults;
+mod hostile;
+mod limits;
+mod masked;
+mod restarts;
+mod rounds;
+mod store;
+mod tls;
