@@ -8,7 +8,7 @@ use common::*;
 use futures::future::join_all;
 use std::{fs, path::Path, time::Duration};
 use testudo_privacy::budget::Entry;
-use testudo_proto::{Answer, EndedWhy, from_status, framing, v1};
+use testudo_proto::{Answer, EndedWhy, framing, from_status, v1};
 use testudo_protocol::{Digest, Reason, TaskName};
 use testudo_server::{
     statement::{self, Statement},

@@ -13,9 +13,9 @@ use crate::{
 };
 use aggregation::Aggregation;
 use bytes::Bytes;
+use private::PrivateSum;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
-use private::PrivateSum;
 use testudo_aggregate::{Decision, Note, RuleError, UnitStatistics};
 use testudo_privacy::noise::NoiseSeed;
 use testudo_protocol::{

@@ -205,7 +205,9 @@ fn reason(kind: &str) -> &'static str {
         }
         "rlr" => "a sign vote can flip a coordinate's direction with one row: only the trivial bound 2C is known",
         "nnm" | "arc" | "bucketing" => "a pre-aggregation that looks at the rows destroys every bound",
-        "clip" | "norm_clip" => "every update is clipped to clip_l2 already, exactly; a second clip in floats has no proof",
+        "clip" | "norm_clip" => {
+            "every update is clipped to clip_l2 already, exactly; a second clip in floats has no proof"
+        }
         "meamed" | "phocas" => "which values count depends on a median, which one client can move by C",
         "fltrust" => "the reference update is a client's own data, not public",
         _ => "no sensitivity below the trivial 2C is proved for it",

@@ -1,8 +1,7 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, CurrentModel, Event, Glance, Services, Slot,
-    exchange,
+    Command, CurrentModel, Event, Glance, Services, Slot, exchange,
     journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},

@@ -47,7 +47,8 @@ impl Driver {
         if let Err(Unopened::Exhausted(why)) = opened {
             self.exhausted(why).await;
             for (_, answer) in drawn {
-                let again = Answer::NotNow { retry_after: self.retry_after(NotNowWhy::Filling), why: NotNowWhy::Filling };
+                let again =
+                    Answer::NotNow { retry_after: self.retry_after(NotNowWhy::Filling), why: NotNowWhy::Filling };
                 let _ = answer.send(ended(self.row.state).map_or(again, |why| Answer::Ended { why }));
             }
             return;

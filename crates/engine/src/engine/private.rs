@@ -36,14 +36,32 @@ pub(super) struct PrivateSum {
 #[derive(Debug)]
 enum Stage {
     /// Sums of squares by unit, row and block.
-    Measuring { squares: Vec<Vec<Vec<f64>>>, left: usize },
+    Measuring {
+        squares: Vec<Vec<Vec<f64>>>,
+        left: usize,
+    },
     /// Distances for a rule that selects.
-    Looking { factors: Factors, observation: Arc<Observation>, tree: StatisticsTree, left: usize },
+    Looking {
+        factors: Factors,
+        observation: Arc<Observation>,
+        tree: StatisticsTree,
+        left: usize,
+    },
     /// The rule is at work.
-    Deciding { factors: Factors },
+    Deciding {
+        factors: Factors,
+    },
     /// Integer sums by unit, not private, and Σq² by row.
-    Clipping { factors: Factors, attempt: u32, sums: Vec<Vec<ClippedSum>>, energy: Vec<u128>, left: usize },
-    Noising { left: usize },
+    Clipping {
+        factors: Factors,
+        attempt: u32,
+        sums: Vec<Vec<ClippedSum>>,
+        energy: Vec<u128>,
+        left: usize,
+    },
+    Noising {
+        left: usize,
+    },
 }
 
 /// What a step leads to.

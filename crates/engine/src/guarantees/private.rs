@@ -93,7 +93,10 @@ fn warnings(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
         ));
     }
     if check_delta(privacy.delta, spec.cohort.selected as u64).is_ok_and(|close| close) {
-        list.push(format!("delta = {:e} is within ten times of one over a cohort; one over the population is the most", privacy.delta));
+        list.push(format!(
+            "delta = {:e} is within ten times of one over a cohort; one over the population is the most",
+            privacy.delta
+        ));
     }
     list
 }

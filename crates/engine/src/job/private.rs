@@ -96,13 +96,7 @@ impl Step {
     }
 
     /// Over the rows in use, one slice each.
-    fn over<T: Coordinate>(
-        self,
-        shared: &Shared,
-        unit: &Unit,
-        used: &[usize],
-        rows: &[&[T]],
-    ) -> Result<Found, String> {
+    fn over<T: Coordinate>(self, shared: &Shared, unit: &Unit, used: &[usize], rows: &[&[T]]) -> Result<Found, String> {
         match self {
             Self::Measure => {
                 let blocks = |row: &&[T]| row.chunks(BLOCK).map(squares).collect();

@@ -83,12 +83,17 @@ impl Check<'_> {
             self.fail("encoding.max_l2", what, "remove the key: clip_l2 scales longer updates down");
         }
         if !raw.encoding.accept.is_empty() {
-            let what = "an encoded update can be refused for what is in it, and who is refused is released without noise";
+            let what =
+                "an encoded update can be refused for what is in it, and who is refused is released without noise";
             self.fail("encoding.accept", what, "remove the key: updates come as f32");
         }
         if raw.examples.weighted == Some(true) {
             let what = "weights that clients claim move a mean by up to 2C whatever the noise was sized for";
-            self.fail("examples.weighted", what, "write weighted = false or remove the key: every update weighs the same");
+            self.fail(
+                "examples.weighted",
+                what,
+                "write weighted = false or remove the key: every update weighs the same",
+            );
         }
         if granularity == Granularity::Layer {
             let what = "the clip bounds the whole update, not one tensor";
@@ -97,7 +102,11 @@ impl Check<'_> {
         for tensor in tensors.iter().filter(|tensor| matches!(tensor.policy, Policy::Stats | Policy::Counter)) {
             let what = "a median of statistics or counts is released without noise: its sensitivity does not fall with the \
                         number of clients";
-            self.fail(&format!("tensors.{}", tensor.pattern), what, "write \"ignore\", or \"robust\" to noise it as well");
+            self.fail(
+                &format!("tensors.{}", tensor.pattern),
+                what,
+                "write \"ignore\", or \"robust\" to noise it as well",
+            );
         }
     }
 
@@ -149,8 +158,10 @@ impl Check<'_> {
             Ok(_) if delta >= 1e-100 => Some(delta),
             Ok(_) => self.fail_none("privacy.delta", "is below 1e-100", "write a larger one"),
             Err(error) => {
-                let what = format!("{delta} is one over the population of {clients} clients or more: it would permit to \
-                                    publish one client's data");
+                let what = format!(
+                    "{delta} is one over the population of {clients} clients or more: it would permit to \
+                                    publish one client's data"
+                );
                 self.fail_none("privacy.delta", what, error.fix)
             }
         }
@@ -200,7 +211,10 @@ impl Check<'_> {
                     self.fail("rule.steps", what, "write steps = 1");
                 }
                 if centred.radius != clip {
-                    let what = format!("{} is not encoding.clip_l2, {clip}: the radius is what bounds a client", centred.radius);
+                    let what = format!(
+                        "{} is not encoding.clip_l2, {clip}: the radius is what bounds a client",
+                        centred.radius
+                    );
                     self.fail("rule.radius", what, format!("write radius = {clip}"));
                 }
                 Some(Combination::CentredClipping { radius: centred.radius })
@@ -221,7 +235,9 @@ impl Check<'_> {
                 let is_pre = matches!(kind, "nnm" | "arc" | "bucketing" | "clip");
                 let key = if is_pre { "rule.pre" } else { "rule.kind" };
                 let fix = match kind {
-                    "multi_krum" => "write accept_large_sensitivity = true in [privacy], or choose mean or trimmed_mean".into(),
+                    "multi_krum" => {
+                        "write accept_large_sensitivity = true in [privacy], or choose mean or trimmed_mean".into()
+                    }
                     _ if is_pre => format!("remove {kind} from pre. {ALTERNATIVES}"),
                     _ => ALTERNATIVES.to_string(),
                 };

@@ -174,8 +174,7 @@ mod tests {
     fn slow(rows: &[Vec<f32>], factor: f64, count: usize, cut: usize) -> Vec<i64> {
         let dimension = rows.first().map_or(0, Vec::len);
         let column = |coordinate: usize| {
-            let mut column: Vec<i128> =
-                rows.iter().map(|row| (f64::from(row[coordinate]) * factor) as i128).collect();
+            let mut column: Vec<i128> = rows.iter().map(|row| (f64::from(row[coordinate]) * factor) as i128).collect();
             column.resize(count, 0);
             column.sort_unstable();
             column[cut..count - cut].iter().sum::<i128>() as i64

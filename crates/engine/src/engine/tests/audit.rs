@@ -99,12 +99,10 @@ fn planted_defects_are_caught() {
     // A forgotten clip: ten times as wide under the noise of the narrow one.
     let wide = mean(0.1, 10.0);
     let beyond = [10.0, 0.0, 0.0, 0.0];
-    assert!(
-        beats(&world(&wide, &OTHERS, ABSENT, 1), &world(&wide, &OTHERS, beyond, 2), 1.25),
-        "a forgotten clip"
-    );
+    assert!(beats(&world(&wide, &OTHERS, ABSENT, 1), &world(&wide, &OTHERS, beyond, 2), 1.25), "a forgotten clip");
     // Divided by those who came: the noise was sized for four, and the absent one leaves three.
-    let per_reply = |values: Vec<f64>, replies: f64| values.iter().map(|value| value * 4.0 / replies).collect::<Vec<_>>();
+    let per_reply =
+        |values: Vec<f64>, replies: f64| values.iter().map(|value| value * 4.0 / replies).collect::<Vec<_>>();
     let others = [[0.9, 0.0, 0.0, 0.0]; 3];
     let three = per_reply(world(&sound, &others, ABSENT, 1), 3.0);
     let four = per_reply(world(&sound, &others, [-1.0, 0.0, 0.0, 0.0], 2), 4.0);
@@ -116,7 +114,8 @@ fn planted_defects_are_caught() {
     };
     assert!(beats(&average(ABSENT, [1, 3]), &average(CANARY, [2, 4]), 0.125), "a retry with fresh noise");
     // A median claimed at C/n: one client moves it by the whole clip.
-    let median = private_spec(3, "kind = \"trimmed_mean\"\nbyzantine = 1", &format!("noise_multiplier = {:?}", 1.0 / 3.0), 1.0);
+    let median =
+        private_spec(3, "kind = \"trimmed_mean\"\nbyzantine = 1", &format!("noise_multiplier = {:?}", 1.0 / 3.0), 1.0);
     let others = [[-1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]];
     assert!(beats(&world(&median, &others, ABSENT, 1), &world(&median, &others, CANARY, 2), 0.5), "a median at C/n");
 }

@@ -182,9 +182,7 @@ fn an_update_that_is_not_finite_is_zero_or_absent_adds_nothing_and_still_counts(
         row[8999] = f32::INFINITY;
         Some(row)
     }] {
-        for (rule, cut, divisor) in
-            [("kind = \"mean\"", 0, 7.0), ("kind = \"trimmed_mean\"\nbyzantine = 2", 2, 3.0)]
-        {
+        for (rule, cut, divisor) in [("kind = \"mean\"", 0, 7.0), ("kind = \"trimmed_mean\"\nbyzantine = 2", 2, 3.0)] {
             let mut rows = rows();
             rows[4] = useless.clone();
             let spec = spec(rule);
@@ -224,14 +222,19 @@ fn centred_clipping_steps_from_the_last_release_in_integers() {
         let mut rows = rows();
         rows[2] = Some(vec![f32::NAN; COORDINATES]);
         let (end, manifest) = round(&spec, zeros(COORDINATES), carry, &rows, [3; 32], false);
-        let offsets = |row: Vec<f64>| row.iter().zip(&centre).map(|(value, centre)| value - f64::from(*centre)).collect();
+        let offsets =
+            |row: Vec<f64>| row.iter().zip(&centre).map(|(value, centre)| value - f64::from(*centre)).collect();
         let offsets = in_f64(&rows).into_iter().map(offsets).collect();
         let twin = Twin { rows: offsets, spec: &spec, seed: [3; 32], manifest };
         let step = twin.released(sum, 7.0);
         let expected = step.iter().zip(&centre).map(|(step, centre)| (step + f64::from(*centre)) as f32);
         let release = released(end);
         assert_eq!(release.model.parameters(), expected.collect::<Vec<_>>());
-        assert_eq!(release.carry.last_aggregate.as_deref().unwrap(), release.model.parameters(), "the next public centre");
+        assert_eq!(
+            release.carry.last_aggregate.as_deref().unwrap(),
+            release.model.parameters(),
+            "the next public centre"
+        );
     }
 }
 

@@ -80,7 +80,13 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         // (replace, with, key, part of the message, part of the fix)
         ("kind = \"mean\"", "kind = \"median\"\nbyzantine = 1", "rule.kind", "move the median by C", "trimmed_mean"),
         ("kind = \"mean\"", "kind = \"krum\"\nbyzantine = 1", "rule.kind", "2C", "multi_krum"),
-        ("kind = \"mean\"", "kind = \"multi_krum\"\nbyzantine = 1", "rule.kind", "hardly falls", "accept_large_sensitivity"),
+        (
+            "kind = \"mean\"",
+            "kind = \"multi_krum\"\nbyzantine = 1",
+            "rule.kind",
+            "hardly falls",
+            "accept_large_sensitivity",
+        ),
         ("kind = \"mean\"", "kind = \"bulyan\"\nbyzantine = 1", "rule.kind", "trivial bound", "trimmed_mean"),
         ("kind = \"mean\"", "kind = \"geometric_median\"\nbyzantine = 1", "rule.kind", "attained", "mean"),
         ("kind = \"mean\"", "kind = \"norm_clip\"\nradius = 1.0", "rule.kind", "clip_l2 already", "mean"),
@@ -92,7 +98,13 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
             "destroys every bound",
             "remove nnm",
         ),
-        ("kind = \"mean\"", "kind = \"mean\"\npre = [{ kind = \"clip\", radius = 1.0 }]", "rule.pre", "already", "remove"),
+        (
+            "kind = \"mean\"",
+            "kind = \"mean\"\npre = [{ kind = \"clip\", radius = 1.0 }]",
+            "rule.pre",
+            "already",
+            "remove",
+        ),
         ("kind = \"mean\"", "kind = \"mean\"\ngranularity = \"layer\"", "rule.granularity", "whole update", "model"),
         (
             "kind = \"mean\"",
@@ -108,13 +120,7 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
             "not public",
             "steps = 1",
         ),
-        (
-            "kind = \"mean\"",
-            "kind = \"fltrust\"\n[reference]\nclient = \"a\"",
-            "rule.kind",
-            "not public",
-            "mean",
-        ),
+        ("kind = \"mean\"", "kind = \"fltrust\"\n[reference]\nclient = \"a\"", "rule.kind", "not public", "mean"),
         ("clip_l2 = 0.5", "", "encoding.clip_l2", "missing", "clip_l2 = 1.0"),
         ("clip_l2 = 0.5", "clip_l2 = 0", "encoding.clip_l2", "outside", "norm"),
         ("clip_l2 = 0.5", "clip_l2 = 0.5\nmax_l2 = 2.0", "encoding.max_l2", "without noise", "clip_l2"),
@@ -128,7 +134,13 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         ("[privacy]", "[privacy]\nadjacency = \"add_or_remove\"", "privacy.adjacency", "secret or noised", "zero_out"),
         ("[privacy]", "[privacy]\nadjacency = \"zero\"", "privacy.adjacency", "not an adjacency", "replace_one"),
         ("[privacy]", "[privacy]\ngrid_bits = 32", "privacy.grid_bits", "outside", "1 to 31"),
-        ("[privacy]", "[privacy]\naccept_large_sensitivity = true", "privacy.accept_large_sensitivity", "no effect", "remove"),
+        (
+            "[privacy]",
+            "[privacy]\naccept_large_sensitivity = true",
+            "privacy.accept_large_sensitivity",
+            "no effect",
+            "remove",
+        ),
         ("[privacy]", "[privacy]\nclients = 99", "privacy.clients", "fewer than one cohort", "population"),
         ("[privacy]", "[privacy]\nclip = 1.0", "privacy.clip", "unknown field", ""),
         ("\"phones\"", "\"\"", "privacy.population", "not a name", "phones"),
@@ -140,7 +152,13 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         ("delta = 1e-6", "delta = 0.01", "privacy.delta", "publish one client", "less than"),
         ("delta = 1e-6", "delta = 1e-6\nclients = 1000000", "privacy.delta", "publish one client", "less than"),
         ("size = 100", "size = 100\nover_selection = 1.1", "cohort.over_selection", "fixed beforehand", "1"),
-        ("rounds = 10", "rounds = 10\n[visibility]\nmasking = \"pairwise\"\ngroup_size = 10", "visibility.masking", "noise shares", "none"),
+        (
+            "rounds = 10",
+            "rounds = 10\n[visibility]\nmasking = \"pairwise\"\ngroup_size = 10",
+            "visibility.masking",
+            "noise shares",
+            "none",
+        ),
     ];
     for (replace, with, key, what, fix) in cases {
         let mut text = PRIVATE.replace(replace, with);
@@ -169,7 +187,10 @@ fn what_deserves_a_second_look_is_a_warning() {
         assert!(all.contains("warning: ") && all.contains(part), "{part}: {all}");
     };
     warned(&PRIVATE.replace("size = 100", "size = 10"), "the noise on the mean is large");
-    warned(&PRIVATE.replace("noise_multiplier = 2.0", "noise_multiplier = 0.2").replace("= 10.0", "= 1000.0"), "hides little");
+    warned(
+        &PRIVATE.replace("noise_multiplier = 2.0", "noise_multiplier = 0.2").replace("= 10.0", "= 1000.0"),
+        "hides little",
+    );
     warned(&PRIVATE.replace("budget_epsilon = 10.0", "budget_epsilon = 1.0"), "does not fit its own limit");
     warned(&PRIVATE.replace("delta = 1e-6", "delta = 5e-3"), "within ten times");
 }
