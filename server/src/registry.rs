@@ -3,7 +3,7 @@
 use crate::{
     clock,
     store::{NewTask, StoreError},
-    task::{Driver, Handle, Services},
+    task::{Driver, Handle, Services, plan},
 };
 use bytes::Bytes;
 use std::{
@@ -50,6 +50,7 @@ impl Registry {
         let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
         let layout = check_model(file.clone()).await?;
         spec.check_layout("task.toml", &layout).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
+        let privacy = plan(&spec);
         let name = spec.name;
         let taken = || Reject::new(Reason::Exists, format!("a task {name} is there already; choose another name"));
         {
@@ -68,7 +69,7 @@ impl Registry {
         };
         let gate = self.services.blob_gate.clone().read_owned().await;
         let digest: Digest = self.services.blobs.put(file).await.map_err(|error| fault(error.to_string()))?;
-        let task = NewTask { name: name.clone(), toml, model: digest, privacy: None, at: clock::now() };
+        let task = NewTask { name: name.clone(), toml, model: digest, privacy, at: clock::now() };
         self.services.store.create_task(task).await.map_err(|error| match error {
             StoreError::Exists { .. } => taken(),
             StoreError::Exhausted(exhausted) => Reject::new(Reason::PrivacyBudgetExhausted, exhausted.to_string()),

@@ -301,10 +301,12 @@ fn task(plan: &PlanRow) -> TaskStatement {
         adjacency: charge.adjacency,
         mechanism: charge.mechanism,
         noise_multiplier,
-        sigma: plan
-            .clip
-            .filter(|_| !matches!(charge.mechanism, ChargeMechanism::Correlated { .. }))
-            .map(|clip| clip * sensitivity * noise_multiplier),
+        sigma: plan.clip.filter(|_| !matches!(charge.mechanism, ChargeMechanism::Correlated { .. })).map(|clip| {
+            match plan.grid_bits.filter(|bits| *bits < 32) {
+                Some(bits) => charge.sigma_grid as f64 * clip / (1_u64 << bits) as f64,
+                None => clip * sensitivity * noise_multiplier,
+            }
+        }),
         clip: plan.clip,
         sigma_grid: charge.sigma_grid,
         sensitivity_grid: charge.sensitivity_grid,

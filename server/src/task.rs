@@ -23,9 +23,12 @@ use tokio_util::sync::CancellationToken;
 
 mod control;
 mod driver;
+mod ending;
 mod exchange;
 mod journal;
+mod opening;
 mod pace;
+mod private;
 mod recovery;
 mod retention;
 mod slot;
@@ -34,6 +37,7 @@ mod updates;
 mod waiting;
 
 pub(crate) use driver::{Driver, round_prefix};
+pub(crate) use private::plan;
 pub(crate) use slot::{Slot, SlotGuard, Transfer};
 
 /// What every task uses.
@@ -69,6 +73,9 @@ pub(crate) struct Grant {
     pub(crate) max_l2: Option<f64>,
     pub(crate) max_examples: u64,
     pub(crate) encodings: Vec<Encoding>,
+    /// Whether nothing may be seen in the update: who is refused for its values, norms and claimed examples would be
+    /// releases without noise.
+    pub(crate) private: bool,
     /// Bytes of a masked input; `None` in clear mode.
     pub(crate) masked_bytes: Option<u64>,
     pub(crate) slot: Arc<Slot>,

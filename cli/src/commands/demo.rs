@@ -2,6 +2,7 @@
 
 mod learner;
 mod plan;
+mod private;
 mod secure;
 mod show;
 mod training;
@@ -16,12 +17,13 @@ use crate::{
 use clap::Args;
 use learner::Learner;
 use plan::Plan;
+use private::Spent;
 use secure::View;
 use serde_json::json;
 use show::Show;
 use std::{path::PathBuf, time::Instant};
 use testudo_aggregate::RuleConfig;
-use testudo_server::{Config, Server};
+use testudo_server::{Config, Server, config::Medium};
 use testudo_simulator::report::Report;
 use training::{Trained, Training};
 
@@ -39,21 +41,40 @@ With --secure 96 clients train under pairwise masking in groups of 8: the server
 poisoned, 6 vanish in different steps of one round, and the robust rule works on the sums. Keys, groups and rounding come
 from the system's randomness there, so the numbers differ a little from run to run.
 
+With --dp 100 clients train a smaller model, and the robust training is differentially private: updates are clipped and
+added in integers, noise goes on the sum before anything is released, every release is charged to a budget before it is
+published, and no verdict on a client is shown. What was spent, what it means and what it does not cover is printed. Noise
+comes from the system's randomness, so its numbers differ from run to run.
+
 Examples:
   testudo demo
   testudo demo --attack ipm:2 --rule multi_krum --seed 7
   testudo demo --clients 30 --poisoned 9 --rule median
   testudo demo --secure
+  testudo demo --dp
+  testudo demo --dp --noise-multiplier 6 --data-dir dp && testudo privacy show --data-dir dp
   testudo demo --secure --clients 64 --group-size 8 --poisoned 1 --rule median
   testudo demo --json --report out.html")]
 pub(crate) struct Demo {
     /// Mask the updates: the server sees sums of groups only
     #[arg(long)]
     secure: bool,
-    /// Clients; 20 unless told, 96 with --secure
+    /// Make the robust training differentially private, and show its budget
+    #[arg(long, conflicts_with = "secure")]
+    dp: bool,
+    /// Standard deviation of the noise on the sum, as a multiple of the clip; 4 unless told
+    #[arg(long, value_name = "Z", requires = "dp")]
+    noise_multiplier: Option<f64>,
+    /// Limit of epsilon over all releases; 5 unless told
+    #[arg(long, value_name = "E", requires = "dp")]
+    budget_epsilon: Option<f64>,
+    /// Where to keep the ledger, for `testudo privacy show --data-dir`; gone with the demo unless told
+    #[arg(long, value_name = "DIR", requires = "dp")]
+    data_dir: Option<PathBuf>,
+    /// Clients; 20 unless told, 96 with --secure, 100 with --dp
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=500))]
     clients: Option<u32>,
-    /// How many of them are poisoned, fewer than half; a fifth unless told, 3 with --secure
+    /// How many of them are poisoned, fewer than half; a fifth unless told, 3 with --secure, a tenth with --dp
     #[arg(long, value_name = "N")]
     poisoned: Option<u32>,
     /// Clients of a group
@@ -67,7 +88,7 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "ATTACK")]
     attack: Option<String>,
     /// The robust rule: a kind, or TOML as in task.toml; `byzantine` is the number of poisoned clients unless told. Unless
-    /// told multi_krum, with --secure trimmed_mean
+    /// told multi_krum, with --secure or --dp trimmed_mean
     #[arg(long, value_name = "KIND|TOML")]
     rule: Option<String>,
     /// Rounds of each training; 20 unless told, 12 with --secure
@@ -91,7 +112,7 @@ impl Demo {
         let plan = Plan::new(&self)?;
         // Begun first: a report that cannot be written is known before the work.
         let mut draft = Draft::begin(&self.report, true)?;
-        let (trained, views) = self.train(&plan, output).await?;
+        let (trained, views, spent) = self.train(&plan, output).await?;
         let report = self.compare(&plan, &trained, views.as_ref());
         draft.write(report.to_html().as_bytes())?;
         draft.finish()?;
@@ -113,11 +134,23 @@ impl Demo {
             let guarantees = &seen.record.guarantees;
             object["secure"] = seen.object(secure, guarantees, lost);
         }
-        output.result(object, |output| self.text(&plan, &trained, &report, (&path, seconds), output))
+        if let Some(spent) = &spent {
+            object["privacy"] = spent.object();
+        }
+        let spent = spent.as_ref();
+        output.result(object, |output| self.text(&plan, &trained, spent, &report, (&path, seconds), output))
     }
 
-    async fn train(&self, plan: &Plan, output: &Output) -> Result<(Vec<Trained>, Option<View>), Failure> {
+    async fn train(
+        &self,
+        plan: &Plan,
+        output: &Output,
+    ) -> Result<(Vec<Trained>, Option<View>, Option<Spent>), Failure> {
         let mut config = Config::ephemeral();
+        if let Some(directory) = &self.data_dir {
+            config.storage.data_dir.clone_from(directory);
+            config.storage.ledger = Medium::File;
+        }
         // Every round's model is fetched to be measured.
         config.storage.keep_models = 0;
         let server = Server::start(config)
@@ -127,18 +160,21 @@ impl Demo {
         let operator = Operator::connect(&url, &Certificates::default()).await?;
         let learners = Learner::connect_all(plan, &url).await?;
         let show = Show::new(output, plan);
-        let (mut trained, mut view) = (Vec::new(), None);
+        let (mut trained, mut view, mut spent) = (Vec::new(), None, None);
         for (name, attacked, rule) in plan.trainings() {
             let training =
                 Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
-            let (run, seen) = training.run().await?;
+            let (run, seen, guarantees) = training.run().await?;
+            if plan.is_private(name) {
+                spent = Some(Spent::ask(&operator, guarantees).await?);
+            }
             trained.push(run);
             // The last training is the one that is shown.
             view = seen;
         }
         show.finish();
         server.stop().await;
-        Ok((trained, view))
+        Ok((trained, view, spent))
     }
 
     fn compare(&self, plan: &Plan, trained: &[Trained], view: Option<&View>) -> Report {
@@ -177,12 +213,24 @@ impl Demo {
         let guarantees = view.map(|view| view.record.guarantees.clone()).unwrap_or_default();
         let settings = [
             ("data", "UCI optical digits, 1,437 to train, 360 to test".to_string()),
-            ("workload", format!("MLP 64-64-10, {} parameters", format::count(plan.dimension() as u64))),
+            ("workload", format!("{}, {} parameters", plan.workload_text(), format::count(plan.dimension() as u64))),
             ("clients", format!("{}, {} poisoned", plan.clients, plan.poisoned)),
             (
                 "masking",
                 plan.secure.as_ref().map_or("none".into(), |secure| {
                     format!("pairwise, groups of {}, {} dropouts", secure.group_size, secure.dropouts.len())
+                }),
+            ),
+            (
+                "privacy of the robust training",
+                plan.private.as_ref().map_or("none".into(), |private| {
+                    format!(
+                        "clip {}, noise multiplier {}, limit epsilon = {} at delta = {:e}",
+                        private::Private::CLIP_L2,
+                        private.noise_multiplier,
+                        private.budget_epsilon,
+                        private.delta
+                    )
                 }),
             ),
             ("attack", plan.attack.to_string()),
@@ -214,8 +262,11 @@ impl Demo {
         let secure = plan.secure.as_ref().map_or(String::new(), |secure| {
             format!("--secure --group-size {} --dropouts {} ", secure.group_size, secure.dropouts.len())
         });
+        let private = plan.private.as_ref().map_or(String::new(), |private| {
+            format!("--dp --noise-multiplier {} --budget-epsilon {} ", private.noise_multiplier, private.budget_epsilon)
+        });
         format!(
-            "testudo demo {secure}--clients {} --poisoned {} --attack '{}' --rule '{}' --rounds {} --seed {}",
+            "testudo demo {secure}{private}--clients {} --poisoned {} --attack '{}' --rule '{}' --rounds {} --seed {}",
             plan.clients, plan.poisoned, plan.attack, plan.rule_text, plan.rounds, self.seed
         )
     }
@@ -224,6 +275,7 @@ impl Demo {
         &self,
         plan: &Plan,
         trained: &[Trained],
+        spent: Option<&Spent>,
         report: &Report,
         (path, seconds): (&std::path::Path, f64),
         output: &Output,
@@ -232,16 +284,24 @@ impl Demo {
             Table::new(&["training", "rule", ">test accuracy", ">verdicts right", ">wrong", ">honest rejected"]);
         for run in trained {
             let tally = run.report.tally();
+            // A verdict on a private update would be a release of its own.
+            let count = |number: usize| match plan.is_private(&run.report.name) {
+                true => "hidden".to_string(),
+                false => format::count(number as u64),
+            };
             table.row([
                 run.report.name.clone(),
                 run.rule.to_string(),
                 show::percent(run.accuracy()),
-                format::count(tally.right() as u64),
-                format::count(tally.wrong() as u64),
-                format::count(tally.honest_rejected as u64),
+                count(tally.right()),
+                count(tally.wrong()),
+                count(tally.honest_rejected),
             ]);
         }
-        let headline = report.summary.first().cloned().unwrap_or_default();
+        let mut headline = report.summary.first().cloned().unwrap_or_default();
+        if let Some(spent) = spent {
+            headline += &format!(" {}\n\n{}", spent.line(), spent.text(output.colour));
+        }
         // The second one repeats the table.
         let rest = report.summary.iter().skip(2).map(|line| format!("\n{}", format::wrapped(line))).collect::<String>();
         format!(
@@ -253,9 +313,13 @@ impl Demo {
             Tone::Heading.paint(&headline, output.colour),
             rest,
             format::clean(&path.display().to_string()),
-            match plan.secure {
-                None => "--secure                              the same with updates that the server never sees",
-                Some(_) => "--attack ipm:2 --rule trimmed_mean    another attack, another rule, no masks",
+            match (&plan.secure, &plan.private) {
+                (None, None) =>
+                    "--secure                              the same with updates that the server never sees",
+                (None, Some(_)) => {
+                    "--dp --data-dir dp                    then `testudo privacy show --data-dir dp` shows the charges"
+                }
+                (Some(_), _) => "--attack ipm:2 --rule trimmed_mean    another attack, another rule, no masks",
             },
         )
     }

@@ -3,6 +3,8 @@
 mod ledger;
 mod options;
 
+pub(crate) use ledger::text as describe;
+
 use self::options::Options;
 use crate::{
     exit::{Exit, Failure},

@@ -77,6 +77,62 @@ fn a_masked_demo_shows_sums_only_and_survives_who_vanishes() {
 }
 
 #[test]
+fn a_private_demo_shows_its_budget_and_hides_verdicts() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let more = ["--dp", "--clients", "12", "--poisoned", "2", "--data-dir", data.to_str().unwrap()];
+    let (object, stderr) = demo(&folder.path().join("report.html"), &more);
+    let budget = &object["privacy"]["budget"];
+    assert_eq!((&budget["population"], &budget["privacy_unit"]), (&"demo".into(), &"client".into()), "{object}");
+    let number = |key: &str| budget[key].as_f64().unwrap();
+    assert!(number("epsilon_spent") > 0.5 && number("epsilon_spent") <= number("epsilon_limit"), "{budget}");
+    assert_eq!(budget["epsilon_unamplified"], budget["epsilon_spent"]);
+    assert_eq!(budget["history"].as_array().unwrap().len(), 3, "{budget}");
+    assert!(!budget["not_covered"].as_array().unwrap().is_empty());
+    let defended = &object["runs"][2];
+    assert_eq!((&defended["rule"], &defended["rejected"]), (&"trimmed_mean".into(), &Value::Null), "{defended}");
+    let newest = budget["history"][2]["release"].as_str().unwrap();
+    assert_eq!(defended["model_digest"].as_str().unwrap().trim_start_matches("sha256:"), newest, "{defended}");
+    assert!(stderr.contains("privacy") && stderr.contains("not covered"), "{stderr}");
+    // The ledger is there after it, and holds.
+    let run = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_testudo")).args(words).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+    };
+    let (code, text) = run(&["privacy", "show", "--data-dir", data.to_str().unwrap()]);
+    assert!(code == Some(0) && text.contains("demo-defended"), "{text}");
+    let (code, text) = run(&["privacy", "verify-ledger", "--data-dir", data.to_str().unwrap()]);
+    assert!(code == Some(0) && text.contains("3 charges"), "{text}");
+    // A budget that does not hold the run, and a rule without a proof.
+    let (code, text) = run(&["demo", "--dp", "--clients", "12", "--rounds", "1", "--budget-epsilon", "0.01"]);
+    assert!(code == Some(8) && text.contains("more releases like it fit"), "{text}");
+    let (code, text) = run(&["demo", "--dp", "--clients", "12", "--rounds", "1", "--rule", "median"]);
+    assert!(code == Some(3) && text.contains("median cannot be used with [privacy]"), "{text}");
+}
+
+#[test]
+fn a_task_whose_plan_does_not_fit_its_limit_is_told_so_by_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("task.toml");
+    let text = |epsilon: f64| {
+        format!(
+            "name = \"a\"\nrounds = 100\n[model]\ninitial = \"m\"\n[cohort]\nsize = 100\n[encoding]\nclip_l2 = 1.0\n\
+             [rule]\nkind = \"mean\"\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = 8.0\n\
+             budget_epsilon = {epsilon:?}\ndelta = 1e-6\n"
+        )
+    };
+    for (epsilon, expected) in [(1.0, 8), (20.0, 0)] {
+        std::fs::write(&path, text(epsilon)).unwrap();
+        let words = ["task", "check", path.to_str().unwrap(), "--json"];
+        let output = Command::new(env!("CARGO_BIN_EXE_testudo")).args(words).output().unwrap();
+        let stdout = String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(expected), "{stdout}");
+        let part = if expected == 8 { "PRIVACY_BUDGET_EXHAUSTED" } else { "epsilon_unamplified" };
+        assert!(stdout.contains(part), "{stdout}");
+    }
+}
+
+#[test]
 fn a_model_that_the_mean_lets_explode_ends_that_training_and_not_the_demo() {
     let folder = tempfile::tempdir().unwrap();
     let (object, stderr) = demo(&folder.path().join("report.html"), &["--attack", "sign_flip:scale=1e30"]);

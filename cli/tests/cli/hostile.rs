@@ -150,6 +150,7 @@ impl Admin for Liar {
             task: "a".into(),
             state: "running".into(),
             clip: Some(f64::NAN),
+            grid_bits: Some(u32::MAX),
             charge: Some(charge.clone()),
             releases: u32::MAX,
             charged: u64::MAX,

@@ -8,6 +8,7 @@
 
 mod host;
 mod masked;
+mod private;
 
 use host::{Host, Random, Stop, delta, model, session, toml, within};
 use std::{

@@ -24,7 +24,10 @@ pub struct Door {
     /// Sums of squares by coordinate index mod 8: a fixed order at any chunk size.
     squares: [f64; 8],
     non_finite: Option<usize>,
-    /// Masked inputs are uniform words: nothing is to be seen in them but their number.
+    /// Nothing is to be seen in the values: masked inputs are uniform words, and what a private task saw in them it would
+    /// have to hide.
+    blind: bool,
+    /// Masked inputs: as long as announced.
     masked: bool,
 }
 
@@ -33,7 +36,7 @@ pub struct Door {
 pub struct Passed {
     /// SHA-256 of the payload.
     pub digest: Digest,
-    /// Its L2 norm; 0 for a masked input, which says nothing of it.
+    /// Its L2 norm; 0 where it is not looked at: masked inputs, private tasks.
     pub norm: f64,
 }
 
@@ -55,8 +58,15 @@ impl Door {
             coordinates: 0,
             squares: [0.0; 8],
             non_finite: None,
+            blind: encoding == Encoding::Masked,
             masked: encoding == Encoding::Masked,
         }
+    }
+
+    /// A door for updates of a private task: form alone is checked. A value that is not finite refuses nothing, because
+    /// who is refused is seen without noise; and the norm is not told.
+    pub fn private(layout: Arc<Layout>, encoding: Encoding, most: u64) -> Self {
+        Self { blind: true, ..Self::new(layout, None, encoding, most) }
     }
 
     /// Bytes of the payload seen so far.
@@ -186,7 +196,7 @@ impl Door {
     }
 
     fn scan(&mut self, bytes: &[u8]) {
-        if self.masked {
+        if self.blind {
             self.coordinates += bytes.len() / 4;
             return;
         }
@@ -293,6 +303,17 @@ mod tests {
         assert!(pass(&[f32::MAX; 30], None, 4).unwrap().norm.is_finite());
         assert_eq!(pass(&[-0.0, 1e-45], None, 4).unwrap().norm, f64::from(1e-45f32));
         assert_eq!(pass(&[f32::MAX; 30], Some(1e30), 4).unwrap_err().reason, Reason::Magnitude);
+    }
+
+    #[test]
+    fn a_private_door_looks_at_the_form_alone() {
+        let values = [f32::NAN, f32::INFINITY, 1e30, 3.0];
+        let payload = bytes(&values);
+        let mut door = Door::private(layout(4), Encoding::F32, u64::MAX);
+        door.feed(&payload).unwrap();
+        assert_eq!(door.clone().finish(Digest::of(&payload)).unwrap().norm, 0.0);
+        assert_eq!(door.clone().finish(Digest::of(b"other")).unwrap_err().reason, Reason::DigestMismatch);
+        assert_eq!(door.feed(&[0; 4]).unwrap_err().reason, Reason::Oversize);
     }
 
     #[test]

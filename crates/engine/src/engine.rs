@@ -1,19 +1,23 @@
 //! A round from its first seat to its release.
 
 mod aggregation;
+mod ending;
+mod private;
 mod unmasking;
 
 use crate::{
     Carry, TaskSpec,
-    job::{Combined, Done, Finished, Job, Outcome, Unit},
+    job::{Combined, Done, Job, Outcome, Unit},
     record::RoundRecord,
     row_set::RowSet,
 };
 use aggregation::Aggregation;
 use bytes::Bytes;
+use private::PrivateSum;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, sync::Arc};
-use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
+use testudo_aggregate::{Decision, Note, RuleError, UnitStatistics};
+use testudo_privacy::noise::NoiseSeed;
 use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, PairwiseParams, Phase, Reason, Reject, Round, RoundParams, Seat,
     Tick, Verdict,
@@ -201,6 +205,8 @@ pub struct Engine {
     locked: BTreeMap<u32, String>,
     /// Shares that do not fit, against whoever dealt and whoever gave them.
     misfits: Vec<Misfit>,
+    /// Of a private round's noise, until its updates are added.
+    noise: Option<NoiseSeed>,
     stage: Stage,
 }
 
@@ -214,6 +220,9 @@ enum Stage {
     Unmasking(Unmasking),
     Aggregating(Box<Aggregation>),
     Finishing(Box<Aggregation>),
+    /// Adding up a private round.
+    Adding(Box<PrivateSum>),
+    FinishingPrivately,
     Ended,
 }
 
@@ -247,6 +256,7 @@ impl Engine {
             refusals: BTreeMap::new(),
             locked: BTreeMap::new(),
             misfits: Vec::new(),
+            noise: None,
             stage: Stage::Input,
         }
     }
@@ -303,6 +313,7 @@ impl Engine {
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
             Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),
+            Outcome::Private { unit, found } => self.found(&unit, found),
             Outcome::Finished(finished) => self.finished(*finished),
             Outcome::Failed { detail } => self.abandon(Abandon::Fault { detail }),
         }
@@ -413,6 +424,10 @@ impl Engine {
         if self.spec.masking.is_some() {
             return self.unmask();
         }
+        if self.spec.privacy.is_some() {
+            let survivors = survivors.clone();
+            return self.add_privately(survivors);
+        }
         let reference = self.spec.reference.as_ref();
         if let Some(reference) = reference.filter(|reference| !survivors.contains(reference)) {
             return self.abandon(Abandon::Rule { detail: format!("the reference client {reference} sent no update") });
@@ -448,6 +463,10 @@ impl Engine {
     }
 
     fn decided(&mut self, part: usize, decision: Result<Decision, RuleError>) -> Vec<Action> {
+        if let Stage::Adding(sum) = &mut self.stage {
+            let next = sum.decided(decision);
+            return self.privately(next);
+        }
         let Stage::Aggregating(aggregation) = &mut self.stage else { return Vec::new() };
         match aggregation.decided(part, decision) {
             Ok(jobs) => jobs.into_iter().map(Action::Run).collect(),
@@ -468,87 +487,6 @@ impl Engine {
         self.stage = Stage::Finishing(aggregation);
         vec![Action::Run(Job::finish(&self.spec, self.base.clone(), self.carry.clone(), aggregate))]
     }
-
-    fn finished(&mut self, finished: Finished) -> Vec<Action> {
-        let Stage::Finishing(aggregation) = std::mem::replace(&mut self.stage, Stage::Ended) else {
-            return Vec::new();
-        };
-        let rows = aggregation.rows();
-        let outcome = aggregation.outcome(&self.carry);
-        let mut seats = self.judge();
-        for (row, end) in outcome.rows.iter().enumerate() {
-            for client in rows.clients_of(row) {
-                let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(client)) else { continue };
-                let seat = &mut seats[at];
-                seat.verdict = client_verdict(end.verdict);
-                (seat.score, seat.weight) = (end.score, end.weight);
-                if let RowSet::Groups { groups, .. } = &*rows {
-                    seat.detail = join(&format!("the verdict on group {}", groups[row].number), &seat.detail);
-                }
-            }
-        }
-        if let Some(reference) = &self.spec.reference
-            && let Ok(at) = seats.binary_search_by(|seat| seat.client.cmp(reference))
-        {
-            seats[at].verdict = Verdict::Accepted;
-            seats[at].detail = "the reference update".into();
-        }
-        let Finished { model, file, digest, optimizer, aggregate, norm } = finished;
-        let last_aggregate = self.spec.rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate));
-        let carry = Carry { optimizer, last_aggregate, history: outcome.history, memory: outcome.memory };
-        let notes = outcome.notes;
-        let record = self.record();
-        let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats, record };
-        vec![Action::Release(Box::new(release))]
-    }
-
-    fn abandon(&mut self, why: Abandon) -> Vec<Action> {
-        if self.ended() {
-            return Vec::new();
-        }
-        self.stage = Stage::Ended;
-        let mut seats = self.judge();
-        for seat in &mut seats {
-            // An update that was in time but whose round was given up has no verdict to bear.
-            if seat.verdict == Verdict::Pending {
-                seat.detail = GIVEN_UP.into();
-            }
-        }
-        vec![Action::Abandon { why, seats, record: self.record() }]
-    }
-
-    /// Every seat as the phases left it; survivors are still pending.
-    fn judge(&self) -> Vec<Judgement> {
-        let judgement = |(client, seat): (&ClientId, Seat)| {
-            let verdict = match seat {
-                Seat::Received(_) => Verdict::Pending,
-                Seat::Refused(reason) => Verdict::Rejected { reason },
-                Seat::Selected | Seat::Recording(_) | Seat::Dropout => Verdict::Dropout,
-            };
-            let mut detail = self.refusals.get(client).cloned().unwrap_or_default();
-            let upload = matches!(seat, Seat::Received(_)).then(|| self.uploads.get(client).copied()).flatten();
-            let verdict = match self.lost(client).filter(|_| verdict == Verdict::Pending) {
-                Some(why) => {
-                    detail = why;
-                    Verdict::Rejected { reason: Reason::GroupLost }
-                }
-                None => verdict,
-            };
-            let misfits =
-                self.misfits.iter().filter(|misfit| [&misfit.owner, &misfit.holder].contains(&client)).count();
-            if misfits > 0 {
-                detail = join(&detail, &format!("dealt or gave {misfits} shares that do not fit"));
-            }
-            Judgement { client: client.clone(), verdict, detail, upload, score: None, weight: None }
-        };
-        self.round.seats().map(judgement).collect()
-    }
-}
-
-/// Two remarks in one line.
-fn join(one: &str, other: &str) -> String {
-    let parts: Vec<&str> = [one, other].into_iter().filter(|part| !part.is_empty()).collect();
-    parts.join("; ")
 }
 
 /// The part of a round's seed that its rule sees: the seed itself has drawn the cohort.
@@ -557,22 +495,6 @@ fn rule_seed(seed: &[u8; 32]) -> u64 {
     labelled.extend_from_slice(seed);
     let Digest(digest) = Digest::of(&labelled);
     u64::from_le_bytes(digest[..8].try_into().expect("a digest has 32 bytes"))
-}
-
-fn client_verdict(verdict: testudo_aggregate::Verdict) -> Verdict {
-    use testudo_aggregate::Verdict as Row;
-    match verdict {
-        Row::Accepted => Verdict::Accepted,
-        Row::Clipped { factor } => Verdict::Clipped { factor },
-        Row::Trimmed { share } => Verdict::Trimmed { share },
-        Row::Rejected { reason } => Verdict::Rejected {
-            reason: match reason {
-                RowReason::Magnitude => Reason::Magnitude,
-                RowReason::NonFinite => Reason::NonFinite,
-                _ => Reason::NotSelected,
-            },
-        },
-    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 mod clear;
 mod feasibility;
 mod masked;
+mod private;
 mod spoiled;
 mod suggestion;
 

@@ -1,5 +1,7 @@
 //! CPU work that leaves the engine owning its data and returns as [`Done`].
 
+mod private;
+
 use crate::{
     Carry, TaskSpec,
     part::{Plain, plain_tensors},
@@ -7,6 +9,7 @@ use crate::{
     rows,
 };
 use bytes::Bytes;
+pub(crate) use private::{Factors, Found, Shared, Step};
 use rayon::prelude::*;
 use std::{ops::Range, sync::Arc};
 use testudo_aggregate::{
@@ -22,17 +25,18 @@ use testudo_protocol::{
 pub type RowBytes = Vec<Bytes>;
 
 /// A piece of work on one unit of the rows, or on the finished aggregate.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Job {
     work: Work,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Work {
     Open { index: usize, opening: Box<Opening>, weights_at: Option<usize> },
     Observe { unit: Unit, observation: Arc<Observation> },
     Decide(Box<Decide>),
     Combine { unit: Unit, plan: Arc<Plan>, remember: bool },
+    Private { unit: Unit, shared: Arc<Shared>, step: Step },
     Finish(Finish),
 }
 
@@ -93,6 +97,7 @@ pub(crate) enum Outcome {
     Observed { unit: Unit, statistics: UnitStatistics },
     Decided { part: usize, decision: Result<Decision, RuleError> },
     Combined(Combined),
+    Private { unit: Unit, found: Found },
     Finished(Box<Finished>),
     Failed { detail: String },
 }
@@ -136,6 +141,11 @@ impl Job {
         Self { work: Work::Combine { unit, plan, remember } }
     }
 
+    /// A step of a private sum.
+    pub(crate) fn private(unit: Unit, shared: Arc<Shared>, step: Step) -> Self {
+        Self { work: Work::Private { unit, shared, step } }
+    }
+
     pub(crate) fn finish(spec: &TaskSpec, base: Arc<Model>, carry: Arc<Carry>, aggregate: Vec<f32>) -> Self {
         let plain = plain_tensors(base.layout(), &spec.tensors);
         Self { work: Work::Finish(Finish { base, plain, carry, aggregate, optimizer: spec.optimizer.clone() }) }
@@ -146,6 +156,7 @@ impl Job {
         let (unit, used) = match &self.work {
             Work::Observe { unit, .. } => (unit, (0..unit.rows.len()).collect()),
             Work::Combine { unit, plan, remember } => (unit, used(unit, plan, *remember)),
+            Work::Private { unit, step, .. } => (unit, step.used(unit.rows.len())),
             Work::Open { opening, weights_at: Some(_), .. } => return opening.clients().collect(),
             Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => return Vec::new(),
         };
@@ -155,7 +166,8 @@ impl Job {
     /// Which bytes of each payload the job reads.
     pub fn bytes(&self) -> Vec<Range<u64>> {
         match &self.work {
-            Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
+            Work::Private { step: Step::Noise { .. }, .. } => Vec::new(),
+            Work::Observe { unit, .. } | Work::Combine { unit, .. } | Work::Private { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
             Work::Open { weights_at, .. } => weights_at.iter().map(|&at| at as u64 * 4..at as u64 * 4 + 4).collect(),
@@ -251,6 +263,7 @@ impl Work {
                 let Decide { part, rule, statistics, weights } = *decide;
                 Ok(Outcome::Decided { part, decision: rule.decide(&statistics, &weights) })
             }
+            Self::Private { unit, shared, step } => step.run(&shared, unit, bytes),
             Self::Finish(finish) => finish.run(),
         }
     }

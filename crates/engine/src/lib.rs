@@ -1,4 +1,4 @@
-//! One running round: the protocol's phases, the aggregation algebra and (later) privacy, joined without I/O.
+//! One running round: the protocol's phases, the aggregation algebra and privacy, joined without I/O.
 //!
 //! * [`TaskSpec`]: the one constructor that cross-checks a `task.toml`, and its guarantee report;
 //! * [`Door`]: checks on an update while it streams in;
@@ -6,6 +6,7 @@
 //! * [`Engine`]: a round from its first seat to its release. CPU work leaves as owned [`Job`]s and returns as
 //!   [`Done`]; time, randomness and bytes are arguments. The server, the simulator and the tests are its drivers.
 //! * [`Masking`]: a task's groups, thresholds and quantiser under pairwise masking;
+//! * [`Privacy`]: what a private task adds up, how much noise it gets, and what that costs;
 //! * [`guarantees`]: what a task promises and to how many bad clients, and which combinations are infeasible;
 //! * [`document`]: TOML whose errors name line, key, value and fix.
 
@@ -19,6 +20,7 @@ mod engine;
 mod job;
 mod masking;
 mod part;
+mod privacy;
 mod record;
 mod row_set;
 mod rows;
@@ -32,6 +34,7 @@ pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
 pub use job::{Done, Job, RowBytes};
 pub use masking::{Assumed, COMPLETE_GROUP, Group, Masking};
 pub use part::{Granularity, Policy, TensorPolicy};
+pub use privacy::{GRID_BITS, Privacy};
 pub use record::{RecordedGroup, RoundRecord};
 pub use selection::select;
 pub use spec::{Cohort, Examples, SpecError, TaskSpec};

@@ -2,6 +2,7 @@
 
 mod check;
 mod masked;
+mod private;
 mod raw;
 
 use crate::{
@@ -9,6 +10,7 @@ use crate::{
     guarantees,
     masking::Masking,
     part::{self, Granularity, Part, Policy, TensorPolicy},
+    privacy::Privacy,
 };
 use check::{Check, ROUNDS};
 use raw::RawTask;
@@ -49,6 +51,8 @@ pub struct TaskSpec {
     pub reference: Option<ClientId>,
     /// The server optimiser.
     pub optimizer: OptimizerConfig,
+    /// Differential privacy; `None`: no noise is added.
+    pub privacy: Option<Privacy>,
     /// What this combination promises, one sentence each.
     pub guarantees: Vec<String>,
 }
@@ -110,9 +114,6 @@ impl TaskSpec {
         if !masks {
             check.clear_mode(&raw);
         }
-        if raw.privacy.is_some() {
-            check.fail("privacy", "differential privacy is not in this version", "remove the section");
-        }
         let (rule_config, sampled, granularity) = check.rule(&raw, per_row);
         let optimizer = match raw.optimizer.is_empty() {
             true => Some(OptimizerConfig::default()),
@@ -130,8 +131,12 @@ impl TaskSpec {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
         }
         let encodings = check.encodings(&raw.encoding.accept);
+        let privacy = raw.privacy.as_ref().and_then(|asked| {
+            check.privacy(&raw, asked, (rule_config.as_ref(), granularity), cohort.as_ref(), &tensors)
+        });
         let mut masking = None;
         let examples = match masks {
+            false if raw.privacy.is_some() => Examples { weighted: false, ..check.examples(&raw.examples, None) },
             false => check.examples(&raw.examples, rule.as_deref()),
             true => {
                 masking = check.masking(&raw, per_row, cohort.as_ref());
@@ -164,6 +169,7 @@ impl TaskSpec {
             tensors,
             reference,
             optimizer,
+            privacy,
             guarantees: Vec::new(),
         };
         let weak = check.weak_guarantee(&spec, raw.cohort.minimum.map(|minimum| minimum as usize));

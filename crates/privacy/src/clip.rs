@@ -11,12 +11,14 @@
 //! 6. [`NoisedSum::release`]: times γ/D with a fixed public D.
 
 mod quantize;
+mod trimmed;
 
 use crate::{
     error::{ParameterError, within},
     noise::{NoiseStream, Overflow},
 };
-pub use quantize::Coordinate;
+pub use quantize::{Coordinate, squares};
+pub use trimmed::TrimmedSum;
 use zeroize::Zeroize as _;
 
 /// The grid of one task: clip, resolution, and a proof that its sums fit.
@@ -42,7 +44,7 @@ pub enum Contribution {
 }
 
 /// How often a contribution that fails the exact check is scaled down by 1 − 2⁻¹².
-const ATTEMPTS: u32 = 8;
+pub const ATTEMPTS: u32 = 8;
 
 impl Grid {
     /// A grid of 2^`bits` steps within `clip` C, for sums of at most `contributions` with noise of `noise_multiplier`
@@ -99,8 +101,7 @@ impl Grid {
     /// The factor is a suggestion: [`Self::energy`] decides.
     #[must_use]
     pub fn factor<T: Coordinate>(&self, update: &[T]) -> Option<(f64, bool)> {
-        // 1 − 2⁻²⁰ leaves room for the rounding errors of the norm.
-        let steps = self.sensitivity() as f64 * (1.0 - 1.0 / 1_048_576.0);
+        let steps = self.steps();
         let (norm, exponent) = quantize::norm(update)?;
         let scale = quantize::power_of_two(-exponent);
         let clipped = norm > self.clip * scale;
@@ -108,6 +109,13 @@ impl Grid {
             true => Some((steps / norm * scale, true)),
             false => Some((steps / self.clip, false)),
         }
+    }
+
+    /// The same for an update whose norm is known: the root of the sum of [`squares`] over its slices. `None` if that is
+    /// not finite.
+    #[must_use]
+    pub fn factor_of_norm(&self, norm: f64) -> Option<f64> {
+        norm.is_finite().then(|| self.steps() / norm.max(self.clip))
     }
 
     /// Σq² of a slice at this factor, exactly. A vector is within the clip if the sum over all its slices is at most
@@ -127,6 +135,11 @@ impl Grid {
     #[must_use]
     pub fn smaller(factor: f64) -> f64 {
         factor * (1.0 - 1.0 / 4096.0)
+    }
+
+    /// Steps of an update as long as the clip; 1 − 2⁻²⁰ leaves room for the rounding errors of the norm.
+    fn steps(&self) -> f64 {
+        self.sensitivity() as f64 * (1.0 - 1.0 / 1_048_576.0)
     }
 }
 
@@ -179,6 +192,21 @@ impl ClippedSum {
         self.count()?;
         quantize::add(slice, factor, &mut self.sums);
         Ok(())
+    }
+
+    /// Adds a slice of a contribution at `factor` and answers its Σq²: for sums that are computed unit by unit in one
+    /// pass. Nothing may be done with the sums before the caller has found the whole contribution within
+    /// [`Grid::most_energy`].
+    ///
+    /// # Errors
+    /// Another length, or more contributions than the grid was made for.
+    pub fn add_slice<T: Coordinate>(&mut self, slice: &[T], factor: f64) -> Result<u128, ParameterError> {
+        if slice.len() != self.sums.len() {
+            let fix = format!("give {} coordinates", self.sums.len());
+            return Err(ParameterError::new("update", slice.len(), fix));
+        }
+        self.count()?;
+        Ok(quantize::add(slice, factor, &mut self.sums))
     }
 
     /// Adds another sum over the same grid: the same bits in any order.

@@ -102,7 +102,7 @@ pub enum Refusal {
 }
 
 /// What a refusal offers instead.
-const ALTERNATIVES: &str = "Use mean with norm bounding (Δ = C/D), trimmed_mean (C/(n−2k)), centred clipping with a \
+pub const ALTERNATIVES: &str = "Use mean with norm bounding (Δ = C/D), trimmed_mean (C/(n−2k)), centred clipping with a \
                             public centre (τ/D), or multi_krum with accept_large_sensitivity = true";
 
 impl Combination {
@@ -149,6 +149,23 @@ impl Combination {
         }
     }
 
+    /// Δ of the numerator in whole steps of a grid of 2^`bits` steps within the clip, for `rows` rows of one client each,
+    /// and the public divisor. Exact: the bounds are whole multiples of the clip. The radius of centred clipping *is* the
+    /// clip.
+    ///
+    /// # Errors
+    /// Those of [`Self::sensitivity`].
+    pub fn on_grid(&self, rows: u64, bits: u32, adjacency: Adjacency) -> Result<(u64, f64), Refusal> {
+        let steps = 2_f64.powi(bits.min(31) as i32);
+        let combination = match *self {
+            Self::CentredClipping { .. } => Self::CentredClipping { radius: steps },
+            other => other,
+        };
+        let found = combination.sensitivity(RowBounds::clients(rows, steps), adjacency)?;
+        // Whole steps, plus the guard that rounds products of other numbers up.
+        Ok((found.numerator.floor() as u64, found.divisor))
+    }
+
     fn kind(&self) -> &'static str {
         match self {
             Self::ClippedSum => "mean",
@@ -188,6 +205,11 @@ fn reason(kind: &str) -> &'static str {
         }
         "rlr" => "a sign vote can flip a coordinate's direction with one row: only the trivial bound 2C is known",
         "nnm" | "arc" | "bucketing" => "a pre-aggregation that looks at the rows destroys every bound",
+        "clip" | "norm_clip" => {
+            "every update is clipped to clip_l2 already, exactly; a second clip in floats has no proof"
+        }
+        "meamed" | "phocas" => "which values count depends on a median, which one client can move by C",
+        "fltrust" => "the reference update is a client's own data, not public",
         _ => "no sensitivity below the trivial 2C is proved for it",
     }
 }

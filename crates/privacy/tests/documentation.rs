@@ -19,7 +19,15 @@ fn sources(folder: &Path, text: &mut String) {
 fn every_test_that_the_page_names_exists() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut code = String::new();
-    for folder in ["src", "tests", "../../cli/src/commands", "../../server/src", "../../server/tests"] {
+    for folder in [
+        "src",
+        "tests",
+        "../engine/src",
+        "../../cli/src/commands",
+        "../../cli/tests/crash",
+        "../../server/src",
+        "../../server/tests",
+    ] {
         sources(&root.join(folder), &mut code);
     }
     let page = fs::read_to_string(root.join("../../docs/privacy.md")).unwrap();

@@ -271,6 +271,7 @@ impl AdminService {
     fn round_info(&self, row: RoundRow) -> RoundInfo {
         let spec = self.registry.get(&row.task).ok().map(|handle| handle.spec);
         let bytes = |digest: Digest| Bytes::copy_from_slice(digest.as_bytes());
+        let private = spec.as_ref().is_some_and(|spec| spec.privacy.is_some());
         RoundInfo {
             task: row.task.to_string(),
             round: row.number,
@@ -285,7 +286,7 @@ impl AdminService {
             // Whoever knows it before the end could choose what depends on it.
             seed: if is_over(row.state) { Bytes::copy_from_slice(&row.seed) } else { Bytes::new() },
             aggregate_norm: row.aggregate_norm.unwrap_or(0.0),
-            clients: row.seats.into_iter().map(client_round).collect(),
+            clients: row.seats.into_iter().map(|seat| client_round(seat, private)).collect(),
             selected: row.selected,
             received: row.counts.received,
             accepted: row.counts.accepted,
@@ -365,7 +366,11 @@ async fn next_part(stream: &mut Streaming<CreateTaskRequest>) -> Result<Option<C
     message?.map(CreateTaskPart::from_wire).transpose().map_err(status::rejected)
 }
 
-fn client_round(seat: SeatRow) -> ClientRound {
+/// Of a private update not even the digest is shown: whoever guesses the update could tell that it was sent.
+fn client_round(mut seat: SeatRow, private: bool) -> ClientRound {
+    if private {
+        seat.upload = None;
+    }
     let (norm, num_examples, digest) = match &seat.upload {
         Some(upload) => (upload.norm, upload.examples, Bytes::copy_from_slice(upload.digest.as_bytes())),
         None => (0.0, 0, Bytes::new()),

@@ -218,7 +218,7 @@ async fn transfer(
     receipt.map(|receipt| receipt.to_wire()).map_err(|reject| Stop::Pause(status::rejected(reject)))
 }
 
-/// Everything the header alone can break. Returns the examples, capped.
+/// Everything the header alone can break. Returns the examples, capped; 1 in a private task, which does not want to know.
 fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
     if header.model_digest != grant.base {
         let detail =
@@ -242,6 +242,7 @@ fn check_header(header: &UploadHeader, grant: &Grant) -> Result<u64, Reject> {
         return Err(Reject::new(reason, format!("announces {} bytes, the model has {expected}", header.total_bytes)));
     }
     match u64::try_from(header.num_examples) {
+        _ if grant.private => Ok(1),
         Ok(examples @ 1..=limits::CLAIMED_EXAMPLES) => Ok(examples.min(grant.max_examples)),
         _ => {
             let detail =
@@ -266,7 +267,10 @@ async fn resume<'a>(
         |known: (Digest, Encoding)| known.0 == digest && announced.is_none_or(|(encoding, _)| encoding == known.1);
     if !known.is_some_and(same) {
         let (encoding, bytes) = announced.unwrap_or((plain_of(grant), plain_bytes(grant)));
-        let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
+        let door = match grant.private {
+            true => Door::private(grant.layout.clone(), encoding, bytes),
+            false => Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes),
+        };
         let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door };
         if known.is_none() && encoding.is_plain() && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);

@@ -25,6 +25,7 @@ fn budget() -> (AccountRow, Vec<Entry>) {
         task: TaskName::new("a").unwrap(),
         state: TaskState::Running,
         clip: Some(0.5),
+        grid_bits: None,
         charge,
         releases: 10,
         charged: 4,

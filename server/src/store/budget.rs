@@ -59,6 +59,8 @@ pub struct PlanRow {
     pub state: TaskState,
     /// The L2 norm that updates are clipped to, where the text of the task says so.
     pub clip: Option<f64>,
+    /// Grid steps within the clip, as a power of two, where the text of the task says so.
+    pub grid_bits: Option<u32>,
     /// What one release costs.
     pub charge: Charge,
     /// Releases planned.
@@ -88,6 +90,13 @@ impl PlanRow {
 pub(crate) fn clip(toml: &str) -> Option<f64> {
     let value = toml.parse::<toml::Table>().ok()?.get("encoding")?.get("clip_l2")?.clone();
     value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))
+}
+
+/// `privacy.grid_bits` in the text of a task that has the section.
+pub(crate) fn grid_bits(toml: &str) -> Option<u32> {
+    let text = toml.parse::<toml::Table>().ok()?;
+    let section = text.get("privacy")?.as_table()?;
+    section.get("grid_bits").map_or(Some(testudo_engine::GRID_BITS), |bits| u32::try_from(bits.as_integer()?).ok())
 }
 
 /// Whether the values of updates can have decided that an open round was abandoned.

@@ -1,22 +1,21 @@
 //! The actor behind a task: it owns the open round's engine and is the only one that changes it.
 
 use super::{
-    Command, CurrentModel, Event, Glance, Services, Slot,
-    exchange::{self, send_away},
+    Command, CurrentModel, Event, Glance, Services, Slot, exchange,
     journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
 };
 use crate::{
     clock,
-    store::{Body, Judged, NewRound, Release as ReleaseRow, TaskRow, TaskState, UploadRow},
+    store::{Body, TaskRow, TaskState, UploadRow},
 };
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
     time::Duration,
 };
-use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
+use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, TaskSpec};
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Receipt};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Encoding, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
@@ -25,9 +24,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::task::TaskTracker;
 
 /// Pause before the next round after one was given up, so that a task that cannot work does not spin.
-const ABANDON_PAUSE_MS: Tick = 1000;
+pub(super) const ABANDON_PAUSE_MS: Tick = 1000;
 /// Pause before the ledger is tried again.
-const LEDGER_PAUSE_MS: Tick = 5000;
+pub(super) const LEDGER_PAUSE_MS: Tick = 5000;
 /// Check-ins held per client that a round needs; more are told to come back much later.
 const HELD_PER_SEAT: usize = 4;
 
@@ -201,7 +200,7 @@ impl Driver {
         self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 
-    fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
+    pub(super) fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
         let left = current.engine.deadline().unwrap_or(0).saturating_sub(clock::now());
         let announcement = current.engine.announcement().map(|announcement| announcement.to_bytes().into());
         let (masking, encodings) = match &self.spec.masking {
@@ -267,78 +266,6 @@ impl Driver {
             }
             self.write_journal();
         }
-    }
-
-    async fn maybe_open(&mut self) {
-        let now = clock::now();
-        let stopping = self.services.stop.is_cancelled();
-        if stopping || self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
-            return;
-        }
-        if self.room.len() < self.spec.cohort.selected {
-            return;
-        }
-        self.room.forget_gone();
-        let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
-        let reference = self.spec.reference.as_ref();
-        let complete = reference.is_none_or(|client| self.room.holds(client));
-        if self.room.len() < self.spec.cohort.selected || !gathered || !complete {
-            return;
-        }
-        let seed = random::<32>();
-        let drawn = self.room.draw(seed, reference, self.spec.cohort.selected, now);
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
-        let nonces: BTreeMap<ClientId, Nonce> =
-            drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
-        if let Err(detail) = self.open(seed, nonces, now).await {
-            tracing::error!(task = %self.row.name, detail, "cannot open a round; trying again");
-            self.not_before = now + ABANDON_PAUSE_MS;
-            for (_, answer) in drawn {
-                let retry_after = self.retry_after(NotNowWhy::Filling);
-                let _ = answer.send(Answer::NotNow { retry_after, why: NotNowWhy::Filling });
-            }
-            // The ledger knows better: the result of the call may be unknown, or a round be left open.
-            if let Ok(row) = self.services.store.task(&self.row.name).await {
-                self.row = row;
-            }
-            self.take_up().await;
-            return;
-        }
-        let Some(current) = &self.current else { return };
-        for (client, answer) in drawn {
-            // Whoever hung up meanwhile gets the same seat at its next check-in.
-            let _ = answer.send(self.assignment(current, &client));
-        }
-    }
-
-    async fn open(&mut self, seed: [u8; 32], nonces: BTreeMap<ClientId, Nonce>, now: Tick) -> Result<(), String> {
-        let cohort = &self.spec.cohort;
-        let number = self.row.last_round + 1;
-        let closes_at = now + cohort.phase_limit_ms;
-        let params = RoundParams::new(nonces.keys().cloned().collect(), cohort.size, cohort.minimum, closes_at)
-            .map_err(|error| error.to_string())?;
-        let store = &self.services.store;
-        let seen: Vec<_> = nonces.keys().map(|client| (client.clone(), now)).collect();
-        store.seen(&seen).await.map_err(|error| error.to_string())?;
-        let round = NewRound {
-            task: self.row.name.clone(),
-            number,
-            base: self.row.model,
-            seed,
-            target: cohort.size,
-            minimum: cohort.minimum,
-            opened_at: now,
-            closes_at,
-            cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
-            reserve: None,
-        };
-        store.open_round(round).await.map_err(|error| error.to_string())?;
-        self.row.last_round = number;
-        let engine = self.engine(number, params, seed);
-        self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
-        self.services.metrics.round_opened(self.row.name.as_str(), number);
-        tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
-        Ok(())
     }
 
     /// A round's engine over the task's newest model.
@@ -418,14 +345,18 @@ impl Driver {
         tracing::debug!(task = %self.row.name, round = current.number, survivors = survivors.len(), "closing");
         let bodies = current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone()));
         current.bodies = Arc::new(bodies.collect());
-        let (store, round) = (self.services.store.clone(), current.number);
-        let name = self.row.name.clone();
-        let sealed = with_retries(|| store.close_round(&name, round, &survivors, None, clock::now())).await;
+        let number = current.number;
+        let sealed = self.close(number, &survivors).await;
+        let Some(current) = &mut self.current else { return Vec::new() };
         let input = match sealed {
-            Ok(_) => EngineInput::Sealed,
+            Ok(noise) => {
+                if let Some(seed) = noise {
+                    current.engine.set_noise_seed(seed);
+                }
+                EngineInput::Sealed
+            }
             Err(detail) => EngineInput::Abandon(Abandon::Fault { detail }),
         };
-        let Some(current) = &mut self.current else { return Vec::new() };
         current.engine.handle(clock::now(), input).unwrap_or_default()
     }
 
@@ -438,110 +369,6 @@ impl Driver {
             let _ = events.send(Event::Done { round, done }).await;
         });
         Vec::new()
-    }
-
-    async fn release(&mut self, release: Release) {
-        let Some(current) = &self.current else { return };
-        let number = current.number;
-        tracing::debug!(task = %self.row.name, round = number, "aggregated");
-        let recorded = self.record_groups(number, release.record.as_ref()).await;
-        let written = match recorded {
-            Ok(()) => self.write_release(number, &release).await,
-            Err(detail) => Err(detail),
-        };
-        if let Err(detail) = written {
-            tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
-            self.abandon(Abandon::Fault { detail }, release.abandoned()).await;
-            return;
-        }
-        let finishes = self.row.released + 1 >= self.spec.rounds;
-        self.row.released += 1;
-        self.row.model = release.digest;
-        self.model = Arc::new(release.model);
-        self.file = release.file;
-        self.carry = Arc::new(release.carry);
-        if finishes {
-            self.row.state = TaskState::Finished;
-        }
-        self.end(number, "released", &release.seats).await;
-        self.forget_old_models(number).await;
-    }
-
-    async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
-        let Services { blobs, store, blob_gate, .. } = &self.services;
-        let gate = blob_gate.read().await;
-        with_retries(|| blobs.put_as(release.digest, release.file.clone())).await?;
-        let optimizer = match release.carry.is_empty() {
-            true => None,
-            false => {
-                let carry = release.carry.to_bytes();
-                Some(with_retries(|| blobs.put(carry.clone())).await?)
-            }
-        };
-        let row = ReleaseRow {
-            task: self.row.name.clone(),
-            number,
-            model: release.digest,
-            optimizer,
-            aggregate_norm: release.aggregate_norm,
-            notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
-            seats: release.seats.iter().map(judged).collect(),
-            finishes: self.row.released + 1 >= self.spec.rounds,
-            charged: false,
-            at: clock::now(),
-        };
-        with_retries(|| store.release(row.clone())).await?;
-        drop(gate);
-        if let Some(old) = std::mem::replace(&mut self.row.optimizer, optimizer) {
-            self.forget(old).await;
-        }
-        Ok(())
-    }
-
-    pub(super) async fn abandon(&mut self, why: Abandon, seats: Vec<Judgement>) {
-        let Some(current) = &self.current else { return };
-        let number = current.number;
-        tracing::warn!(task = %self.row.name, round = number, %why, "round abandoned");
-        let (store, name) = (self.services.store.clone(), self.row.name.clone());
-        let rows: Vec<Judged> = seats.iter().map(judged).collect();
-        let written = with_retries(|| store.abandon(&name, number, &why, &rows, clock::now())).await;
-        if let Err(detail) = written {
-            tracing::error!(task = %self.row.name, round = number, detail, "cannot write to the ledger; trying again");
-            self.unwritten = Some((clock::now() + LEDGER_PAUSE_MS, why, seats));
-            return;
-        }
-        self.row.abandoned += 1;
-        self.not_before = clock::now() + ABANDON_PAUSE_MS;
-        self.end(number, "abandoned", &seats).await;
-    }
-
-    async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement]) {
-        let Some(mut current) = self.current.take() else { return };
-        for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
-            let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
-        }
-        send_away(std::mem::take(&mut current.waiting), outcome);
-        for seat in seats {
-            self.services.metrics.verdict(&seat.verdict);
-        }
-        let took = clock::now().saturating_sub(current.opened_at);
-        self.typical_ms = took;
-        self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
-        tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
-        // Nobody may be watching.
-        let _ = self.services.ended.send((self.row.name.clone(), number));
-        if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
-            tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
-        }
-        self.send_home();
-    }
-
-    /// Once the task has ended nobody needs to wait any more.
-    pub(super) fn send_home(&mut self) {
-        if let Some(why) = ended(self.row.state) {
-            self.room.answer_all(|| Answer::Ended { why });
-        }
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
     }
 }
 
@@ -598,17 +425,6 @@ fn takes_part(current: &Current, client: &ClientId) -> bool {
 /// Spool keys of a round begin with this.
 pub(crate) fn round_prefix(task: &TaskName, number: u64) -> String {
     format!("{task}/{number}/")
-}
-
-fn judged(seat: &Judgement) -> Judged {
-    Judged {
-        client: seat.client.clone(),
-        verdict: seat.verdict,
-        detail: seat.detail.clone(),
-        upload: seat.upload.map(|upload| (upload.digest, upload.norm, upload.examples)),
-        score: seat.score,
-        weight: seat.weight,
-    }
 }
 
 pub(super) fn ended(state: TaskState) -> Option<EndedWhy> {

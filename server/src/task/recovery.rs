@@ -142,6 +142,9 @@ impl Driver {
             let bodies: HashMap<_, _> =
                 current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone())).collect();
             current.bodies = Arc::new(bodies);
+            if let Some(seed) = self.kept_noise(round.number).await? {
+                current.engine.set_noise_seed(seed);
+            }
             actions = current.engine.resume_closed(&survivors).map_err(|error| error.to_string())?;
         }
         self.current = Some(current);

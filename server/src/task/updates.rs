@@ -78,6 +78,7 @@ impl Driver {
                 None => self.spec.encodings.clone(),
                 Some(_) => vec![Encoding::Masked],
             },
+            private: self.spec.privacy.is_some(),
             slot: slot.clone(),
         }))
     }

@@ -10,6 +10,7 @@ mod faults;
 mod hostile;
 mod limits;
 mod masked;
+mod private;
 mod restarts;
 mod rounds;
 mod store;

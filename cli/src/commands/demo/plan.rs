@@ -1,6 +1,6 @@
 //! What a demo does: its options, checked, and what follows from them.
 
-use super::{Demo, WHAT, mean, secure::Secure};
+use super::{Demo, WHAT, mean, private::Private, secure::Secure};
 use crate::{
     commands::load::rule,
     exit::{Exit, Failure},
@@ -27,10 +27,14 @@ const ATTACK: &str = "sign_flip:scale=10";
 const SECURE_ATTACK: &str = "sign_flip:scale=100";
 /// The robust rule over groups: it uses nearly all of every row.
 const SECURE_RULE: &str = "trimmed_mean";
+/// The robust rule with a proved sensitivity.
+const PRIVATE_RULE: &str = "trimmed_mean";
 /// Rounds of each masked training.
 const SECURE_ROUNDS: u64 = 12;
 /// How clients with few examples train.
 const SECURE_TRAINING: LocalTraining = LocalTraining { epochs: 6, batch: 8, learning_rate: 0.15 };
+/// How clients with few examples train a small model.
+const PRIVATE_TRAINING: LocalTraining = LocalTraining { epochs: 3, batch: 8, learning_rate: 0.1 };
 /// How every client trains.
 const TRAINING: LocalTraining = LocalTraining { epochs: 3, batch: 8, learning_rate: 0.1 };
 /// How long a round waits for its clients. All of them come, so a slow machine changes nothing.
@@ -47,6 +51,8 @@ pub(super) struct Plan {
     pub(super) rule_text: String,
     /// How updates are masked, if they are.
     pub(super) secure: Option<Secure>,
+    /// How the robust training is private, if it is.
+    pub(super) private: Option<Private>,
     pub(super) rounds: u64,
     pub(super) seed: u64,
     pub(super) training: LocalTraining,
@@ -64,8 +70,17 @@ impl Plan {
     /// # Errors
     /// Options that cannot be, with what would be right.
     pub(super) fn new(demo: &Demo) -> Result<Self, Failure> {
-        let clients = demo.clients.unwrap_or(if demo.secure { 96 } else { 20 }) as usize;
-        let usual = if demo.secure { 3.min(clients / 5) } else { clients / 5 };
+        let (clients, usual_rule) = match (demo.secure, demo.dp) {
+            (true, _) => (96, SECURE_RULE),
+            (_, true) => (100, PRIVATE_RULE),
+            _ => (20, RULE),
+        };
+        let clients = demo.clients.unwrap_or(clients) as usize;
+        let usual = match (demo.secure, demo.dp) {
+            (true, _) => 3.min(clients / 5),
+            (_, true) => clients / 10,
+            _ => clients / 5,
+        };
         let poisoned = demo.poisoned.map_or(usual, |poisoned| poisoned as usize);
         if 2 * poisoned >= clients {
             let why =
@@ -82,7 +97,7 @@ impl Plan {
             .next("write a kind with its parameters, as in sign_flip:scale=10")
         })?;
         let rows = if demo.secure { rows(clients, demo.group_size as usize)? } else { clients };
-        let rule_text = demo.rule.clone().unwrap_or_else(|| if demo.secure { SECURE_RULE } else { RULE }.into());
+        let rule_text = demo.rule.clone().unwrap_or_else(|| usual_rule.into());
         let rule = rule::parse(&rule_text, poisoned, rows)?;
         let bug = |error: &dyn std::error::Error| Failure::new(Exit::Internal, WHAT, error.to_string());
         let digits = digits::load();
@@ -93,7 +108,9 @@ impl Plan {
         let mix = if demo.secure { Mix::Same(attack.clone()) } else { Mix::Demo(attack.clone()) };
         let population = Population::new(clients, poisoned, Placement::Seeded, &mix, demo.seed)
             .map_err(|error| Failure::new(Exit::Usage, WHAT, error.to_string()))?;
-        let workload = WorkloadConfig::parse("mlp").and_then(|mlp| mlp.build::<f32>(train.width(), train.classes()));
+        // Noise grows with the number of parameters.
+        let kind = if demo.dp { "softmax" } else { "mlp" };
+        let workload = WorkloadConfig::parse(kind).and_then(|mlp| mlp.build::<f32>(train.width(), train.classes()));
         let workload: Arc<dyn Workload<f32>> = Arc::from(workload.map_err(|error| bug(&error))?);
         let tensors = workload.tensors().into_iter().map(|tensor| Tensor {
             name: tensor.name,
@@ -102,8 +119,13 @@ impl Plan {
         let model = Model::new(tensors.collect(), workload.initial(demo.seed)).map_err(|error| bug(&error))?;
         let parts = parts.iter().map(|rows| train.subset(rows)).collect();
         let (rounds, seed) = (demo.rounds.unwrap_or(if demo.secure { SECURE_ROUNDS } else { ROUNDS }), demo.seed);
-        let training = if demo.secure { SECURE_TRAINING } else { TRAINING };
+        let training = match (demo.secure, demo.dp) {
+            (true, _) => SECURE_TRAINING,
+            (_, true) => PRIVATE_TRAINING,
+            _ => TRAINING,
+        };
         let secure = None;
+        let private = demo.dp.then(|| Private::new(clients, demo.noise_multiplier, demo.budget_epsilon));
         let mut plan = Self {
             clients,
             poisoned,
@@ -111,6 +133,7 @@ impl Plan {
             rule,
             rule_text,
             secure,
+            private,
             rounds,
             seed,
             training,
@@ -129,6 +152,16 @@ impl Plan {
     /// Name, whether the poisoned clients attack, and the rule of each training.
     pub(super) fn trainings(&self) -> [(&'static str, bool, RuleConfig); 3] {
         [("clean", false, mean()), ("poisoned", true, mean()), ("defended", true, self.rule.clone())]
+    }
+
+    /// Whether a training is private: the robust one is, if any.
+    pub(super) fn is_private(&self, training: &str) -> bool {
+        self.private.is_some() && training == "defended"
+    }
+
+    /// The model, in words.
+    pub(super) fn workload_text(&self) -> &'static str {
+        if self.private.is_some() { "softmax regression 64-10" } else { "MLP 64-64-10" }
     }
 
     /// A client's name; they sort by number.
@@ -170,7 +203,11 @@ impl Plan {
     /// If the rule cannot be written, which is a bug.
     pub(super) fn task(&self, name: &str, rule: &RuleConfig) -> Result<(String, String), Failure> {
         let task = format!("demo-{name}");
-        let masking = self.secure.as_ref().map(Secure::sections).unwrap_or_default();
+        let masking = match (&self.secure, &self.private) {
+            (Some(secure), _) => secure.sections(),
+            (None, Some(private)) if self.is_private(name) => private.sections(),
+            _ => String::new(),
+        };
         // Groups are drawn among all clients, so that their number is the one that was checked.
         let minimum = self.secure.as_ref().map_or(String::new(), |_| format!("minimum = {}\n", self.clients));
         let toml = format!(

@@ -55,9 +55,8 @@ impl Show {
         }
     }
 
-    /// What a masked task promises.
-    pub(super) fn guarantees(&self, task: &str, cohort: usize, lines: &[String]) {
-        let suite = testudo_protocol::secagg::SUITE;
+    /// What a masked or private task promises.
+    pub(super) fn guarantees(&self, task: &str, suite: &str, cohort: usize, lines: &[String]) {
         self.line(&format!("\nguarantee report  task {task}  suite {suite}  smallest cohort {cohort}"));
         topics(lines).iter().for_each(|line| self.line(line));
         self.line("");

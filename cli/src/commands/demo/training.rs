@@ -42,6 +42,8 @@ pub(super) struct Training<'a> {
 pub(super) struct Trained {
     pub(super) report: RunReport,
     pub(super) rule: RuleConfig,
+    /// Whether verdicts are hidden.
+    private: bool,
     /// Groups that gave no row, over all rounds.
     pub(super) lost_groups: usize,
     /// Of the last released model.
@@ -65,11 +67,12 @@ impl Training<'_> {
     ///
     /// # Errors
     /// A server or an honest client that fails.
-    pub(super) async fn run(self) -> Result<(Trained, Option<View>), Failure> {
+    pub(super) async fn run(self) -> Result<(Trained, Option<View>, Vec<String>), Failure> {
         let (task, toml) = self.plan.task(self.name, &self.rule)?;
         let created = self.operator.create(toml, &self.plan.model).await?;
-        if self.plan.secure.is_some() && self.name == "defended" {
-            self.show.guarantees(&task, self.plan.clients, &created.guarantees);
+        if (self.plan.secure.is_some() && self.name == "defended") || self.plan.is_private(self.name) {
+            let suite = if self.plan.secure.is_some() { testudo_protocol::secagg::SUITE } else { "none" };
+            self.show.guarantees(&task, suite, self.plan.clients, &created.guarantees);
             if let Some(line) = self.plan.secure.as_ref().and_then(|secure| secure.vanishing(self.plan)) {
                 self.show.line(&line);
             }
@@ -105,7 +108,10 @@ impl Training<'_> {
         }
         self.show.end(self.name);
         let Course { report, model, ended_early, lost_groups, view, .. } = course;
-        Ok((Trained { report, rule: self.rule, lost_groups, digest: model.digest(), ended_early }, view))
+        let private = self.plan.is_private(self.name);
+        let digest = model.digest();
+        let trained = Trained { report, rule: self.rule, private, lost_groups, digest, ended_early };
+        Ok((trained, view, created.guarantees))
     }
 
     fn course(&self) -> Course {
@@ -173,7 +179,9 @@ impl Training<'_> {
             })?;
             verdicts.push((client.client.clone(), verdict));
             let Some(&number) = course.numbers.get(&client.client) else { continue };
-            let Some((outcome, reason)) = outcome(&verdict) else { continue };
+            let Some((outcome, reason)) = outcome(&verdict).filter(|_| !self.plan.is_private(self.name)) else {
+                continue;
+            };
             let round = round.round;
             course.report.verdicts.push(VerdictReport { round, client: number, outcome, reason });
         }
@@ -192,15 +200,16 @@ impl Trained {
     pub(super) fn object(&self) -> Value {
         let rejected = self.report.verdicts.iter().filter(|verdict| verdict.outcome == Outcome::Rejected).count();
         let tally = self.report.tally();
+        let unless_hidden = |number: usize| (!self.private).then_some(number);
         json!({
             "name": self.report.name,
             "rule": self.rule.kind(),
             "rule_parameters": self.rule.to_string(),
             "accuracy": self.accuracy(),
-            "rejected": rejected,
-            "rejected_honest": tally.honest_rejected,
-            "verdicts_right": tally.right(),
-            "verdicts_wrong": tally.wrong(),
+            "rejected": unless_hidden(rejected),
+            "rejected_honest": unless_hidden(tally.honest_rejected),
+            "verdicts_right": unless_hidden(tally.right()),
+            "verdicts_wrong": unless_hidden(tally.wrong()),
             "accuracy_per_round": self.report.accuracy.iter().map(|(_, accuracy)| accuracy).collect::<Vec<_>>(),
             "model_digest": self.digest.to_string(),
             "ended_early": self.ended_early,

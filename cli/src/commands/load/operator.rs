@@ -109,6 +109,19 @@ impl Operator {
         self.answer("cannot stop the task", client.control_task(request)).await.map(|_| ())
     }
 
+    /// A population's privacy budget with its charges, at most 10,000.
+    ///
+    /// # Errors
+    /// The server's refusal, or no such budget.
+    pub(crate) async fn budget(&self, population: &str) -> Result<v1::Budget, Failure> {
+        const WHAT: &str = "cannot show the privacy budget";
+        let mut client = self.client.clone();
+        let request = v1::GetBudgetRequest { population: population.into(), from: 0, limit: 10_000 };
+        let budgets = self.answer(WHAT, client.get_budget(request)).await?.budgets;
+        let none = || Failure::new(Exit::NotFound, WHAT, "the server has no such budget");
+        budgets.into_iter().next().ok_or_else(none)
+    }
+
     /// What the server says of itself.
     ///
     /// # Errors

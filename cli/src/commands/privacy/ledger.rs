@@ -228,7 +228,8 @@ fn verified(statement: &Statement) -> String {
     )
 }
 
-fn text(statement: &Statement, colour: bool) -> String {
+/// A budget for people.
+pub(crate) fn text(statement: &Statement, colour: bool) -> String {
     let unknown = || "unknown".to_owned();
     let mut lines = vec![
         format!("population    {}", clean(&statement.population)),

@@ -9,8 +9,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testudo_aggregate::Units;
-use testudo_engine::{Masking, TaskSpec};
-use testudo_protocol::{Digest, Model, limits};
+use testudo_engine::{Masking, Privacy, TaskSpec};
+use testudo_protocol::{Digest, Model, Reason, limits};
 use testudo_server::Config;
 
 /// Arguments of `testudo task check`.
@@ -56,6 +56,7 @@ impl Check {
     /// Everything that is wrong with the description, or with the model.
     pub(super) fn run(&self, output: &Output) -> Result<(), Failure> {
         let checked = self.files.check(false)?;
+        checked.affordable()?;
         let object = checked.object();
         let missing = self.files.model_path(&checked.spec).display().to_string();
         output.result(object.clone(), |_| checked.describe(&object, &missing))
@@ -115,6 +116,19 @@ impl CheckedModel {
 }
 
 impl Checked {
+    /// Whether the task's own plan fits the limit it names; what other tasks of the population spent, only the server
+    /// knows.
+    fn affordable(&self) -> Result<(), Failure> {
+        let Some(privacy) = &self.spec.privacy else { return Ok(()) };
+        privacy.fits_alone(self.spec.name.as_str(), self.spec.rounds).map_err(|exhausted| {
+            let what = format!("{} cannot be created", self.spec.name);
+            let mut failure = Failure::new(Exit::Policy, what, exhausted.to_string())
+                .next("raise noise_multiplier, lower rounds, or agree on another budget_epsilon");
+            failure.code = Reason::PrivacyBudgetExhausted.code();
+            failure
+        })
+    }
+
     /// For programs.
     fn object(&self) -> Value {
         let spec = &self.spec;
@@ -137,6 +151,7 @@ impl Checked {
                 "phase_limit_s": spec.cohort.phase_limit_ms as f64 / 1000.0,
             },
             "suite": suite(spec.masking.as_ref()), "masking": spec.masking.as_ref().map(masking),
+            "privacy": spec.privacy.as_ref().map(|privacy| self::privacy(privacy, spec.rounds)),
             "guarantees": spec.guarantees, "model": model,
         })
     }
@@ -199,6 +214,17 @@ impl Checked {
 /// What hides the updates.
 fn suite(masking: Option<&Masking>) -> &'static str {
     if masking.is_some() { "pairwise/1" } else { "none" }
+}
+
+/// Differential privacy, for programs.
+fn privacy(privacy: &Privacy, rounds: u64) -> Value {
+    json!({
+        "unit": "client", "trust_model": "central", "adjacency": privacy.adjacency, "sampling": "none",
+        "population": privacy.population, "budget_epsilon": privacy.budget_epsilon, "delta": privacy.delta,
+        "epsilon": privacy.epsilon(rounds), "epsilon_unamplified": privacy.epsilon(rounds),
+        "noise_multiplier": privacy.noise_multiplier, "sigma_over_sensitivity": privacy.effective_multiplier(),
+        "clip_l2": privacy.grid.clip(), "divisor": privacy.divisor, "deviation": privacy.deviation(),
+    })
 }
 
 /// The configuration of masking, for programs.

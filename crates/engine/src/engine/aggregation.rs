@@ -263,7 +263,7 @@ impl Progress {
 }
 
 /// Writes a unit's numbers to their places in the model's vector.
-fn scatter(whole: &mut [f32], unit: &Unit, piece: &[f32]) {
+pub(super) fn scatter(whole: &mut [f32], unit: &Unit, piece: &[f32]) {
     let mut rest = piece;
     for place in &unit.places {
         let (here, later) = rest.split_at(place.len().min(rest.len()));

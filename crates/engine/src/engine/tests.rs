@@ -208,8 +208,10 @@ fn units_hold_a_bounded_number_of_bytes_whatever_the_dimension() {
     assert_eq!(unit_length(100_000), BLOCK);
 }
 
+mod audit;
 mod masked;
 mod parts;
+mod private;
 
 #[test]
 fn a_release_that_cannot_be_written_leaves_no_verdict_of_the_rule() {

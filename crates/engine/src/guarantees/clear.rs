@@ -10,6 +10,11 @@ pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
         robustness(spec),
     ];
     lines.push(match spec.max_l2 {
+        _ if spec.privacy.is_some() => {
+            "door: updates of a wrong shape are refused alone; one with a value that is not \
+                                        finite counts as zeros, without anybody being told"
+                .to_string()
+        }
         Some(cap) => format!(
             "door: updates with an L2 norm (over all tensors) above {cap} or a non-finite value are rejected alone"
         ),
@@ -32,7 +37,10 @@ pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
     }
     lines.extend(tensors(spec));
     lines.extend(reference(spec));
-    lines.push("privacy: none (no noise is added)".to_string());
+    match &spec.privacy {
+        None => lines.push("privacy: none (no noise is added)".to_string()),
+        Some(privacy) => lines.extend(super::private::report(spec, privacy)),
+    }
     lines
 }
 

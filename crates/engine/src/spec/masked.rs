@@ -66,7 +66,7 @@ impl Check<'_> {
         for (key, _) in idle.into_iter().filter(|(_, given)| *given) {
             self.fail(key, "has no effect without masking", "remove the key, or write masking = \"pairwise\"");
         }
-        if raw.encoding.clip_l2.is_some() {
+        if raw.encoding.clip_l2.is_some() && raw.privacy.is_none() {
             let fix = "remove the key, or use max_l2 to reject longer updates";
             self.fail("encoding.clip_l2", "has no effect without masking or privacy", fix);
         }

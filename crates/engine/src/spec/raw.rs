@@ -1,5 +1,6 @@
 //! The text of a `task.toml`, before it is checked.
 
+use crate::privacy::GRID_BITS;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -21,7 +22,7 @@ pub(super) struct RawTask {
     pub(super) reference: Option<RawReference>,
     #[serde(default)]
     pub(super) optimizer: toml::Table,
-    pub(super) privacy: Option<toml::Table>,
+    pub(super) privacy: Option<RawPrivacy>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -94,6 +95,43 @@ pub(super) struct RawEncoding {
 pub(super) struct RawExamples {
     pub(super) max: Option<u64>,
     pub(super) weighted: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPrivacy {
+    pub(super) mechanism: String,
+    pub(super) population: String,
+    pub(super) clients: Option<u64>,
+    pub(super) noise_multiplier: f64,
+    pub(super) budget_epsilon: f64,
+    pub(super) delta: Option<f64>,
+    #[serde(default = "zero_out")]
+    pub(super) adjacency: String,
+    #[serde(default = "none")]
+    pub(super) sampling: String,
+    #[serde(default = "grid")]
+    pub(super) sampler: String,
+    #[serde(default = "grid_bits")]
+    pub(super) grid_bits: u64,
+    #[serde(default)]
+    pub(super) accept_large_sensitivity: bool,
+}
+
+fn zero_out() -> String {
+    "zero_out".into()
+}
+
+fn none() -> String {
+    "none".into()
+}
+
+fn grid() -> String {
+    "grid".into()
+}
+
+fn grid_bits() -> u64 {
+    u64::from(GRID_BITS)
 }
 
 fn one() -> f64 {

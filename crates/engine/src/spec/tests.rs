@@ -1,6 +1,7 @@
 use super::{check::MAX_EXAMPLES, *};
 
 mod masking;
+mod privacy;
 
 pub(crate) const GOOD: &str = r#"
 name = "keyboard"
@@ -52,7 +53,7 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("[rule]", "[visibility]\nmasking = \"pairs\"\n[rule]", "visibility.masking", "not a masking", "pairwise"),
         ("[rule]", "[visibility]\ngroup_size = 8\n[rule]", "visibility.group_size", "without masking", "pairwise"),
         ("[rule]", "[visibility]\nthreshold = 8\n[rule]", "visibility.threshold", "no effect", "remove"),
-        ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy", "not in this version", "remove"),
+        ("[rule]", "[privacy]\nmechanism = \"gaussian\"\n[rule]", "privacy.population", "missing field", "add"),
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "every row alike", "false"),
         ("[rule]", "[examples]\nmax = 0\n[rule]", "examples.max", "outside", "from 1"),
         ("[rule]", "[encoding]\naccept = [\"int4\"]\n[rule]", "encoding.accept", "no encoding", "int8"),

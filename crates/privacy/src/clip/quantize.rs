@@ -70,6 +70,26 @@ pub(super) fn add<T: Coordinate>(values: &[T], factor: f64, sums: &mut [i64]) ->
     total
 }
 
+/// The same into `steps`, which is overwritten.
+pub(super) fn quantize<T: Coordinate>(values: &[T], factor: f64, out: &mut [i32]) -> u128 {
+    let mut total = 0;
+    for (values, out) in values.chunks(BLOCK).zip(out.chunks_mut(BLOCK)) {
+        let mut energy = Energy::default();
+        for (value, out) in values.iter().zip(out) {
+            *out = steps(*value, factor);
+            energy.add(*out);
+        }
+        total += energy.total();
+    }
+    total
+}
+
+/// Σ value² of a slice of f32, or of differences of such, in a fixed order of additions; not finite if a value is not.
+#[must_use]
+pub fn squares<T: Coordinate>(slice: &[T]) -> f64 {
+    sum_of_squares(slice, 1.0)
+}
+
 /// Undoes [`add`].
 pub(super) fn subtract<T: Coordinate>(values: &[T], factor: f64, sums: &mut [i64]) {
     for (value, sum) in values.iter().zip(sums) {

@@ -159,6 +159,19 @@ fn groups_shrink_the_shift_but_not_what_a_selection_moves() {
 }
 
 #[test]
+fn sensitivities_on_the_grid_are_whole_and_exact() {
+    let on_grid = |rule: Combination, adjacency| rule.on_grid(20, 24, adjacency).unwrap();
+    for (adjacency, times) in [(Adjacency::ZeroOut, 1), (Adjacency::ReplaceOne, 2)] {
+        assert_eq!(on_grid(Combination::ClippedSum, adjacency), (times << 24, 20.0));
+        assert_eq!(on_grid(Combination::TrimmedMean { cut: 3 }, adjacency), (times << 24, 14.0));
+        assert_eq!(on_grid(Combination::CentredClipping { radius: 0.3 }, adjacency), (times << 24, 20.0));
+    }
+    let krum = Combination::MultiKrum { selected: 17, accept_large_sensitivity: true };
+    assert_eq!(on_grid(krum, Adjacency::ZeroOut), (8 << 24, 17.0));
+    assert!(Combination::Other { kind: "median" }.on_grid(20, 24, Adjacency::ZeroOut).is_err());
+}
+
+#[test]
 fn parameters_that_make_no_sense_are_refused() {
     let rows = RowBounds::clients(4, 1.0);
     assert!(Combination::TrimmedMean { cut: 2 }.sensitivity(rows, Adjacency::ZeroOut).is_err());

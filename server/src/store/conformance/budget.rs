@@ -94,6 +94,7 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
         task: task.clone(),
         state: TaskState::Running,
         clip: Some(0.5),
+        grid_bits: None,
         charge: charge(20),
         releases: 3,
         charged: 1,

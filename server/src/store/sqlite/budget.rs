@@ -392,10 +392,12 @@ async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<Pl
     .await
     .map_err(backend)?;
     let read = |row: &SqliteRow| {
+        let text: String = get(row, "toml")?;
         Ok(PlanRow {
             task: task_name(row, "name")?,
             state: task_state(row)?,
-            clip: budget::clip(get(row, "toml")?),
+            clip: budget::clip(&text),
+            grid_bits: budget::grid_bits(&text),
             charge: from_text(get(row, "charge")?)?,
             releases: releases(row)?,
             charged: unsigned(row, "charged")?,

@@ -1,0 +1,97 @@
+//! `kill -9` at any time of a private task: no release without its charge, none twice with other bytes.
+
+use crate::host::{Host, Random, Stop, delta, model, session};
+use std::{collections::BTreeMap, env, time::Duration};
+use testudo_client::{Ended, Error, Update};
+use testudo_privacy::budget::verify;
+use testudo_proto::v1;
+use testudo_server::statement;
+
+const CLIENTS: usize = 6;
+
+fn private(name: &str, rounds: u64) -> String {
+    format!(
+        "name = {name:?}\nrounds = {rounds}\n[model]\ninitial = \"model.safetensors\"\n\
+         [cohort]\nsize = {CLIENTS}\nminimum = 4\nphase_limit_s = 3\n\
+         [encoding]\nclip_l2 = 1.0\n[rule]\nkind = \"trimmed_mean\"\nbyzantine = 1\n\
+         [privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = 50.0\nbudget_epsilon = 5.0\ndelta = 1e-6\n"
+    )
+}
+
+async fn participate(url: String, name: String, task: &'static str) -> Ended {
+    let mut session = session(&url, &name, task).await;
+    loop {
+        let round = match session.next_round().await {
+            Ok(Some(round)) => round,
+            Ok(None) => return session.ended().unwrap(),
+            Err(error) => panic!("{name}: {error}"),
+        };
+        let update = delta(&name, round.number(), round.model());
+        match round.submit(Update::delta(update)).await {
+            Ok(_) | Err(Error::Rejected(_) | Error::GaveUp { .. }) => {}
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+}
+
+/// Digests of the models that rounds released, as far as a server answers.
+async fn released(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
+    let mut admin = host.admin().await;
+    let request = v1::ListRoundsRequest { task: task.to_owned(), before: 0, limit: 1000 };
+    let rounds = admin.list_rounds(request).await.unwrap().into_inner().rounds;
+    rounds
+        .into_iter()
+        .filter(|round| round.state == "released")
+        .map(|round| (round.round, round.model_digest.to_vec()))
+        .collect()
+}
+
+/// Every release has its one charge, which names its bytes, and the chain adds up; answers what was released.
+async fn sound(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
+    let released = released(host, task).await;
+    let request = v1::GetBudgetRequest { population: "phones".into(), from: 0, limit: 10_000 };
+    let budgets = host.admin().await.get_budget(request).await.unwrap().into_inner().budgets;
+    let (account, entries) = statement::from_wire(budgets.into_iter().next().unwrap()).unwrap();
+    assert_eq!(verify(&entries, account.gate, account.head), Ok(account.spent));
+    for (round, digest) in &released {
+        let charged: Vec<_> = entries.iter().filter(|entry| entry.round == *round).collect();
+        assert_eq!(charged.len(), 1, "round {round}");
+        assert_eq!(charged[0].release.map(Vec::from), Some(digest.clone()), "round {round}");
+    }
+    released
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_task_is_killed_again_and_again() {
+    let cycles: u64 = env::var("TESTUDO_CRASH_CYCLES").map_or(6, |cycles| cycles.parse().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::new(directory.path());
+    host.start();
+    let rounds = 4 * cycles;
+    host.create(&private("private", rounds), &model(400)).await;
+    let clients: Vec<_> = (0..CLIENTS)
+        .map(|number| tokio::spawn(participate(host.url.clone(), format!("c{number:02}"), "private")))
+        .collect();
+    let mut random = Random(11);
+    let mut before = BTreeMap::new();
+    for _ in 0..cycles {
+        tokio::time::sleep(Duration::from_millis(20 + random.below(300))).await;
+        host.stop(Stop::Kill);
+        host.start();
+        let now = sound(&host, "private").await;
+        for (round, digest) in &before {
+            assert_eq!(now.get(round), Some(digest), "round {round} was released before the kill with these bytes");
+        }
+        before = now;
+    }
+    for client in clients {
+        let ended = tokio::time::timeout(Duration::from_secs(120), client).await;
+        let ended = ended.unwrap_or_else(|_| panic!("the task does not finish:\n{}", host.log())).unwrap();
+        // A round that was closed and could not be ended is spent; then the plan does not hold all the others.
+        assert_eq!(ended, Ended::Finished, "{}", host.log());
+    }
+    let now = sound(&host, "private").await;
+    assert_eq!(now.len() as u64, rounds);
+    assert!(before.iter().all(|(round, digest)| now.get(round) == Some(digest)));
+    host.stop(Stop::Terminate);
+}

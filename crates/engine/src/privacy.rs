@@ -1,0 +1,143 @@
+//! What a private task adds up, how much noise it gets, and what that costs.
+
+use std::sync::{Arc, OnceLock};
+use testudo_privacy::{
+    ParameterError,
+    budget::{Account, Charge, ChargeMechanism, Exhausted, Gate, ReservationError},
+    clip::Grid,
+    noise::{Law, NoiseTable},
+    sensitivity::{Adjacency, Combination, Refusal},
+};
+
+/// `privacy.grid_bits` unless told: steps of 6·10⁻⁸ of the clip.
+pub const GRID_BITS: u32 = 24;
+
+/// Differential privacy of a task: central model, one client as the unit, Gaussian noise, no claim for sampling.
+#[derive(Debug, Clone)]
+pub struct Privacy {
+    /// Whose budget pays.
+    pub population: String,
+    /// The population's limit of ε.
+    pub budget_epsilon: f64,
+    /// At this δ.
+    pub delta: f64,
+    /// z = σ/C.
+    pub noise_multiplier: f64,
+    /// What "one client's data" may change.
+    pub adjacency: Adjacency,
+    /// How rows are combined, as far as the proof goes.
+    pub combination: Combination,
+    /// Rows that are planned for: an absent or useless update is a row of zeros.
+    pub rows: usize,
+    /// What the noised sum is divided by, fixed and public.
+    pub divisor: f64,
+    /// Clip, resolution and σ.
+    pub grid: Grid,
+    /// Parameters of one release.
+    pub charge: Charge,
+    /// The sampler's table, made when the first noise is drawn.
+    table: Table,
+}
+
+/// Tables take milliseconds, and a task that is only looked at needs none.
+#[derive(Debug, Clone, Default)]
+struct Table(Arc<OnceLock<Result<NoiseTable, ParameterError>>>);
+
+/// What a task asks for, one value for each key.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) population: String,
+    pub(crate) budget_epsilon: f64,
+    pub(crate) delta: f64,
+    pub(crate) noise_multiplier: f64,
+    pub(crate) adjacency: Adjacency,
+    pub(crate) clip: f64,
+    pub(crate) grid_bits: u32,
+    pub(crate) combination: Combination,
+    /// Rows that are planned for.
+    pub(crate) rows: usize,
+    /// Rows that there may be: more than planned where clients are over-selected.
+    pub(crate) most_rows: usize,
+}
+
+impl Privacy {
+    /// Checks that the sums fit, that the rule's sensitivity is proved, and what a release costs.
+    pub(crate) fn new(asked: Asked) -> Result<Self, Refusal> {
+        let grid = Grid::new(asked.clip, asked.grid_bits, asked.noise_multiplier, asked.most_rows as u64)?;
+        let (sensitivity, divisor) = asked.combination.on_grid(asked.rows as u64, asked.grid_bits, asked.adjacency)?;
+        // σ is an integer by construction of the grid.
+        let sigma = grid.sigma() as u64;
+        let charge = Charge::new(asked.adjacency, ChargeMechanism::Gaussian, sigma, sensitivity, 1)?;
+        Ok(Self {
+            population: asked.population,
+            budget_epsilon: asked.budget_epsilon,
+            delta: asked.delta,
+            noise_multiplier: asked.noise_multiplier,
+            adjacency: asked.adjacency,
+            combination: asked.combination,
+            rows: asked.rows,
+            divisor,
+            grid,
+            charge,
+            table: Table::default(),
+        })
+    }
+
+    /// σ of the noise on every coordinate of the released aggregate.
+    #[must_use]
+    pub fn deviation(&self) -> f64 {
+        self.grid.sigma() * self.grid.step() / self.divisor
+    }
+
+    /// σ over the rule's sensitivity, as accountants count it.
+    #[must_use]
+    pub fn effective_multiplier(&self) -> f64 {
+        self.charge.sigma_grid as f64 / self.charge.sensitivity_grid as f64
+    }
+
+    /// ε of `releases` releases at the task's δ, rounded up; ∞ if no budget could hold them.
+    #[must_use]
+    pub fn epsilon(&self, releases: u64) -> f64 {
+        let units = self.charge.rho_units().zip(i64::try_from(releases).ok());
+        let units = units.and_then(|(once, releases)| once.checked_mul(releases));
+        units.map_or(f64::INFINITY, |units| Gate::Rho.epsilon(units, self.delta))
+    }
+
+    /// Whether a plan of so many releases would fit the population's limit if nothing else were charged to it.
+    ///
+    /// # Errors
+    /// What would fit instead.
+    pub fn fits_alone(&self, task: &str, releases: u64) -> Result<(), Box<Exhausted>> {
+        let Ok(mut account) = Account::new(&self.population, Gate::Rho, self.budget_epsilon, self.delta) else {
+            return Ok(());
+        };
+        match account.plan(task, &self.charge, u32::try_from(releases).unwrap_or(u32::MAX)) {
+            Err(ReservationError::Exhausted(exhausted)) => Err(exhausted),
+            _ => Ok(()),
+        }
+    }
+
+    /// Values cut at each end of a trimmed mean.
+    pub(crate) fn cut(&self) -> Option<usize> {
+        match self.combination {
+            Combination::TrimmedMean { cut } => Some(cut as usize),
+            _ => None,
+        }
+    }
+
+    /// Whether rows are selected by their distances first.
+    pub(crate) fn selects(&self) -> bool {
+        matches!(self.combination, Combination::MultiKrum { .. })
+    }
+
+    /// Whether what is clipped are the updates' distances from the last release.
+    pub(crate) fn is_centred(&self) -> bool {
+        matches!(self.combination, Combination::CentredClipping { .. })
+    }
+
+    /// The sampler's table.
+    pub(crate) fn noise_table(&self) -> Result<&NoiseTable, String> {
+        let table = self.table.0.get_or_init(|| NoiseTable::new(Law::Rounded, self.grid.sigma()));
+        table.as_ref().map_err(ToString::to_string)
+    }
+}

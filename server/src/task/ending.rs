@@ -1,0 +1,132 @@
+//! The end of a round: its release or its abandonment, in the ledger before anybody hears of it.
+
+use super::{
+    Driver, Services,
+    driver::{ABANDON_PAUSE_MS, LEDGER_PAUSE_MS, ended, round_prefix, with_retries},
+    exchange::send_away,
+};
+use crate::{
+    clock,
+    store::{Judged, Release as ReleaseRow, TaskState},
+};
+use std::sync::Arc;
+use testudo_engine::{Judgement, Release};
+use testudo_proto::Answer;
+use testudo_protocol::{Abandon, Reason, Reject};
+
+impl Driver {
+    pub(super) async fn release(&mut self, release: Release) {
+        let Some(current) = &self.current else { return };
+        let number = current.number;
+        tracing::debug!(task = %self.row.name, round = number, "aggregated");
+        let recorded = self.record_groups(number, release.record.as_ref()).await;
+        let written = match recorded {
+            Ok(()) => self.write_release(number, &release).await,
+            Err(detail) => Err(detail),
+        };
+        if let Err(detail) = written {
+            tracing::error!(task = %self.row.name, round = number, detail, "cannot release");
+            self.abandon(Abandon::Fault { detail }, release.abandoned()).await;
+            return;
+        }
+        let finishes = self.row.released + 1 >= self.spec.rounds;
+        self.row.released += 1;
+        self.row.model = release.digest;
+        self.model = Arc::new(release.model);
+        self.file = release.file;
+        self.carry = Arc::new(release.carry);
+        if finishes {
+            self.row.state = TaskState::Finished;
+        }
+        self.end(number, "released", &release.seats).await;
+        self.forget_old_models(number).await;
+    }
+
+    async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
+        let Services { blobs, store, blob_gate, .. } = &self.services;
+        let gate = blob_gate.read().await;
+        with_retries(|| blobs.put_as(release.digest, release.file.clone())).await?;
+        let optimizer = match release.carry.is_empty() {
+            true => None,
+            false => {
+                let carry = release.carry.to_bytes();
+                Some(with_retries(|| blobs.put(carry.clone())).await?)
+            }
+        };
+        let row = ReleaseRow {
+            task: self.row.name.clone(),
+            number,
+            model: release.digest,
+            optimizer,
+            aggregate_norm: release.aggregate_norm,
+            notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
+            seats: release.seats.iter().map(judged).collect(),
+            finishes: self.row.released + 1 >= self.spec.rounds,
+            charged: self.spec.privacy.is_some(),
+            at: clock::now(),
+        };
+        with_retries(|| store.release(row.clone())).await?;
+        drop(gate);
+        if let Some(old) = std::mem::replace(&mut self.row.optimizer, optimizer) {
+            self.forget(old).await;
+        }
+        Ok(())
+    }
+
+    pub(super) async fn abandon(&mut self, why: Abandon, seats: Vec<Judgement>) {
+        let Some(current) = &self.current else { return };
+        let number = current.number;
+        tracing::warn!(task = %self.row.name, round = number, %why, "round abandoned");
+        let (store, name) = (self.services.store.clone(), self.row.name.clone());
+        let rows: Vec<Judged> = seats.iter().map(judged).collect();
+        let written = with_retries(|| store.abandon(&name, number, &why, &rows, clock::now())).await;
+        if let Err(detail) = written {
+            tracing::error!(task = %self.row.name, round = number, detail, "cannot write to the ledger; trying again");
+            self.unwritten = Some((clock::now() + LEDGER_PAUSE_MS, why, seats));
+            return;
+        }
+        self.row.abandoned += 1;
+        self.not_before = clock::now() + ABANDON_PAUSE_MS;
+        self.end(number, "abandoned", &seats).await;
+    }
+
+    async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement]) {
+        let Some(mut current) = self.current.take() else { return };
+        for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
+            let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
+        }
+        send_away(std::mem::take(&mut current.waiting), outcome);
+        for seat in seats {
+            self.services.metrics.verdict(&seat.verdict);
+        }
+        let took = clock::now().saturating_sub(current.opened_at);
+        self.typical_ms = took;
+        self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
+        tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
+        // Nobody may be watching.
+        let _ = self.services.ended.send((self.row.name.clone(), number));
+        if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
+            tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
+        }
+        self.send_home();
+    }
+
+    /// Once the task has ended nobody needs to wait any more.
+    pub(super) fn send_home(&mut self) {
+        if let Some(why) = ended(self.row.state) {
+            self.room.answer_all(|| Answer::Ended { why });
+        }
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+    }
+}
+
+fn judged(seat: &Judgement) -> Judged {
+    Judged {
+        client: seat.client.clone(),
+        verdict: seat.verdict,
+        detail: seat.detail.clone(),
+        upload: seat.upload.map(|upload| (upload.digest, upload.norm, upload.examples)),
+        score: seat.score,
+        weight: seat.weight,
+    }
+}

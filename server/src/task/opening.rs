@@ -1,0 +1,109 @@
+//! Opening a round: the clients that wait are drawn from, their round is written, and they are told.
+
+use super::{
+    Driver,
+    driver::{ABANDON_PAUSE_MS, Current, ended, random},
+};
+use crate::{
+    clock,
+    store::{NewRound, StoreError, TaskState},
+};
+use std::collections::BTreeMap;
+use testudo_proto::{Answer, NotNowWhy};
+use testudo_protocol::{ClientId, Nonce, RoundParams, Tick};
+
+/// Why a round did not open.
+#[derive(Debug)]
+enum Unopened {
+    /// The privacy budget does not hold it, and never will.
+    Exhausted(String),
+    /// Anything else: worth another try.
+    Fault(String),
+}
+
+impl Driver {
+    pub(super) async fn maybe_open(&mut self) {
+        let now = clock::now();
+        let stopping = self.services.stop.is_cancelled();
+        if stopping || self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
+            return;
+        }
+        if self.room.len() < self.spec.cohort.selected {
+            return;
+        }
+        self.room.forget_gone();
+        let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
+        let reference = self.spec.reference.as_ref();
+        let complete = reference.is_none_or(|client| self.room.holds(client));
+        if self.room.len() < self.spec.cohort.selected || !gathered || !complete {
+            return;
+        }
+        let seed = random::<32>();
+        let drawn = self.room.draw(seed, reference, self.spec.cohort.selected, now);
+        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        let nonces: BTreeMap<ClientId, Nonce> =
+            drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
+        let opened = self.open(seed, nonces, now).await;
+        if let Err(Unopened::Exhausted(why)) = opened {
+            self.exhausted(why).await;
+            for (_, answer) in drawn {
+                let again =
+                    Answer::NotNow { retry_after: self.retry_after(NotNowWhy::Filling), why: NotNowWhy::Filling };
+                let _ = answer.send(ended(self.row.state).map_or(again, |why| Answer::Ended { why }));
+            }
+            return;
+        }
+        if let Err(Unopened::Fault(detail)) = opened {
+            tracing::error!(task = %self.row.name, detail, "cannot open a round; trying again");
+            self.not_before = now + ABANDON_PAUSE_MS;
+            for (_, answer) in drawn {
+                let retry_after = self.retry_after(NotNowWhy::Filling);
+                let _ = answer.send(Answer::NotNow { retry_after, why: NotNowWhy::Filling });
+            }
+            // The ledger knows better: the result of the call may be unknown, or a round be left open.
+            if let Ok(row) = self.services.store.task(&self.row.name).await {
+                self.row = row;
+            }
+            self.take_up().await;
+            return;
+        }
+        let Some(current) = &self.current else { return };
+        for (client, answer) in drawn {
+            // Whoever hung up meanwhile gets the same seat at its next check-in.
+            let _ = answer.send(self.assignment(current, &client));
+        }
+    }
+
+    async fn open(&mut self, seed: [u8; 32], nonces: BTreeMap<ClientId, Nonce>, now: Tick) -> Result<(), Unopened> {
+        let cohort = &self.spec.cohort;
+        let number = self.row.last_round + 1;
+        let closes_at = now + cohort.phase_limit_ms;
+        let params = RoundParams::new(nonces.keys().cloned().collect(), cohort.size, cohort.minimum, closes_at)
+            .map_err(|error| Unopened::Fault(error.to_string()))?;
+        let store = &self.services.store;
+        let seen: Vec<_> = nonces.keys().map(|client| (client.clone(), now)).collect();
+        store.seen(&seen).await.map_err(|error| Unopened::Fault(error.to_string()))?;
+        let round = NewRound {
+            task: self.row.name.clone(),
+            number,
+            base: self.row.model,
+            seed,
+            target: cohort.size,
+            minimum: cohort.minimum,
+            opened_at: now,
+            closes_at,
+            cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
+            reserve: self.reserve(),
+        };
+        store.open_round(round).await.map_err(|error| match error {
+            StoreError::Exhausted(exhausted) => Unopened::Exhausted(exhausted.to_string()),
+            other => Unopened::Fault(other.to_string()),
+        })?;
+        self.row.last_round = number;
+        let engine = self.engine(number, params, seed);
+        self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
+        self.services.metrics.round_opened(self.row.name.as_str(), number);
+        tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
+        Ok(())
+    }
+}
