@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 pub use error::DataError;
 pub use partition::{Partition, PartitionError};
 pub use split::{Split, SplitError};
+pub use trigger::{Pattern, Trigger};
 
 pub mod csv;
 pub mod digits;
@@ -16,6 +17,7 @@ pub mod idx;
 mod input;
 mod partition;
 mod split;
+mod trigger;
 
 /// How much an importer may read; all are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,6 +164,18 @@ impl Dataset {
         }
         self.labels = labels;
         Ok(())
+    }
+
+    /// Changes one feature to a finite value.
+    pub(crate) fn set_feature(&mut self, row: usize, feature: usize, value: f32) {
+        debug_assert!(value.is_finite());
+        self.features[row * self.width + feature] = value;
+    }
+
+    /// Changes one label.
+    pub(crate) fn set_label(&mut self, row: usize, label: usize) {
+        assert!(label < self.classes, "label {label} of {} classes", self.classes);
+        self.labels[row] = label as u16;
     }
 
     /// SHA-256 over shape, labels and feature bits: identifies the data in a manifest.

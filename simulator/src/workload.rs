@@ -45,6 +45,13 @@ pub trait Workload<S: Scalar = f32>: Debug + Send + Sync {
     /// Accuracy and mean loss on all of `data`.
     fn evaluate(&self, parameters: &[S], data: &Dataset) -> Evaluation;
 
+    /// A score per example and class, `data.len()` x classes, row-major, larger is likelier; empty for workloads without
+    /// classes.
+    fn scores(&self, parameters: &[S], data: &Dataset) -> Vec<S> {
+        let _ = (parameters, data);
+        Vec::new()
+    }
+
     /// Share of `data` predicted correctly, in 0..=1.
     fn accuracy(&self, parameters: &[S], data: &Dataset) -> f64 {
         self.evaluate(parameters, data).accuracy

@@ -1,9 +1,6 @@
 //! Sends its own update reversed and enlarged.
 
-use serde::{Deserialize, Serialize};
-
-use crate::attack::{Attack, AttackError, Info, Knowledge, Parameter, View, check_range};
-use crate::random::Stream;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "sign_flip",
@@ -11,7 +8,9 @@ pub(super) const INFO: Info = Info {
     summary: "Pushes the model backwards: sends its own update reversed and enlarged.",
     citation: "Li et al. 2019, RSA (AAAI), section 6; Karimireddy et al. 2021",
     knowledge: Knowledge::Colluders,
-    parameters: &[Parameter { name: "scale", default: "10", meaning: "factor of the reversed update, 0 to 1e30" }],
+    parameters: &[
+        Parameter { name: "scale", default: "10", meaning: "factor of the reversed update, 0 to 1e30" },
+    ],
 };
 
 /// −`scale`·x. With f of n clients the mean becomes (1 − (1 + `scale`)·f/n)·μ: a scale of 1 at f/n = 0.2 is harmless.
@@ -33,12 +32,15 @@ impl Attack for SignFlip {
         INFO.knowledge
     }
 
-    fn forge(&self, _: &View<'_>, update: &mut [f32], _: &mut Stream) {
-        let scale = self.scale as f32;
-        update.iter_mut().for_each(|value| *value *= -scale);
-    }
+    forge_by_formula!();
 
     fn check(&self) -> Result<(), AttackError> {
         check_range(INFO.kind, "scale", self.scale, (0.0, 1e30))
+    }
+}
+
+impl Formula for SignFlip {
+    fn vector<S: Scalar>(&self, _: &View<'_, S>, own: &[S], _: &mut Stream) -> Vec<f64> {
+        own.iter().map(|value| -self.scale * value.to_f64()).collect()
     }
 }
