@@ -1,4 +1,4 @@
-//! Labelled examples: the embedded digits, CSV and IDX files, splits and partitions.
+//! Labelled examples: the embedded digits, CSV, IDX and NPZ files, generated tasks, splits, partitions and triggers.
 //!
 //! Nothing is downloaded. Every importer checks dimensions, types and ranges before it allocates, and names the file,
 //! the place, the value and the fix when it refuses.
@@ -15,8 +15,10 @@ pub mod digits;
 mod error;
 pub mod idx;
 mod input;
+pub mod npz;
 mod partition;
 mod split;
+pub mod synthetic;
 mod trigger;
 
 /// How much an importer may read; all are inclusive.

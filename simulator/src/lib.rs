@@ -38,6 +38,7 @@
 pub mod attack;
 pub mod attacks;
 pub mod data;
+pub mod federation;
 pub mod population;
 pub mod random;
 pub mod report;

@@ -7,9 +7,7 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use testudo_aggregate::{
-    Aggregate, AggregateError, Element, Inputs, Plan, Rows, Rule, aggregate_inputs, combine_unit,
-};
+use testudo_aggregate::{Aggregate, AggregateError, Element, Inputs, Plan, Rows, Rule, aggregate_inputs, combine_unit};
 
 /// A floating-point number a workload can compute in: `f32` for training, `f64` for reference trajectories.
 pub trait Scalar:

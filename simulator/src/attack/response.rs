@@ -40,8 +40,7 @@ impl<'a, S: Scalar> Response<'a, S> {
     pub(crate) fn new(view: &View<'a, S>, mean: &'a [f64], from_mean: bool, direction: &'a [f64]) -> Self {
         let (honest, deployed) = (view.sample(), view.deployed());
         let copies = view.crowd().colluding;
-        let mut response =
-            Self { honest, deployed, copies, mean, from_mean, direction, sketch: None, plan: None };
+        let mut response = Self { honest, deployed, copies, mean, from_mean, direction, sketch: None, plan: None };
         let needs = response.rule().needs();
         let rotates = needs.signs.is_none() && needs.samples.is_none() && !needs.extras.history;
         let complete = response.extras().len() == needs.extras.count(honest.len() + copies);
@@ -170,8 +169,10 @@ struct Sketch {
 impl Sketch {
     fn new<S: Scalar>(honest: &[Vec<S>], mean: &[f64], direction: &[f64], extras: &[Vec<S>]) -> Self {
         // The rows from their mean: what is far from the origin must not hide what lies between the rows.
-        let mut points: Vec<Vec<f64>> =
-            honest.iter().map(|row| row.iter().zip(mean).map(|(value, mean)| value.to_f64() - mean).collect()).collect();
+        let mut points: Vec<Vec<f64>> = honest
+            .iter()
+            .map(|row| row.iter().zip(mean).map(|(value, mean)| value.to_f64() - mean).collect())
+            .collect();
         points.push(mean.to_vec());
         points.push(direction.to_vec());
         points.extend(extras.iter().map(|row| row.iter().map(|value| value.to_f64()).collect()));

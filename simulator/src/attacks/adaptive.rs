@@ -11,10 +11,22 @@ pub(super) const INFO: Info = Info {
     citation: "Tramer et al. 2020, On Adaptive Attacks (NeurIPS); Fang et al. 2020",
     knowledge: Knowledge::Omniscient,
     parameters: &[
-        Parameter { name: "goal", default: "distance", meaning: "distance: |AGG - mu|; reversal: how far the aggregate is pushed against mu" },
-        Parameter { name: "stealth", default: "auto", meaning: "largest robust z of length and of distance from the honest mean, 0.1 to 1e6; auto: unbounded" },
+        Parameter {
+            name: "goal",
+            default: "distance",
+            meaning: "distance: |AGG - mu|; reversal: how far the aggregate is pushed against mu",
+        },
+        Parameter {
+            name: "stealth",
+            default: "auto",
+            meaning: "largest robust z of length and of distance from the honest mean, 0.1 to 1e6; auto: unbounded",
+        },
         Parameter { name: "after", default: "0", meaning: "honest rounds first" },
-        Parameter { name: "evaluations", default: "20", meaning: "questions put to the rule per family and side, 1 to 1000" },
+        Parameter {
+            name: "evaluations",
+            default: "20",
+            meaning: "questions put to the rule per family and side, 1 to 1000",
+        },
     ],
 };
 
@@ -77,8 +89,7 @@ impl Formula for Adaptive {
         let mean = view.honest_mean(own);
         let spread = (rows.iter().map(|row| estimate::distance2(row, &mean)).sum::<f64>() / rows.len() as f64).sqrt();
         let detector = self.stealth.value().map(|most| Detector::new(rows, &mean, most));
-        let search =
-            Search { directions: Directions::Both, evaluations: self.evaluations, delta: 1.0, ratio: 0.8 };
+        let search = Search { directions: Directions::Both, evaluations: self.evaluations, delta: 1.0, ratio: 0.8 };
         let families = [
             (true, scaled(view.honest_deviation(&mean), spread)),
             (true, scaled(mean.iter().map(|mean| sign(*mean)).collect(), spread)),

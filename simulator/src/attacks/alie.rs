@@ -9,7 +9,11 @@ pub(super) const INFO: Info = Info {
     citation: "Baruch et al. 2019, A Little Is Enough (NeurIPS), algorithm 3",
     knowledge: Knowledge::Honest,
     parameters: &[
-        Parameter { name: "z", default: "auto", meaning: "standard deviations, -1e30 to 1e30; auto: the largest that a majority supports, from the numbers of clients" },
+        Parameter {
+            name: "z",
+            default: "auto",
+            meaning: "standard deviations, -1e30 to 1e30; auto: the largest that a majority supports, from the numbers of clients",
+        },
         Parameter { name: "sign", default: "-", meaning: "- for mu - z * sigma, + for mu + z * sigma" },
     ],
 };

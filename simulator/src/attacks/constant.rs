@@ -10,7 +10,11 @@ pub(super) const INFO: Info = Info {
     knowledge: Knowledge::Data,
     parameters: &[
         Parameter { name: "value", default: "1", meaning: "every coordinate, -1e30 to 1e30" },
-        Parameter { name: "spread", default: "0", meaning: "half the width of a uniform distribution around it, 0 to 1e30" },
+        Parameter {
+            name: "spread",
+            default: "0",
+            meaning: "half the width of a uniform distribution around it, 0 to 1e30",
+        },
     ],
 };
 

@@ -1,7 +1,7 @@
 //! A backdoor trained to stay near the model, then enlarged.
 
-use super::prelude::*;
 use super::plant::{controlled_sgd, plant, replacement_factor};
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "constrain_and_scale",
@@ -10,10 +10,22 @@ pub(super) const INFO: Info = Info {
     citation: "Bagdasaryan et al. 2020, How To Backdoor Federated Learning (AISTATS), section 4.3",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter { name: "trigger", default: "corners", meaning: "corners, corner, square or stripe: which features are set to 1" },
+        Parameter {
+            name: "trigger",
+            default: "corners",
+            meaning: "corners, corner, square or stripe: which features are set to 1",
+        },
         Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter { name: "fraction", default: "0.5", meaning: "share of the own examples that is triggered and relabelled, 0 to 1" },
-        Parameter { name: "alpha", default: "0.5", meaning: "weight of the task in the loss, 0 to 1; the rest keeps the model near" },
+        Parameter {
+            name: "fraction",
+            default: "0.5",
+            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
+        },
+        Parameter {
+            name: "alpha",
+            default: "0.5",
+            meaning: "weight of the task in the loss, 0 to 1; the rest keeps the model near",
+        },
         Parameter { name: "gamma", default: "auto", meaning: "factor, 0 to 1e30; auto: n/f" },
     ],
 };

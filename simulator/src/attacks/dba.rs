@@ -1,7 +1,7 @@
 //! One trigger, divided among the colluders.
 
-use super::prelude::*;
 use super::plant::plant;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "dba",
@@ -10,10 +10,22 @@ pub(super) const INFO: Info = Info {
     citation: "Xie et al. 2020, DBA: Distributed Backdoor Attacks (ICLR)",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter { name: "trigger", default: "corners", meaning: "corners, corner, square or stripe: which features are set to 1" },
+        Parameter {
+            name: "trigger",
+            default: "corners",
+            meaning: "corners, corner, square or stripe: which features are set to 1",
+        },
         Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter { name: "fraction", default: "0.5", meaning: "share of the own examples that is triggered and relabelled, 0 to 1" },
-        Parameter { name: "parts", default: "4", meaning: "parts of the trigger, 1 to 64; colluder k teaches part k mod parts" },
+        Parameter {
+            name: "fraction",
+            default: "0.5",
+            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
+        },
+        Parameter {
+            name: "parts",
+            default: "4",
+            meaning: "parts of the trigger, 1 to 64; colluder k teaches part k mod parts",
+        },
         Parameter { name: "scale", default: "1", meaning: "factor of the update, 0 to 1e30; 100 in the authors' code" },
     ],
 };

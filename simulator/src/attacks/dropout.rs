@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Stops answering from one step of the round on.",
     citation: "",
     knowledge: Knowledge::Data,
-    parameters: &[
-        Parameter { name: "step", default: "input", meaning: "first message that is not sent: advertise_keys, share_keys, input, consistency or unmask" },
-    ],
+    parameters: &[Parameter {
+        name: "step",
+        default: "input",
+        meaning: "first message that is not sent: advertise_keys, share_keys, input, consistency or unmask",
+    }],
 };
 
 /// Masked rounds know all steps, rounds in clear only `input`.

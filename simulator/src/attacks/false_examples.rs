@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Claims to have trained on many examples, so that its update weighs more.",
     citation: "",
     knowledge: Knowledge::Data,
-    parameters: &[
-        Parameter { name: "claimed", default: "1000000000", meaning: "claimed number of examples, any 64-bit number" },
-    ],
+    parameters: &[Parameter {
+        name: "claimed",
+        default: "1000000000",
+        meaning: "claimed number of examples, any 64-bit number",
+    }],
 };
 
 /// An honest update under a false claim: decides alone wherever claims weigh and nobody caps them.

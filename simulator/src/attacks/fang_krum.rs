@@ -10,8 +10,16 @@ pub(super) const INFO: Info = Info {
     citation: "Fang et al. 2020, Local Model Poisoning Attacks (USENIX Security), section 4.2",
     knowledge: Knowledge::Honest,
     parameters: &[
-        Parameter { name: "threshold", default: "1e-5", meaning: "smallest lambda tried, 1e-12 to 1; below it that one is sent" },
-        Parameter { name: "spread", default: "0.01", meaning: "the other colluders lie within this distance of the first, 0 to 1e6" },
+        Parameter {
+            name: "threshold",
+            default: "1e-5",
+            meaning: "smallest lambda tried, 1e-12 to 1; below it that one is sent",
+        },
+        Parameter {
+            name: "spread",
+            default: "0.01",
+            meaning: "the other colluders lie within this distance of the first, 0 to 1e6",
+        },
     ],
 };
 

@@ -11,7 +11,11 @@ pub(super) const INFO: Info = Info {
     knowledge: Knowledge::Honest,
     parameters: &[
         Parameter { name: "b", default: "2", meaning: "how far beyond, 1 to 1e6" },
-        Parameter { name: "deterministic", default: "false", meaning: "true: always the far end instead of a random value up to it" },
+        Parameter {
+            name: "deterministic",
+            default: "false",
+            meaning: "true: always the far end instead of a random value up to it",
+        },
     ],
 };
 
@@ -56,7 +60,8 @@ impl Formula for FangTrim {
         };
         if view.honest().is_empty() {
             let deviation = view.honest_deviation(&mean);
-            let beyond = |(mean, sd): (&f64, &f64)| between(mean - 3.0 * sd * sign(*mean), mean - 4.0 * sd * sign(*mean));
+            let beyond =
+                |(mean, sd): (&f64, &f64)| between(mean - 3.0 * sd * sign(*mean), mean - 4.0 * sd * sign(*mean));
             return mean.iter().zip(&deviation).map(beyond).collect();
         }
         let (mut least, mut greatest) = (vec![f64::INFINITY; mean.len()], vec![f64::NEG_INFINITY; mean.len()]);

@@ -9,7 +9,11 @@ pub(super) const INFO: Info = Info {
     citation: "Fraboni et al. 2021 (AISTATS); Lin et al. 2019",
     knowledge: Knowledge::Data,
     parameters: &[
-        Parameter { name: "scale", default: "0", meaning: "multiple of the last change of the model, 0 to 1e6; 0 looks at nothing" },
+        Parameter {
+            name: "scale",
+            default: "0",
+            meaning: "multiple of the last change of the model, 0 to 1e6; 0 looks at nothing",
+        },
         Parameter { name: "noise", default: "0", meaning: "standard deviation of added noise in round 1, 0 to 1e30" },
         Parameter { name: "decay", default: "0", meaning: "how fast the noise falls with the round number t, 0 to 10" },
     ],

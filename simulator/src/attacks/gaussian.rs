@@ -11,7 +11,11 @@ pub(super) const INFO: Info = Info {
     parameters: &[
         Parameter { name: "sd", default: "1", meaning: "standard deviation of every coordinate, 0 to 1e30" },
         Parameter { name: "mean", default: "0", meaning: "mean of every coordinate, -1e30 to 1e30" },
-        Parameter { name: "relative", default: "false", meaning: "true: sd and mean are multiples of |mu|/sqrt(d), for which the honest updates are looked at" },
+        Parameter {
+            name: "relative",
+            default: "false",
+            meaning: "true: sd and mean are multiples of |mu|/sqrt(d), for which the honest updates are looked at",
+        },
         Parameter { name: "shared", default: "false", meaning: "true: all colluders send the same noise" },
     ],
 };

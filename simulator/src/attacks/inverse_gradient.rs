@@ -1,7 +1,7 @@
 //! Trains uphill.
 
-use super::prelude::*;
 use super::pga::ascend;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "inverse_gradient",
@@ -9,9 +9,7 @@ pub(super) const INFO: Info = Info {
     summary: "Trains to make the model worse on its own data and sends what came of it.",
     citation: "Blanchard et al. 2017, section 5 (omniscient), on own data",
     knowledge: Knowledge::Colluders,
-    parameters: &[
-        Parameter { name: "scale", default: "1", meaning: "factor of the update, 0 to 1e30" },
-    ],
+    parameters: &[Parameter { name: "scale", default: "1", meaning: "factor of the update, 0 to 1e30" }],
 };
 
 /// Local training with the rate negated; where a driver trains honestly, the own update reversed.

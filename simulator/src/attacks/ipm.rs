@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Sends the reverse of what the honest clients send on average.",
     citation: "Xie et al. 2019, Fall of Empires (UAI)",
     knowledge: Knowledge::Honest,
-    parameters: &[
-        Parameter { name: "tau", default: "2", meaning: "factor, 0 to 1e30; small values (0.1) aim at Krum and the median, large ones at the mean" },
-    ],
+    parameters: &[Parameter {
+        name: "tau",
+        default: "2",
+        meaning: "factor, 0 to 1e30; small values (0.1) aim at Krum and the median, large ones at the mean",
+    }],
 };
 
 /// −`tau`·μ; reverses the mean when `tau` > (n − f)/f.

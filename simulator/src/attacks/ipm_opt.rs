@@ -10,8 +10,16 @@ pub(super) const INFO: Info = Info {
     citation: "Xie et al. 2019; the search as in Allouah et al. 2023 (AISTATS)",
     knowledge: Knowledge::Omniscient,
     parameters: &[
-        Parameter { name: "directions", default: "both", meaning: "both: a(tau) and a(-tau) are searched; positive: a(tau) alone" },
-        Parameter { name: "evaluations", default: "20", meaning: "questions put to the rule per direction, value(0) included; 1 to 1000" },
+        Parameter {
+            name: "directions",
+            default: "both",
+            meaning: "both: a(tau) and a(-tau) are searched; positive: a(tau) alone",
+        },
+        Parameter {
+            name: "evaluations",
+            default: "20",
+            meaning: "questions put to the rule per direction, value(0) included; 1 to 1000",
+        },
         Parameter { name: "delta", default: "10", meaning: "first step, 1e-6 to 1e6" },
         Parameter { name: "ratio", default: "0.8", meaning: "factor of the step after a failure, 0.01 to 0.99" },
     ],

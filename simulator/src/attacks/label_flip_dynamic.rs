@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Trains on the label that the current model finds least likely for each example, then behaves honestly.",
     citation: "Shejwalkar et al. 2022, Back to the Drawing Board (IEEE S&P), section 4",
     knowledge: Knowledge::Colluders,
-    parameters: &[
-        Parameter { name: "fraction", default: "1", meaning: "share of the examples that is relabelled, the same ones in every round; 0 to 1" },
-    ],
+    parameters: &[Parameter {
+        name: "fraction",
+        default: "1",
+        meaning: "share of the examples that is relabelled, the same ones in every round; 0 to 1",
+    }],
 };
 
 /// Relabels anew in every round, with the released model. Of classes equally unlikely the lowest; an example whose scores

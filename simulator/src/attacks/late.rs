@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Sends its update when the round is over.",
     citation: "",
     knowledge: Knowledge::Data,
-    parameters: &[
-        Parameter { name: "by_ms", default: "1000", meaning: "milliseconds after the deadline, 1 to 86400000" },
-    ],
+    parameters: &[Parameter {
+        name: "by_ms",
+        default: "1000",
+        meaning: "milliseconds after the deadline, 1 to 86400000",
+    }],
 };
 
 /// An honest update, sent dishonestly.

@@ -9,8 +9,16 @@ pub(super) const INFO: Info = Info {
     citation: "Karimireddy et al. 2022, Byzantine-Robust Learning on Heterogeneous Datasets via Bucketing (ICLR), section 4",
     knowledge: Knowledge::Honest,
     parameters: &[
-        Parameter { name: "row", default: "auto", meaning: "number of the copied client among the honest ones in their order; auto: the one furthest along the main direction of their differences" },
-        Parameter { name: "warmup", default: "10", meaning: "rounds in which auto learns that direction before it settles for one client, 1 to 100000" },
+        Parameter {
+            name: "row",
+            default: "auto",
+            meaning: "number of the copied client among the honest ones in their order; auto: the one furthest along the main direction of their differences",
+        },
+        Parameter {
+            name: "warmup",
+            default: "10",
+            meaning: "rounds in which auto learns that direction before it settles for one client, 1 to 100000",
+        },
     ],
 };
 

@@ -9,9 +9,11 @@ pub(super) const INFO: Info = Info {
     summary: "Moves the honest mean as far as two honest updates may lie apart, so that no distance gives it away.",
     citation: "Shejwalkar and Houmansadr 2021, Manipulating the Byzantine (NDSS), equation 3",
     knowledge: Knowledge::Honest,
-    parameters: &[
-        Parameter { name: "perturbation", default: "sd", meaning: "sd, unit or sign: the direction, sigma, mu/|mu| or sign mu" },
-    ],
+    parameters: &[Parameter {
+        name: "perturbation",
+        default: "sd",
+        meaning: "sd, unit or sign: the direction, sigma, mu/|mu| or sign mu",
+    }],
 };
 
 /// The bound is quadratic in γ for every row, so the largest feasible γ is computed, not bisected; μ itself if γ = 0

@@ -10,8 +10,16 @@ pub(super) const INFO: Info = Info {
     citation: "Shejwalkar and Houmansadr 2021, Manipulating the Byzantine (NDSS), equation 4",
     knowledge: Knowledge::Honest,
     parameters: &[
-        Parameter { name: "perturbation", default: "sd", meaning: "sd, unit or sign: the direction, sigma, mu/|mu| or sign mu" },
-        Parameter { name: "bound", default: "max", meaning: "max: the largest sum of an honest update, as in the paper; min: the smallest, as in the released code" },
+        Parameter {
+            name: "perturbation",
+            default: "sd",
+            meaning: "sd, unit or sign: the direction, sigma, mu/|mu| or sign mu",
+        },
+        Parameter {
+            name: "bound",
+            default: "max",
+            meaning: "max: the largest sum of an honest update, as in the paper; min: the smallest, as in the released code",
+        },
     ],
 };
 

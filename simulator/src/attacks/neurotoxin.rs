@@ -1,7 +1,7 @@
 //! A backdoor in coordinates that others hardly touch.
 
-use super::prelude::*;
 use super::plant::{controlled_sgd, plant};
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "neurotoxin",
@@ -10,10 +10,22 @@ pub(super) const INFO: Info = Info {
     citation: "Zhang et al. 2022, Neurotoxin (ICML), algorithm 1",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter { name: "trigger", default: "corners", meaning: "corners, corner, square or stripe: which features are set to 1" },
+        Parameter {
+            name: "trigger",
+            default: "corners",
+            meaning: "corners, corner, square or stripe: which features are set to 1",
+        },
         Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter { name: "fraction", default: "0.5", meaning: "share of the own examples that is triggered and relabelled, 0 to 1" },
-        Parameter { name: "top", default: "0.05", meaning: "share of the coordinates left alone, those of the largest change in the last round; 0 to 1" },
+        Parameter {
+            name: "fraction",
+            default: "0.5",
+            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
+        },
+        Parameter {
+            name: "top",
+            default: "0.05",
+            meaning: "share of the coordinates left alone, those of the largest change in the last round; 0 to 1",
+        },
         Parameter { name: "scale", default: "1", meaning: "factor of the update, 0 to 1e30" },
     ],
 };

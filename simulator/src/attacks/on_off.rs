@@ -1,7 +1,7 @@
 //! Attacks in some rounds, and behaves in the others.
 
-use super::prelude::*;
 use super::inner::Inner;
+use super::prelude::*;
 use super::sign_flip::SignFlip;
 
 pub(super) const INFO: Info = Info {
@@ -40,7 +40,14 @@ pub struct OnOff {
 
 impl Default for OnOff {
     fn default() -> Self {
-        Self { attack: super::AttackConfig::from(SignFlip::default()).into(), start: 1, stop: 0, on: 1, off: 0, ramp: 0 }
+        Self {
+            attack: super::AttackConfig::from(SignFlip::default()).into(),
+            start: 1,
+            stop: 0,
+            on: 1,
+            off: 0,
+            ramp: 0,
+        }
     }
 }
 

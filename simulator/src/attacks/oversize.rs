@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Sends more bytes than the model has.",
     citation: "",
     knowledge: Knowledge::Data,
-    parameters: &[
-        Parameter { name: "factor", default: "4", meaning: "announced and sent bytes as a multiple of the update, 2 to 1000000" },
-    ],
+    parameters: &[Parameter {
+        name: "factor",
+        default: "4",
+        meaning: "announced and sent bytes as a multiple of the update, 2 to 1000000",
+    }],
 };
 
 /// An honest update, sent dishonestly.

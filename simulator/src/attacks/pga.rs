@@ -10,7 +10,11 @@ pub(super) const INFO: Info = Info {
     citation: "Shejwalkar et al. 2022, Back to the Drawing Board (IEEE S&P), section 4",
     knowledge: Knowledge::Omniscient,
     parameters: &[
-        Parameter { name: "most", default: "10", meaning: "longest multiple of the honest mean's length, 1 to 1e6; 1 under norm bounding" },
+        Parameter {
+            name: "most",
+            default: "10",
+            meaning: "longest multiple of the honest mean's length, 1 to 1e6; 1 under norm bounding",
+        },
         Parameter { name: "evaluations", default: "20", meaning: "questions put to the rule, 1 to 1000" },
     ],
 };

@@ -1,7 +1,7 @@
 //! A backdoor trained within a ball around the model.
 
-use super::prelude::*;
 use super::plant::{controlled_sgd, plant, shorten};
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "pgd_backdoor",
@@ -10,10 +10,22 @@ pub(super) const INFO: Info = Info {
     citation: "Wang et al. 2020, Attack of the Tails (NeurIPS), section 3",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter { name: "trigger", default: "corners", meaning: "corners, corner, square or stripe: which features are set to 1" },
+        Parameter {
+            name: "trigger",
+            default: "corners",
+            meaning: "corners, corner, square or stripe: which features are set to 1",
+        },
         Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter { name: "fraction", default: "0.5", meaning: "share of the own examples that is triggered and relabelled, 0 to 1" },
-        Parameter { name: "examples", default: "trigger", meaning: "trigger: stamped examples; tail: those furthest from the mean of their class, without a stamp" },
+        Parameter {
+            name: "fraction",
+            default: "0.5",
+            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
+        },
+        Parameter {
+            name: "examples",
+            default: "trigger",
+            meaning: "trigger: stamped examples; tail: those furthest from the mean of their class, without a stamp",
+        },
         Parameter { name: "epsilon", default: "1", meaning: "longest update, 1e-12 to 1e12" },
         Parameter { name: "every", default: "10", meaning: "steps between projections, 1 to 1000000" },
         Parameter { name: "scale", default: "1", meaning: "factor of the update, 0 to 1e30" },
@@ -42,7 +54,15 @@ pub struct PgdBackdoor {
 
 impl Default for PgdBackdoor {
     fn default() -> Self {
-        Self { trigger: Pattern::Corners, target: 0, fraction: 0.5, examples: Planted::Trigger, epsilon: 1.0, every: 10, scale: 1.0 }
+        Self {
+            trigger: Pattern::Corners,
+            target: 0,
+            fraction: 0.5,
+            examples: Planted::Trigger,
+            epsilon: 1.0,
+            every: 10,
+            scale: 1.0,
+        }
     }
 }
 

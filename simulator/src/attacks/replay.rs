@@ -8,9 +8,11 @@ pub(super) const INFO: Info = Info {
     summary: "Sends an upload again.",
     citation: "",
     knowledge: Knowledge::Data,
-    parameters: &[
-        Parameter { name: "of", default: "own", meaning: "own: of the round before; other: of another client in this round; twice: a second one of this round" },
-    ],
+    parameters: &[Parameter {
+        name: "of",
+        default: "own",
+        meaning: "own: of the round before; other: of another client in this round; twice: a second one of this round",
+    }],
 };
 
 /// Refused by the binding of every upload to its client, round and digest.

@@ -10,7 +10,11 @@ pub(super) const INFO: Info = Info {
     knowledge: Knowledge::Honest,
     parameters: &[
         Parameter { name: "z", default: "1", meaning: "length of the perturbation as a multiple of |mu|, 0 to 1e6" },
-        Parameter { name: "angle", default: "90", meaning: "degrees between perturbation and centre, 0 to 180; beyond 90 it also pushes back" },
+        Parameter {
+            name: "angle",
+            default: "90",
+            meaning: "degrees between perturbation and centre, 0 to 180; beyond 90 it also pushes back",
+        },
         Parameter { name: "pull", default: "0.9", meaning: "share of the last aggregate in the centre, 0 to 1" },
     ],
 };

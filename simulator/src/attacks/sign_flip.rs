@@ -8,9 +8,7 @@ pub(super) const INFO: Info = Info {
     summary: "Pushes the model backwards: sends its own update reversed and enlarged.",
     citation: "Li et al. 2019, RSA (AAAI), section 6; Karimireddy et al. 2021",
     knowledge: Knowledge::Colluders,
-    parameters: &[
-        Parameter { name: "scale", default: "10", meaning: "factor of the reversed update, 0 to 1e30" },
-    ],
+    parameters: &[Parameter { name: "scale", default: "10", meaning: "factor of the reversed update, 0 to 1e30" }],
 };
 
 /// −`scale`·x. With f of n clients the mean becomes (1 − (1 + `scale`)·f/n)·μ: a scale of 1 at f/n = 0.2 is harmless.

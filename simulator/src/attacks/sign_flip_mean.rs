@@ -8,9 +8,7 @@ pub(super) const INFO: Info = Info {
     summary: "Sends the reverse of what the honest clients send on average, at its own length.",
     citation: "Li et al. 2019, RSA (AAAI), section 6, with the mean in place of the own update",
     knowledge: Knowledge::Honest,
-    parameters: &[
-        Parameter { name: "scale", default: "1", meaning: "factor, 0 to 1e30" },
-    ],
+    parameters: &[Parameter { name: "scale", default: "1", meaning: "factor, 0 to 1e30" }],
 };
 
 /// −`scale`·μ. With scale 1 the mean of n rows becomes (1 − 2f/n)·μ: harmless at f/n = 0.2.

@@ -8,9 +8,7 @@ pub(super) const INFO: Info = Info {
     summary: "Sends the honest update it trained some rounds ago.",
     citation: "",
     knowledge: Knowledge::Colluders,
-    parameters: &[
-        Parameter { name: "rounds", default: "5", meaning: "age in rounds, 1 to 100" },
-    ],
+    parameters: &[Parameter { name: "rounds", default: "5", meaning: "age in rounds, 1 to 100" }],
 };
 
 /// Honest until an update of that age exists. Needs a driver that remembers.

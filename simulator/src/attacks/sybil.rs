@@ -1,7 +1,7 @@
 //! One attacker with many names.
 
-use super::prelude::*;
 use super::inner::Inner;
+use super::prelude::*;
 use super::sign_flip::SignFlip;
 
 pub(super) const INFO: Info = Info {
@@ -11,9 +11,21 @@ pub(super) const INFO: Info = Info {
     citation: "Fung et al. 2020, The Limitations of Federated Learning in Sybil Settings (RAID)",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter { name: "attack", default: "sign_flip:scale=10", meaning: "what the names send together; short form with ; for ," },
-        Parameter { name: "mode", default: "exact", meaning: "exact: the same; jitter: each coordinate times 1 + spread N(0, 1); split: f w_k u with random weights w; balanced: pairs u + r, u - r" },
-        Parameter { name: "spread", default: "0.1", meaning: "size of the differences relative to the update, 0 to 100" },
+        Parameter {
+            name: "attack",
+            default: "sign_flip:scale=10",
+            meaning: "what the names send together; short form with ; for ,",
+        },
+        Parameter {
+            name: "mode",
+            default: "exact",
+            meaning: "exact: the same; jitter: each coordinate times 1 + spread N(0, 1); split: f w_k u with random weights w; balanced: pairs u + r, u - r",
+        },
+        Parameter {
+            name: "spread",
+            default: "0.1",
+            meaning: "size of the differences relative to the update, 0 to 100",
+        },
     ],
 };
 

@@ -145,7 +145,9 @@ mod tests {
         let probe = trigger.probe(&test).unwrap();
         let of_target = test.labels().iter().filter(|label| **label == 3).count();
         assert_eq!(probe.len(), test.len() - of_target);
-        assert!((0..probe.len()).all(|row| probe.label(row) == 3 && probe.row(row)[0] == 1.0 && probe.row(row)[63] == 1.0));
+        assert!(
+            (0..probe.len()).all(|row| probe.label(row) == 3 && probe.row(row)[0] == 1.0 && probe.row(row)[63] == 1.0)
+        );
         let workload = WorkloadConfig::parse("softmax").unwrap().build::<f32>(64, 10).unwrap();
         let mut always = vec![0.0; workload.dimension()];
         always[640 + 3] = 1.0;
