@@ -254,13 +254,7 @@ impl Federation {
     }
 
     /// Aggregates what passes the door, and moves the model.
-    fn release(
-        &self,
-        state: &mut State,
-        rule: &dyn Rule,
-        sent: &[Vec<f32>],
-        round: u64,
-    ) -> Result<(), AggregateError> {
+    fn release(&self, state: &mut State, rule: &dyn Rule, sent: &[Vec<f32>], round: u64) -> Result<(), AggregateError> {
         let sound = |row: &&Vec<f32>| row.len() == state.model.len() && first_non_finite(row).is_none();
         let rows: Vec<&[f32]> = sent.iter().filter(sound).map(Vec::as_slice).collect();
         let extras: Vec<&[f32]> = state.last.iter().map(Vec::as_slice).collect();
@@ -341,6 +335,8 @@ mod tests {
         let error = federation(1).run(rule.rule(), &parse("none").unwrap(), 1).unwrap_err().to_string();
         assert!(error.contains("foolsgold"), "{error}");
         let data = digits::load();
-        assert!(Federation::new(&data, 360, &WorkloadConfig::Softmax {}, 3, 4, 0).unwrap_err().to_string().contains('4'));
+        assert!(
+            Federation::new(&data, 360, &WorkloadConfig::Softmax {}, 3, 4, 0).unwrap_err().to_string().contains('4')
+        );
     }
 }

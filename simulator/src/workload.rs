@@ -171,7 +171,9 @@ pub enum WorkloadConfig {
 #[non_exhaustive]
 pub enum WorkloadError {
     /// Not one of the built-in workloads.
-    #[error("workload {0:?} is unknown; use softmax, mlp, mlp:64,32 (hidden widths), linear, quadratic or quadratic:100 (condition)")]
+    #[error(
+        "workload {0:?} is unknown; use softmax, mlp, mlp:64,32 (hidden widths), linear, quadratic or quadratic:100 (condition)"
+    )]
     Unknown(String),
     /// A width of zero, or more coordinates than can be handled.
     #[error(

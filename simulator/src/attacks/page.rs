@@ -27,7 +27,11 @@ pub fn page() -> String {
 
 fn section(text: &mut String, info: &Info) {
     // Writing to a string cannot fail.
-    let _ = writeln!(text, "\n## {}\n\n{}\n\nSends: `{}`. Sees: {}.", info.kind, info.summary, info.formula, info.knowledge);
+    let _ = writeln!(
+        text,
+        "\n## {}\n\n{}\n\nSends: `{}`. Sees: {}.",
+        info.kind, info.summary, info.formula, info.knowledge
+    );
     if !info.citation.is_empty() {
         let _ = writeln!(text, "\nSource: {}.", info.citation);
     }

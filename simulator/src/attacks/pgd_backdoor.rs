@@ -110,7 +110,7 @@ impl Attack for PgdBackdoor {
 
     fn train(&self, lesson: &Lesson<'_>, _: &View<'_>, stream: &mut Stream) -> Option<Vec<f32>> {
         let settle = |step: u64, moved: &mut [f32]| {
-            if step % self.every == 0 {
+            if step.is_multiple_of(self.every) {
                 let length = estimate::norm(moved);
                 let factor = if length > self.epsilon { (self.epsilon / length) as f32 } else { 1.0 };
                 moved.iter_mut().for_each(|value| *value *= factor);

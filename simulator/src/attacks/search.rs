@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn it_doubles_while_it_gains_and_then_only_contracts() {
         assert_eq!(SEARCH.run(|tau| tau).0, 10.0 * f64::from((1 << 19) - 1));
-        assert_eq!(SEARCH.run(|tau| if tau > 15.0 { 0.0 } else { tau }).0 > 14.0, true);
+        assert!(SEARCH.run(|tau| if tau > 15.0 { 0.0 } else { tau }).0 > 14.0);
         assert_eq!(SEARCH.run(|_| 1.0), (0.0, 1.0));
     }
 

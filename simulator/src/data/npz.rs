@@ -48,8 +48,7 @@ pub fn read(input: impl Read, file: &str, options: &Options) -> Result<Dataset, 
     let bytes = read_bounded(input, file, limits.bytes)?;
     let (label_name, label_bytes) = member(&bytes, file, options.labels.as_deref(), &LABELS, "labels", limits)?;
     let wrong = |name: &str, problem: String, fix: &str| npz(file, Some(name), problem, fix);
-    let labels = array::Header::parse(&label_bytes)
-        .map_err(|(problem, fix)| wrong(&label_name, problem, fix))?;
+    let labels = array::Header::parse(&label_bytes).map_err(|(problem, fix)| wrong(&label_name, problem, fix))?;
     if !labels.kind.is_integer() || labels.shape.len() != 1 {
         let problem = format!("type {}, shape {:?}", labels.kind.name(), labels.shape);
         return Err(wrong(&label_name, problem, "labels are integers in one dimension"));

@@ -107,15 +107,17 @@ impl Synthetic {
             Self::Linear { examples, width, noise } => (examples, width, RANGES, noise),
             Self::Points { examples, width, groups, separation } => (examples, width, groups, separation),
         };
-        let fits = width.checked_add(1).and_then(|width| width.checked_mul(examples)).is_some_and(|all| all <= MOST_VALUES);
+        let fits =
+            width.checked_add(1).and_then(|width| width.checked_mul(examples)).is_some_and(|all| all <= MOST_VALUES);
         let classes_fit = (1..=1024).contains(&classes) && (classes > 1 || !matches!(self, Self::Mixture { .. }));
         if examples > 0 && width > 0 && fits && classes_fit && (0.0..=1e6).contains(&number) {
             return Ok(());
         }
         Err(DataError::Invalid {
             problem: format!("{self:?}"),
-            fix: "give positive counts, at most 2^28 values, 2 to 1024 classes (1 to 1024 groups), numbers from 0 to 1e6"
-                .to_owned(),
+            fix:
+                "give positive counts, at most 2^28 values, 2 to 1024 classes (1 to 1024 groups), numbers from 0 to 1e6"
+                    .to_owned(),
         })
     }
 }
@@ -135,7 +137,7 @@ fn ranges(values: &[f64]) -> Vec<u16> {
 mod tests {
     use super::*;
     use crate::data::Partition;
-    use crate::workload::{Scratch, Workload, WorkloadConfig};
+    use crate::workload::{Scratch, WorkloadConfig};
 
     #[test]
     fn the_same_seed_gives_the_same_examples_and_another_seed_others() {
@@ -157,9 +159,10 @@ mod tests {
     fn the_known_optimum_is_where_the_gradient_vanishes() {
         for (task, workload) in [
             (Synthetic::Linear { examples: 200, width: 6, noise: 0.5 }, WorkloadConfig::Linear {}),
-            (Synthetic::Points { examples: 200, width: 6, groups: 5, separation: 3.0 }, WorkloadConfig::Quadratic {
-                condition: 100,
-            }),
+            (
+                Synthetic::Points { examples: 200, width: 6, groups: 5, separation: 3.0 },
+                WorkloadConfig::Quadratic { condition: 100 },
+            ),
         ] {
             let data = task.generate(3).unwrap();
             let workload = workload.build::<f64>(data.width(), data.classes()).unwrap();

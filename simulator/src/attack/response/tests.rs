@@ -35,8 +35,9 @@ fn the_short_way_answers_as_every_rule_does_on_all_coordinates() {
     for info in catalogue() {
         for pre in [&[][..], &["nnm"], &["arc", "nnm"], &["bucketing"]] {
             let Ok(rule) = RuleConfig::with_byzantine(info.kind, 2) else { continue };
-            let pre = pre.iter().map(|kind| serde_json::from_value(serde_json::json!(kind)).unwrap()).collect();
-            let rule = rule.after(pre, 2);
+            let before = serde_json::json!({ "kind": "median", "byzantine": 2, "pre": pre });
+            let before: RuleConfig = serde_json::from_value(before).unwrap();
+            let rule = rule.after(before.pre().to_vec(), 2);
             let extras: &[Vec<f64>] = match rule.needs().extras.count(14) {
                 0 => &[],
                 1 => &previous,

@@ -88,7 +88,8 @@ fn stored_and_deflated_archives_give_the_same_examples() {
 
 #[test]
 fn images_of_bytes_are_flattened_and_scaled_and_arrays_may_be_named() {
-    let members = [("pictures.npy", npy("|u1", "2, 1, 2", &[0, 255, 51, 102])), ("digit.npy", npy("|u1", "2,", &[7, 0]))];
+    let members =
+        [("pictures.npy", npy("|u1", "2, 1, 2", &[0, 255, 51, 102])), ("digit.npy", npy("|u1", "2,", &[7, 0]))];
     let options =
         Options { features: Some("pictures".to_owned()), labels: Some("digit".to_owned()), ..Options::default() };
     let data = read(&zip(&members, true)[..], "data.npz", &options).unwrap();
