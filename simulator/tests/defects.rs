@@ -196,7 +196,8 @@ fn defect_34_every_parameter_that_may_be_set_changes_what_is_sent_or_trained_on(
                 continue;
             }
             let (base, changed) = varied(info.kind, parameter.name);
-            assert_ne!(effect(&base), effect(&changed), "{changed} has the effect of {base}");
+            // Not assert_ne: the updates are too long to be shown.
+            assert!(effect(&base) != effect(&changed), "{changed} has the effect of {base}");
             compared += 1;
         }
     }
@@ -220,6 +221,7 @@ fn varied(kind: &str, parameter: &str) -> (String, String) {
         ("min_max" | "min_sum", "perturbation") => ("", "sign"),
         ("min_sum", "bound") => ("", "min"),
         ("fang_trim", "deterministic") => ("", "true"),
+        ("fang_trim", "b") => ("", "3"),
         ("fang_krum", "threshold") => ("", "1"),
         (_, "evaluations") => ("", "3"),
         ("adaptive", "goal") => ("", "reversal"),

@@ -6,7 +6,7 @@ use super::stealth::sign;
 
 pub(super) const INFO: Info = Info {
     kind: "adaptive",
-    formula: "argmax of the damage over mu + tau p, p in {sigma, sign mu, mu/|mu|}, and tau mu, with outlier scores <= stealth",
+    formula: "argmax of the damage over mu + tau p, p in {x_far - mu, sigma, sign mu, mu/|mu|}, and tau mu, with outlier scores <= stealth",
     summary: "Tries several families of attacks against the deployed rule, with the detector in view, and sends the most harmful.",
     citation: "Tramer et al. 2020, On Adaptive Attacks (NeurIPS); Fang et al. 2020",
     knowledge: Knowledge::Omniscient,
@@ -90,7 +90,14 @@ impl Formula for Adaptive {
         let spread = (rows.iter().map(|row| estimate::distance2(row, &mean)).sum::<f64>() / rows.len() as f64).sqrt();
         let detector = self.stealth.value().map(|most| Detector::new(rows, &mean, most));
         let search = Search { directions: Directions::Both, evaluations: self.evaluations, delta: 1.0, ratio: 0.8 };
+        // Towards the furthest honest row: copying it counts it once more, beyond it lies an exaggeration.
+        let far = |a: &&Vec<S>, b: &&Vec<S>| {
+            estimate::distance2(a.as_slice(), &mean).total_cmp(&estimate::distance2(b.as_slice(), &mean))
+        };
+        let furthest = rows.iter().max_by(far).map_or(own, Vec::as_slice);
+        let outward = furthest.iter().zip(&mean).map(|(value, mean)| value.to_f64() - mean).collect();
         let families = [
+            (true, scaled(outward, spread)),
             (true, scaled(view.honest_deviation(&mean), spread)),
             (true, scaled(mean.iter().map(|mean| sign(*mean)).collect(), spread)),
             (true, scaled(mean.clone(), spread)),

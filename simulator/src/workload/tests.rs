@@ -178,7 +178,7 @@ fn full_batch_trajectories_match_the_reference_to_nine_digits() {
             && !["mimic_0", "label_flip_mean"].contains(&entry["attack"].as_str().unwrap())
     };
     let entries: Vec<&Value> = file["trajectories"].as_array().unwrap().iter().filter(plain).collect();
-    assert_eq!(entries.len(), 15);
+    assert_eq!(entries.len(), 16);
     for entry in entries {
         follow(entry);
     }

@@ -13,7 +13,7 @@ fn federated(attack: &str, rounds: u64) -> (f64, f64) {
     let attack = attacks::parse(attack).unwrap();
     let mut federation =
         Federation::new(&digits::load(), 360, &WorkloadConfig::parse("mlp").unwrap(), 20, 4, 5).unwrap();
-    federation.training.epochs = 2;
+    federation.training.epochs = 4;
     let outcome = federation.run(RuleConfig::mean().rule(), &attack, rounds).unwrap();
     (*outcome.accuracy.last().unwrap(), outcome.success.unwrap())
 }
@@ -28,7 +28,7 @@ fn backdoors_work_against_the_mean_and_leave_the_task_alone() {
         "backdoor:scale=5",
         "model_replacement",
         "model_replacement:gamma=5,bound=3",
-        "dba",
+        "dba:scale=5",
         "neurotoxin:scale=3",
         "constrain_and_scale:alpha=0.8",
         "pgd_backdoor:epsilon=2,scale=2",
@@ -100,7 +100,7 @@ fn constrained_training_stays_near_the_model() {
         update.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt()
     };
     let free = length("constrain_and_scale:alpha=1,gamma=1");
-    assert_eq!(free, length("backdoor"), "alpha = 1 is plain training");
+    assert!((free / length("backdoor") - 1.0).abs() < 1e-5, "alpha = 1 is plain training");
     assert!(length("constrain_and_scale:alpha=0.3,gamma=1") < 0.7 * free);
     let bounded = length("pgd_backdoor:epsilon=0.5,every=1");
     assert!((bounded - 0.5).abs() < 1e-3, "{bounded}");
