@@ -3,7 +3,8 @@
 //!
 //! A rule that weighs rows by their distances does not change under rotation, so it is asked about a *sketch*: the same
 //! rows in coordinates of the space they span, of which there are at most n instead of d. Where the rule ends in order
-//! statistics, only its decision is taken from the sketch. Rules that look at signs or samples see the rows themselves.
+//! statistics, only its decision is taken from the sketch; plain trimmed means and medians are computed from values
+//! sorted once. Rules that look at signs or samples see the rows themselves.
 
 use std::borrow::Cow;
 use std::sync::LazyLock;
@@ -16,6 +17,10 @@ use testudo_aggregate::{
 use super::estimate::{distance2, dot};
 use super::{Deployed, View};
 use crate::scalar::Scalar;
+
+use ordered::Ordered;
+
+mod ordered;
 
 /// Without a rule in sight an attack reckons with the mean.
 static MEAN: LazyLock<RuleConfig> = LazyLock::new(RuleConfig::mean);
@@ -33,6 +38,7 @@ pub(crate) struct Response<'a, S: Scalar> {
     direction: &'a [f64],
     sketch: Option<Sketch>,
     plan: Option<Plan>,
+    ordered: Option<Ordered<S>>,
 }
 
 impl<'a, S: Scalar> Response<'a, S> {
@@ -40,13 +46,15 @@ impl<'a, S: Scalar> Response<'a, S> {
     pub(crate) fn new(view: &View<'a, S>, mean: &'a [f64], from_mean: bool, direction: &'a [f64]) -> Self {
         let (honest, deployed) = (view.sample(), view.deployed());
         let copies = view.crowd().colluding;
-        let mut response = Self { honest, deployed, copies, mean, from_mean, direction, sketch: None, plan: None };
+        let mut response =
+            Self { honest, deployed, copies, mean, from_mean, direction, sketch: None, plan: None, ordered: None };
         let needs = response.rule().needs();
         let rotates = needs.signs.is_none() && needs.samples.is_none() && !needs.extras.history;
         let complete = response.extras().len() == needs.extras.count(honest.len() + copies);
         if needs.is_nothing() {
             response.plan = response.decide(needs, &[]);
         }
+        response.ordered = response.plan.as_ref().and_then(|plan| Ordered::new(plan, honest, copies));
         let constant_order = response.plan.as_ref().is_some_and(|plan| !is_weighted_sum(plan));
         if rotates && complete && !constant_order && honest.len() <= MOST_SKETCHED && !mean.is_empty() {
             response.sketch = Some(Sketch::new(honest, mean, direction, response.extras()));
@@ -71,6 +79,9 @@ impl<'a, S: Scalar> Response<'a, S> {
     }
 
     fn ask(&self, tau: f64) -> Option<(f64, f64)> {
+        if let Some(ordered) = &self.ordered {
+            return Some(effect(&ordered.aggregate(&self.at(tau)), self.mean));
+        }
         let Some(sketch) = &self.sketch else { return self.ask_in_full(tau, self.plan.as_ref()) };
         let forged = sketch.at(tau, self.from_mean);
         let mut rows: Vec<&[f64]> = sketch.honest.iter().map(Vec::as_slice).collect();
