@@ -1,7 +1,10 @@
 //! Benches of the workspace. Run them with `cargo bench -p testudo-benches`.
 //!
 //! `benches/kernels.rs` times every kernel beside one pass over the rows, `benches/rules.rs` every aggregation rule and
-//! kernel path, `benches/masks.rs` masking, folding and quantising, on one thread.
+//! kernel path, `benches/masks.rs` masking, folding and quantising, `benches/noise.rs` noise, `benches/secagg.rs` both
+//! sides of a masked round, on one thread.
+
+pub mod masked_round;
 
 /// Rows of `dimension` pseudo-random f32 values in −1..1, the same ones every time.
 #[must_use]

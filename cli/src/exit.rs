@@ -71,14 +71,15 @@ impl Exit {
             Reason::Identity => Self::Authentication,
             Reason::NotInCohort => Self::Permission,
             Reason::NotFound => Self::NotFound,
-            Reason::DigestMismatch | Reason::Truncated => Self::Verification,
+            Reason::DigestMismatch | Reason::Signature | Reason::Truncated => Self::Verification,
             Reason::WrongShape
             | Reason::WrongDtype
             | Reason::NonFinite
             | Reason::Magnitude
             | Reason::Examples
             | Reason::Oversize
-            | Reason::NotSelected => Self::Policy,
+            | Reason::NotSelected
+            | Reason::PrivacyBudgetExhausted => Self::Policy,
             Reason::Exists
             | Reason::TaskEnded
             | Reason::WrongRound
@@ -87,6 +88,7 @@ impl Exit {
             | Reason::Duplicate
             | Reason::Late
             | Reason::TakenOver
+            | Reason::GroupLost
             | Reason::Withdrawn
             | Reason::WrongState => Self::Conflict,
             Reason::TooSlow => Self::Unavailable,

@@ -107,6 +107,41 @@ pub(crate) fn write(path: &Path, bytes: &[u8], overwrite: bool) -> Result<(), Fa
     draft.finish()
 }
 
+/// Writes a whole file that its owner alone may read. It must not exist.
+///
+/// # Errors
+/// When there is such a file already, or the disk refuses.
+pub(crate) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    // What may be written over is not for this kind of file: there may be no other copy of it.
+    let keep = |failure: Failure| match failure.exit {
+        Exit::Conflict => failure.next("choose another name"),
+        _ => failure,
+    };
+    let mut draft = Draft::begin(path, false).map_err(keep)?;
+    draft.write(bytes)?;
+    // Temporary files are private, and this one stays so.
+    let Draft { path, file, .. } = draft;
+    file.as_file().sync_all().map_err(|error| unwritable(&path, &error))?;
+    match file.persist_noclobber(&path) {
+        Ok(_) => Ok(()),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(keep(exists(&path))),
+        Err(error) => Err(unwritable(&path, &error.error)),
+    }
+}
+
+/// Whether others than its owner may read a file, where the system tells.
+#[cfg(unix)]
+pub(crate) fn is_shared(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    path.metadata().is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
+}
+
+/// Whether others than its owner may read a file, where the system tells.
+#[cfg(not(unix))]
+pub(crate) fn is_shared(_path: &Path) -> bool {
+    false
+}
+
 /// Temporary files are private; what was asked for by name is an ordinary file.
 #[cfg(unix)]
 fn readable_by_all(file: &NamedTempFile) -> io::Result<()> {

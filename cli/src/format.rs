@@ -117,6 +117,11 @@ pub(crate) fn maybe(value: Option<f64>) -> String {
     value.map_or_else(|| "-".into(), number)
 }
 
+/// A public key of 32 bytes in hexadecimal digits; `None` for anything else.
+pub(crate) fn key(bytes: &[u8]) -> Option<String> {
+    (bytes.len() == 32).then(|| hex::encode(bytes))
+}
+
 /// What a cell means; the terminal may show it in colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Tone {

@@ -38,12 +38,17 @@ impl Serving {
 
     /// Creates a task for two clients from the starter model, with three rounds.
     fn create(&self, name: &str) {
+        self.create_with(name, "size = 2", 3, "");
+    }
+
+    /// Creates a task from the starter model.
+    fn create_with(&self, name: &str, cohort: &str, rounds: u64, rest: &str) {
         let folder = self.folder.path().join(name);
         let done = testudo(&["init", "--dir"]).arg(&folder).output().unwrap();
         assert!(done.status.success(), "{done:?}");
         let toml = format!(
-            "name = \"{name}\"\nrounds = 3\n[model]\ninitial = \"model.safetensors\"\n[cohort]\nsize = 2\n\
-             phase_limit_s = 60\n[rule]\nkind = \"mean\"\n"
+            "name = \"{name}\"\nrounds = {rounds}\n[model]\ninitial = \"model.safetensors\"\n[cohort]\n{cohort}\n\
+             phase_limit_s = 60\n[rule]\nkind = \"mean\"\n{rest}"
         );
         let task = folder.join("task.toml");
         fs::write(&task, toml).unwrap();
@@ -126,6 +131,140 @@ fn write_csv(path: &Path) {
         text += &format!("{},{}\n", row % 10, values.join(","));
     }
     fs::write(path, text).unwrap();
+}
+
+/// Runs a command that must succeed; its JSON.
+fn json(words: &[&str]) -> Value {
+    let output = testudo(words).arg("--json").output().unwrap();
+    serde_json::from_str(lines(&output).last().unwrap()).unwrap()
+}
+
+#[test]
+fn certified_clients_take_part_in_a_masked_task() {
+    let serving = Serving::start();
+    let path = |name: &str| serving.folder.path().join(name).to_str().unwrap().to_string();
+    let authority = json(&["identity", "new", &path("authority.key")])["public_key"].as_str().unwrap().to_string();
+    let members = ["a", "b", "c"];
+    for name in members {
+        let (key, certificate) = (path(&format!("{name}.key")), path(&format!("{name}.json")));
+        json(&["identity", "new", &key]);
+        let public = json(&["identity", "show", &key])["public_key"].as_str().unwrap().to_string();
+        let issue = ["identity", "certify", "--authority-key", &path("authority.key"), "--client", name];
+        json(&[&issue[..], &["--public-key", &public, "--out", &certificate]].concat());
+    }
+    let visibility = format!(
+        "[visibility]\nmasking = \"pairwise\"\ngroup_size = 3\nstep_limit_s = 60\nauthority = \"{authority}\"\n\
+         accept_weak_guarantee = \"a test\"\n[encoding]\nclip_l2 = 10.0\n"
+    );
+    serving.create_with("masked", "size = 3\nminimum = 3", 1, &visibility);
+    let task = json(&["task", "show", "masked", "--server", &serving.url]);
+    let server_key = task["task"]["server_key"].as_str().unwrap();
+    let doctor = json(&["doctor", "--server", &serving.url]);
+    assert!(doctor.to_string().contains(server_key), "{doctor}");
+
+    let insisting = ["--require-masking", "--min-group", "3", "--allow-weak-guarantee", "--server-key", server_key];
+    let running: Vec<Child> = members
+        .iter()
+        .enumerate()
+        .map(|(index, name)| {
+            let index = index.to_string();
+            let (key, certificate) = (path(&format!("{name}.key")), path(&format!("{name}.json")));
+            let answers = path(&format!("{name}.answers"));
+            let who = ["--name", name, "--clients", "3", "--index", &index, "--json", "--answers", &answers];
+            let identity = ["--signing-key", &key, "--certificate", &certificate, "--authority", &authority];
+            serving.join("masked", &[&who[..], &insisting, &identity].concat())
+        })
+        .collect();
+    for child in running {
+        let output = child.wait_with_output().unwrap();
+        let objects: Vec<Value> = lines(&output).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(
+            (&objects[0]["outcome"], &objects[1]["why"]),
+            (&"recorded".into(), &"finished".into()),
+            "{objects:?}"
+        );
+    }
+    assert_eq!(fs::read_to_string(path("a.answers")).unwrap().lines().count(), 1);
+
+    let round = json(&["round", "show", "masked", "--server", &serving.url]);
+    let group = &round["round"]["groups"]["groups"][0];
+    assert_eq!(group["survivors"].as_array().unwrap().len(), 3, "{round}");
+    assert_eq!(round["round"]["clients"][0]["norm"], Value::Null, "{round}");
+    let shown = lines(&testudo(&["round", "show", "masked", "--server", &serving.url]).output().unwrap()).join("\n");
+    assert!(shown.contains("override      \"a test\"") && shown.contains("threshold"), "{shown}");
+    let listed = lines(&testudo(&["round", "list", "masked", "--server", &serving.url]).output().unwrap()).join("\n");
+    assert!(listed.contains("1 of 1"), "{listed}");
+}
+
+#[test]
+fn a_client_decides_which_masked_rounds_it_joins() {
+    let serving = Serving::start();
+    let visibility = "[visibility]\nmasking = \"pairwise\"\ngroup_size = 3\naccept_weak_guarantee = \"a test\"\n\
+                      [encoding]\nclip_l2 = 10.0\n";
+    serving.create_with("weak", "size = 3\nminimum = 3", 1, visibility);
+    serving.create("clear");
+    let key = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29";
+    let small = ["--min-group", "3"];
+    for (task, clients, words, part) in [
+        ("weak", 3, &[][..], "groups of 3, but the policy asks for at least 16"),
+        ("weak", 3, &small[..], "accepts a weak guarantee"),
+        ("weak", 3, &["--min-group", "3", "--allow-weak-guarantee", "--server-key", key], "not the server's known key"),
+        ("weak", 3, &["--min-group", "3", "--allow-weak-guarantee", "--authority", key], "enrolment authority"),
+        ("clear", 2, &["--require-masking"], "would show this client's update"),
+        ("clear", 2, &small, "in groups of at least 3"),
+    ] {
+        // A round opens once everybody has checked in, and all of them leave it.
+        let names: Vec<String> = (0..clients).map(|number| format!("d{number}")).collect();
+        let running = names.iter().map(|name| serving.join(task, &[words, &["--name", name]].concat()));
+        for child in running.collect::<Vec<_>>() {
+            let output = child.wait_with_output().unwrap();
+            let stderr = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(8), "{words:?}: {stderr}");
+            assert!(stderr.contains(part) && stderr.contains("--min-group"), "{words:?}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn identities_are_made_once_kept_private_and_certified_for_one_client() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_string();
+    let (key, authority, certificate) = (path("a.key"), path("authority.key"), path("a.json"));
+    let public = json(&["identity", "new", &key])["public_key"].as_str().unwrap().to_string();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    json(&["identity", "new", &authority]);
+    let text = fs::read_to_string(&key).unwrap();
+    let issue = ["identity", "certify", "--authority-key", &authority, "--client", "a"];
+    json(&[&issue[..], &["--public-key", &public, "--out", &certificate]].concat());
+    fs::write(path("cut.key"), &text[..40]).unwrap();
+    let other = json(&["identity", "new", &path("b.key")])["public_key"].as_str().unwrap().to_string();
+    let join = ["join", "--task", "digits", "--signing-key"];
+    for (words, code, part) in [
+        (vec!["identity", "new", &key], 9, "already there"),
+        (vec!["identity", "show", &path("cut.key")], 4, "testudo identity new"),
+        (vec!["identity", "show", "/no/such.key"], 6, "/no/such.key"),
+        ([&issue[..], &["--public-key", "12", "--out", &path("x")]].concat(), 2, "64 hexadecimal digits"),
+        ([&issue[..], &["--public-key", &public, "--out", &certificate]].concat(), 9, "already there"),
+        ([&join[..], &[&key, "--name", "b", "--certificate", &certificate]].concat(), 4, "the certificate is a's"),
+        ([&join[..], &[&path("b.key"), "--name", "a", "--certificate", &certificate]].concat(), 4, "another key"),
+        (
+            [&join[..], &[&key, "--name", "a", "--certificate", &certificate, "--authority", &other]].concat(),
+            4,
+            "--authority",
+        ),
+        (vec!["join", "--task", "digits", "--certificate", &certificate], 2, "--signing-key"),
+        (vec!["join", "--task", "digits", "--answers", "/no/such/place"], 2, "--answers"),
+    ] {
+        let output = testudo(&words).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {stderr}");
+        assert!(stderr.contains(part), "{words:?}: {stderr}");
+        assert!(!stderr.contains(&text[30..60]), "a key is never shown: {stderr}");
+    }
 }
 
 #[test]

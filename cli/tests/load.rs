@@ -53,6 +53,56 @@ fn clients_may_share_connections() {
     check(&object, 2, "mean");
 }
 
+#[test]
+fn clear_rounds_count_the_models_and_updates_of_each_client() {
+    let mut downloads = Vec::new();
+    for lean in [&[][..], &["--lean"]] {
+        let words = [&["--clients", "4", "--dimension", "1000", "--rounds", "2"], lean].concat();
+        let (code, object, stderr) = load(&words);
+        assert_eq!(code, Some(0), "{object} {stderr}");
+        assert_eq!((&object["masking"], &object["group_size"]), (&"none".into(), &1.into()), "{object}");
+        assert_eq!(
+            (&object["dropout"], &object["groups"], &object["lost_groups"]),
+            (&0.0.into(), &0.into(), &0.into())
+        );
+        assert_eq!(object["bytes_up_per_client"], 4000.0, "{object}");
+        downloads.push(object["bytes_down_per_client"].as_f64().unwrap());
+    }
+    // The model file with its header.
+    assert!((4001.0..4400.0).contains(&downloads[0]), "{downloads:?}");
+    assert_eq!(downloads[0], downloads[1]);
+}
+
+#[test]
+fn masked_rounds_are_measured_with_clients_that_vanish() {
+    let size = ["--clients", "12", "--dimension", "1000", "--rounds", "1", "--masking", "pairwise"];
+    let words = [&size[..], &["--group-size", "12", "--dropout", "0.25", "--step-limit", "3"]].concat();
+    let (code, object, stderr) = load(&words);
+    assert_eq!((code, &object["failures"]), (Some(0), &0.into()), "{object} {stderr}");
+    assert_eq!((&object["masking"], &object["group_size"]), (&"pairwise".into(), &12.into()), "{object}");
+    assert_eq!((&object["dropout"], &object["vanished"]), (&0.25.into(), &3.into()), "{object}");
+    assert_eq!((&object["groups"], &object["lost_groups"]), (&1.into(), &0.into()), "{object}");
+    assert_eq!((&object["abandoned_rounds"], &object["step_limit_seconds"]), (&0.into(), &3.0.into()), "{object}");
+    // One of twelve never uploads, one shares no keys; keys, shares, signatures and rosters come on top.
+    let (up, down) = (&object["bytes_up_per_client"], &object["bytes_down_per_client"]);
+    assert!((3300.0..9000.0).contains(&up.as_f64().unwrap()), "{object}");
+    assert!((4400.0..20_000.0).contains(&down.as_f64().unwrap()), "{object}");
+    if cfg!(target_os = "linux") {
+        assert!(object["client_cpu_seconds"].as_f64().unwrap() > 0.0, "{object}");
+    }
+}
+
+#[test]
+fn groups_below_their_threshold_are_told_as_lost_and_not_as_failed_clients() {
+    // Six of eight vanish, and a group of four needs three: no round gives a sum, and load gives up.
+    let size = ["--clients", "8", "--dimension", "10", "--rounds", "1", "--masking", "pairwise", "--group-size", "4"];
+    let (code, object, stderr) = load(&[&size[..], &["--dropout", "0.75", "--step-limit", "1"]].concat());
+    assert_eq!(code, Some(11), "{object} {stderr}");
+    let why = object["error"]["why"].as_str().unwrap();
+    assert!(why.lines().all(|line| line.contains("too few groups")), "{why}");
+    assert!(stderr.contains("a weak guarantee"), "{stderr}");
+}
+
 /// Writes NAME.pem and NAME.key; the certificate's digest.
 fn issue(issuer: &Issuer<'static, KeyPair>, folder: &Path, name: &str, san: SanType) -> Digest {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -172,6 +222,10 @@ fn what_cannot_be_is_refused() {
         (&["--server", "http://127.0.0.1:1"], 10, "testudo serve"),
         (&["--server", "127.0.0.1:1"], 2, "http://HOST:PORT"),
         (&["--server", "http://127.0.0.1:1", "--spool", "file"], 2, "--spool"),
+        (&["--masking", "pairwise"], 2, "--group-size 16"),
+        (&["--dropout", "0.1"], 2, "--masking pairwise"),
+        (&["--masking", "pairwise", "--group-size", "8", "--lean"], 2, "--lean"),
+        (&["--clients", "16", "--masking", "pairwise", "--group-size", "8", "--rule", "krum"], 3, "with 2 groups"),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_testudo")).arg("load").args(words).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{Mutex, MutexGuard, PoisonError},
 };
-use testudo_protocol::secagg::{Answered, Answers, Recorded};
+use testudo_protocol::secagg::{Answered, Answers, Recorded, Session};
 
 /// Largest file of answers, bytes; older ones of the same server and task can be dropped by hand.
 const BYTES: u64 = 64 << 20;
@@ -70,6 +70,10 @@ impl FileAnswers {
 }
 
 impl Answers for MemoryAnswers {
+    fn earlier(&self, session: &Session) -> Result<Option<Answered>, String> {
+        Ok(lock(&self.0).get(&key_of(session)).cloned())
+    }
+
     fn record(&self, answer: &Answered) -> Result<Recorded, String> {
         let mut known = lock(&self.0);
         if let Some(recorded) = earlier(&known, answer) {
@@ -81,6 +85,10 @@ impl Answers for MemoryAnswers {
 }
 
 impl Answers for FileAnswers {
+    fn earlier(&self, session: &Session) -> Result<Option<Answered>, String> {
+        Ok(lock(&self.known).1.get(&key_of(session)).cloned())
+    }
+
     fn record(&self, answer: &Answered) -> Result<Recorded, String> {
         let mut known = lock(&self.known);
         if let Some(recorded) = earlier(&known.1, answer) {
@@ -95,8 +103,13 @@ impl Answers for FileAnswers {
             answer.tau,
             answer.survivors
         );
-        let written = known.0.write_all(line.as_bytes()).and_then(|()| known.0.sync_all());
-        written.map_err(|error| format!("{}: {error}", self.path.display()))?;
+        let failed = |error: io::Error| format!("{}: {error}", self.path.display());
+        let before = known.0.metadata().map_err(failed)?.len();
+        if let Err(error) = known.0.write_all(line.as_bytes()).and_then(|()| known.0.sync_all()) {
+            // What was written of the line would spoil the next one.
+            let _ = known.0.set_len(before);
+            return Err(failed(error));
+        }
         known.1.insert(key(answer), answer.clone());
         Ok(Recorded::First)
     }
@@ -109,6 +122,10 @@ fn earlier(known: &BTreeMap<Key, Answered>, answer: &Answered) -> Option<Recorde
 
 fn key(answer: &Answered) -> Key {
     (hex::encode(answer.server.0), answer.task.to_string(), answer.round, answer.attempt)
+}
+
+fn key_of(session: &Session) -> Key {
+    (hex::encode(session.server.0), session.task.to_string(), session.round, session.attempt)
 }
 
 fn parse(line: &str) -> Option<Answered> {
@@ -173,6 +190,60 @@ mod tests {
         assert_eq!(FileAnswers::open(&path).unwrap().len(), 2);
         fs::write(&path, "not an answer\n").unwrap();
         assert!(FileAnswers::open(&path).is_err());
+    }
+
+    fn session(round: u64) -> Session {
+        Session {
+            task: TaskName::new("task").unwrap(),
+            id: [9; 32],
+            round,
+            attempt: 1,
+            model: Digest([0; 32]),
+            plan: Digest([0; 32]),
+            dimension: 1,
+            bits: 16,
+            kappa: 1.0,
+            clip_l2: 1.0,
+            max_weight: 0,
+            smallest_cohort: 16,
+            group_size: 16,
+            threshold: 11,
+            colluders: 0.05,
+            dropout: 0.05,
+            mechanism: String::new(),
+            noise: 0.0,
+            delta: 0.0,
+            honest: 0,
+            rule: "mean".into(),
+            accepted_weakness: String::new(),
+            advertise_ms: 1000,
+            step_ms: 1000,
+            server: VerifyingKey([7; 32]),
+            authority: [0; 32],
+            cohort: Digest([0; 32]),
+            commitment: Digest([0; 32]),
+        }
+    }
+
+    #[test]
+    fn what_was_answered_is_known_before_a_round_is_joined_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("answers");
+        let file = FileAnswers::open(&path).unwrap();
+        let memory = MemoryAnswers::default();
+        for answers in [&file as &dyn Answers, &memory] {
+            assert_eq!(answers.earlier(&session(1)), Ok(None));
+            answers.record(&answer(1, 1)).unwrap();
+            assert_eq!(answers.earlier(&session(1)), Ok(Some(answer(1, 1))));
+            assert_eq!(answers.earlier(&session(2)), Ok(None));
+            let (mut task, mut server, mut attempt) = (session(1), session(1), session(1));
+            task.task = TaskName::new("other").unwrap();
+            server.server = VerifyingKey([8; 32]);
+            attempt.attempt = 2;
+            assert!([task, server, attempt].iter().all(|other| answers.earlier(other) == Ok(None)));
+        }
+        drop(file);
+        assert_eq!(FileAnswers::open(&path).unwrap().earlier(&session(1)), Ok(Some(answer(1, 1))));
     }
 
     #[test]

@@ -22,6 +22,35 @@
 //! * [`Retry`] says how lost connections and restarted servers are waited for;
 //! * [`Error`] says whose fault it was and what to do next.
 //!
+//! # Masked rounds
+//!
+//! Where a task asks for pairwise masking, [`Round::submit`] masks the update, goes through the steps of the round and
+//! answers once: the server sees sums of whole groups. What the device insists on is [`Policy`]'s; rounds against it are
+//! left before anything is sent:
+//!
+//! ```no_run
+//! # async fn example(key: testudo_client::SigningKey) -> Result<(), Box<dyn std::error::Error>> {
+//! use std::sync::Arc;
+//! use testudo_client::{Client, FileAnswers, Identity, Policy};
+//!
+//! let policy = Policy::default()
+//!     .require_masking() // never show an update on its own
+//!     .min_group(32) // 16 unless told
+//!     .server_key("3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29".parse()?);
+//! let client = Client::builder("http://127.0.0.1:8443")
+//!     .identity(Identity::named("device-7")?.signing_key(key))
+//!     .policy(policy)
+//!     .answers(Arc::new(FileAnswers::open("device-7.answers")?)) // no round is answered twice, whatever crashes
+//!     .connect()
+//!     .await?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A client whose process ends within a round is a dropout: its secrets were in memory only. If too many of a group
+//! vanish, [`Error::Rejected`] says `GROUP_LOST`, and the update counts nowhere. [`Round::group_size`] tells clear and
+//! masked rounds apart, [`Client::traffic`] what they cost.
+//!
 //! Everything runs on the caller's tokio runtime. The verdict on round *k* comes with a later check-in, so it is
 //! found in [`Session::verdicts`] after a later [`Session::next_round`].
 

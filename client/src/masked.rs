@@ -7,16 +7,21 @@ use crate::{
     transport::{Failure, upload::Upload},
 };
 use bytes::Bytes;
+use sha2::{Digest as _, Sha256};
 use std::{sync::Arc, time::Duration};
 use testudo_aggregate::{Cipher, KeyStream, Mask, MaskKey, Quantizer, apply_masks};
 use testudo_proto::{Place, UploadHeader, v1};
 use testudo_protocol::{
-    Digest, Encoding,
+    Digest, Encoding, Reason, Reject,
     secagg::{Abort, Advertised, Announcement, Demands, Message, REPLY_BYTES, Reply, Session, Step},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
 
+/// Steps of a masked round.
+const STEPS: u32 = 5;
+/// An empty answer that comes sooner is not asked for again at once.
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
 /// Longest one call waits for the end of a step.
 const WAIT: Duration = Duration::from_secs(25);
 
@@ -48,19 +53,23 @@ impl MaskedUpdate {
     pub(crate) async fn send(self, place: &Place, inner: &Arc<Inner>) -> Result<Receipt, Error> {
         let line = Line { place, inner, deadline: self.deadline + span(&self.announcement.session) };
         self.stay(Step::AdvertiseKeys)?;
-        let (state, message) = Advertised::new(&self.announcement, &inner.credentials, is_aes_fast(), &mut random);
+        let session = &self.announcement.session;
+        let quantizer = quantizer(session)?;
+        let (announcement, answers) = (&self.announcement, &*inner.answers);
+        let (state, message) =
+            Advertised::new(announcement, &inner.credentials, answers, is_aes_fast(), &mut random).map_err(abort)?;
         let Reply::Roster(roster) = line.exchange(&message, 0).await? else { return Err(unexpected()) };
-        let demands = Demands { group: inner.policy.least_group() };
+        let demands = Demands { group: inner.policy.least_group(), colluders: inner.policy.least_colluders() };
         let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
         let members = state.members();
+        quantizer.check_sum(members).map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))?;
         self.stay(Step::ShareKeys)?;
         let Reply::Shared(shared) = line.exchange(&message, members).await? else { return Err(unexpected()) };
         let state = state.shared(&shared).map_err(abort)?;
         let masks = state.masks().map_err(abort)?;
         self.stay(Step::MaskedInput)?;
-        let (upload, this) = self.masked(place, masks, members).await?;
+        let (upload, this) = self.masked(place, masks, quantizer).await?;
         let digest = upload.header.digest;
-        inner.transport.count_up(upload.payload.len() as u64);
         let receipt = upload.send(&inner.transport, &inner.retry).await?;
         drop(upload);
         let (state, message) = state.input(digest);
@@ -80,17 +89,25 @@ impl MaskedUpdate {
         Ok(receipt.into())
     }
 
+    /// SHA-256 of the plain update's bytes.
+    pub(crate) fn digest(&self) -> Digest {
+        let mut hash = Sha256::new();
+        for value in self.delta.iter() {
+            hash.update(value.to_le_bytes());
+        }
+        Digest(hash.finalize().into())
+    }
+
     fn stay(&self, step: Step) -> Result<(), Error> {
         Leaving(self.leaves).stays(step)
     }
 
     /// Quantises and masks, once: the plain update is gone afterwards.
-    async fn masked(self, place: &Place, masks: Vec<Mask>, members: usize) -> Result<(Upload, Leaving), Error> {
+    async fn masked(self, place: &Place, masks: Vec<Mask>, quantizer: Quantizer) -> Result<(Upload, Leaving), Error> {
         let leaving = Leaving(self.leaves);
         let place = place.clone();
         let packed = tokio::task::spawn_blocking(move || {
             let session = &self.announcement.session;
-            let quantizer = quantizer(session, members)?;
             let mut levels = Zeroizing::new(Vec::with_capacity(self.delta.len() + 1));
             levels.resize(self.delta.len(), 0u32);
             let mut seed = Zeroizing::new([0; 32]);
@@ -110,7 +127,7 @@ impl MaskedUpdate {
                 levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
             }
             apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
-            let payload: Bytes = levels.iter().flat_map(|level| level.to_le_bytes()).collect::<Vec<u8>>().into();
+            let payload = payload(&levels);
             if let Some(witness) = self.witness {
                 witness(&payload);
             }
@@ -125,7 +142,7 @@ impl MaskedUpdate {
                 tensors: self.tensors,
                 encoding: Encoding::Masked,
             };
-            let deadline = Instant::now() + Duration::from_millis(session.step_ms);
+            let deadline = Instant::now() + span(session) / STEPS;
             Ok::<Upload, Error>(Upload { header, payload, chunk_bytes: self.chunk_bytes, deadline })
         });
         let upload = packed.await.map_err(|error| Error::Update(format!("masking failed: {error}")))??;
@@ -159,13 +176,18 @@ impl Line<'_> {
         let transport = &self.inner.transport;
         let request = v1::ExchangeRequest {
             place: Some(self.place.to_wire()),
-            message: Zeroizing::new(message.to_bytes()).to_vec().into(),
+            message: message.to_bytes().into(),
             wait_ms: WAIT.as_millis() as u32,
         };
         let mut backoff = Backoff::new(&self.inner.retry, Some(self.inner.retry.extended(self.deadline)));
         loop {
+            let asked = Instant::now();
             match transport.exchange(request.clone(), WAIT).await {
                 Ok(response) if response.reply.is_empty() => {
+                    // Who answers at once that it takes time is asked again after some.
+                    if asked.elapsed() < SHORTEST_WAIT {
+                        sleep(SHORTEST_WAIT).await;
+                    }
                     if Instant::now() > self.inner.retry.extended(self.deadline) {
                         let last = "the step did not end".to_string();
                         return Err(Error::GaveUp { after: WAIT, last });
@@ -184,13 +206,19 @@ impl Line<'_> {
     }
 }
 
-/// The quantiser of a session, if a group of this many clients cannot overflow.
-fn quantizer(session: &Session, members: usize) -> Result<Quantizer, Error> {
-    let refused = |error: &dyn std::fmt::Display| Error::Policy(format!("the round's quantiser: {error}"));
-    let quantizer =
-        Quantizer::new(session.clip_l2, Some(session.kappa), session.bits).map_err(|error| refused(&error))?;
-    quantizer.check_sum(members).map_err(|error| refused(&error))?;
-    Ok(quantizer)
+/// The levels' bytes, in one pass over memory that is written once.
+fn payload(levels: &[u32]) -> Bytes {
+    let mut bytes = vec![0; levels.len() * 4];
+    for (four, level) in bytes.chunks_exact_mut(4).zip(levels) {
+        four.copy_from_slice(&level.to_le_bytes());
+    }
+    bytes.into()
+}
+
+/// The quantiser of a session.
+fn quantizer(session: &Session) -> Result<Quantizer, Error> {
+    Quantizer::new(session.clip_l2, Some(session.kappa), session.bits)
+        .map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))
 }
 
 /// A client's share of the largest weight.
@@ -211,7 +239,8 @@ fn wrap(delta: &[f32], quantizer: &Quantizer, levels: &mut [u32]) {
 
 /// How long all steps after the keys may take together.
 fn span(session: &Session) -> Duration {
-    Duration::from_millis(session.step_ms.saturating_mul(5).min(7 * 24 * 3600 * 1000))
+    // At most 7 days each, which reading the session has checked.
+    Duration::from_millis(session.step_ms) * STEPS
 }
 
 fn is_aes_fast() -> bool {
@@ -224,6 +253,8 @@ fn random(bytes: &mut [u8]) {
 
 fn abort(abort: Abort) -> Error {
     match abort {
+        // Others may have done this as well as the server: the group is not to be had.
+        Abort::Threshold { .. } => Error::Rejected(Reject::new(Reason::GroupLost, abort.to_string())),
         abort if abort.is_misbehaviour() => Error::ServerMisbehaved(abort.to_string()),
         Abort::Demand { detail } => Error::Policy(detail),
         abort => Error::Config(abort.to_string()),

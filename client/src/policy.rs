@@ -14,9 +14,10 @@ const LEAST_GROUP: u32 = 16;
 /// [`Error::Policy`] returned: the device's owner decides, not the server.
 ///
 /// The default takes any clear-mode round with a model of at most 4 GiB, for ever, and masked rounds in groups of at
-/// least 16 that accept no weakness. The first server key that a masked round shows is the one that counts from then on;
-/// [`Policy::server_key`] pins it before.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// least 16 that accept no weakness. The first server key that a masked round shows is the one that counts as long as the
+/// client lives; [`Policy::server_key`] pins it across processes. A session that has seen its task masked takes no round of
+/// it in the clear. Insisting on a server key, an authority or a plan insists on masks.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Policy {
     masking: bool,
     group: Option<u32>,
@@ -26,6 +27,7 @@ pub struct Policy {
     authority: Option<VerifyingKey>,
     plans: Vec<Digest>,
     weak: bool,
+    colluders: f64,
 }
 
 impl Default for Policy {
@@ -39,6 +41,7 @@ impl Default for Policy {
             authority: None,
             plans: Vec::new(),
             weak: false,
+            colluders: 0.05,
         }
     }
 }
@@ -77,6 +80,14 @@ impl Policy {
     #[must_use]
     pub fn allow_plan(mut self, digest: Digest) -> Self {
         self.plans.push(digest);
+        self
+    }
+
+    /// In groups above 100 clients, where each shares secrets with some of the others only: the share of colluding clients
+    /// that the number of neighbours must withstand, at least. 0.05 unless told.
+    #[must_use]
+    pub fn min_colluders(mut self, share: f64) -> Self {
+        self.colluders = share;
         self
     }
 
@@ -126,7 +137,7 @@ impl Policy {
             _ => return Err(Error::Policy(format!("round {round} asks for a masking this version does not know"))),
         };
         let group = self.group.unwrap_or(1);
-        if !masked && (self.masking || group > 1 || self.authority.is_some()) {
+        if !masked && (self.masking || group > 1 || self.names_masked_things()) {
             return Err(Error::Policy(format!(
                 "round {round} would show this client's update to the server, but the policy asks for masking{}",
                 if group > 1 { format!(" in groups of at least {group}") } else { String::new() }
@@ -140,6 +151,16 @@ impl Policy {
             )));
         }
         Ok(())
+    }
+
+    /// Whether the device insists on something that only a masked round has.
+    fn names_masked_things(&self) -> bool {
+        self.authority.is_some() || self.server.is_some() || !self.plans.is_empty()
+    }
+
+    /// Least share of colluders that a sparse group's graph must withstand.
+    pub(crate) fn least_colluders(&self) -> f64 {
+        self.colluders
     }
 
     /// Reads what a masked round announces and checks it against the assignment and what the device insists on. `known`
@@ -208,7 +229,7 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
 mod tests {
     use super::*;
     use std::time::Duration;
-    use testudo_protocol::{Digest, Layout, Nonce, TaskName, Tensor};
+    use testudo_protocol::{Layout, Nonce, TaskName, Tensor, secagg::SigningKey};
 
     fn assignment(masking: Masking, group_size: u32) -> Assignment {
         Assignment {
@@ -251,5 +272,98 @@ mod tests {
         assert!(!Policy::default().is_done(u64::MAX));
         assert!(!Policy::default().max_rounds(2).is_done(1));
         assert!(Policy::default().max_rounds(2).is_done(2));
+    }
+
+    /// A masked assignment, with something changed before it is signed.
+    fn announced(change: impl FnOnce(&mut Session)) -> (Assignment, VerifyingKey) {
+        let mut assignment = assignment(Masking::Pairwise, 16);
+        let key = SigningKey::from_bytes(&[5; 32]);
+        let mut session = Session {
+            task: assignment.task.clone(),
+            id: [1; 32],
+            round: assignment.round,
+            attempt: 1,
+            model: assignment.model_digest,
+            plan: Digest([3; 32]),
+            dimension: 1,
+            bits: 16,
+            kappa: 1.0,
+            clip_l2: 1.0,
+            max_weight: 0,
+            smallest_cohort: 32,
+            group_size: 16,
+            threshold: 11,
+            colluders: 0.05,
+            dropout: 0.05,
+            mechanism: String::new(),
+            noise: 0.0,
+            delta: 0.0,
+            honest: 0,
+            rule: "mean".into(),
+            accepted_weakness: String::new(),
+            advertise_ms: 1000,
+            step_ms: 1000,
+            server: key.verifying_key(),
+            authority: [0; 32],
+            cohort: Digest([4; 32]),
+            commitment: Digest([6; 32]),
+        };
+        change(&mut session);
+        assignment.announcement = session.announce(&key).to_bytes().into();
+        (assignment, key.verifying_key())
+    }
+
+    #[test]
+    fn what_is_announced_is_held_against_the_policy_before_anything_leaves() {
+        let policy = Policy::default();
+        let (good, key) = announced(|_| {});
+        assert!(policy.announced(&good, None).is_ok() && policy.announced(&good, Some(&key)).is_ok());
+        let other = SigningKey::from_bytes(&[6; 32]).verifying_key();
+        assert!(matches!(policy.announced(&good, Some(&other)), Err(Error::Policy(_))));
+        for (part, change) in [
+            ("groups of 8", (|s| (s.group_size, s.threshold) = (8, 6)) as fn(&mut Session)),
+            ("at least 11 must answer", |s| s.threshold = 10),
+            ("weak guarantee", |s| s.accepted_weakness = "why not".into()),
+        ] {
+            let error = policy.announced(&announced(change).0, None).unwrap_err();
+            assert!(matches!(error, Error::Policy(_)) && error.to_string().contains(part), "{part}: {error}");
+        }
+        // What is signed is not what was assigned, or cannot be at all.
+        for change in [
+            (|s| s.round = 9) as fn(&mut Session),
+            |s| s.model = Digest([9; 32]),
+            |s| s.dimension = 2,
+            |s| s.mechanism = "gaussian".into(),
+            |s| s.step_ms = u64::MAX,
+            |s| s.advertise_ms = u64::MAX,
+            |s| s.kappa = f64::NAN,
+            |s| s.attempt = 5,
+            |s| s.threshold = 17,
+        ] {
+            let error = policy.announced(&announced(change).0, None).unwrap_err();
+            assert!(matches!(error, Error::ServerMisbehaved(_)), "{error}");
+        }
+        let mut bad = good.clone();
+        let mut bytes = bad.announcement.to_vec();
+        *bytes.last_mut().unwrap() ^= 1;
+        bad.announcement = bytes.into();
+        assert!(matches!(policy.announced(&bad, None), Err(Error::ServerMisbehaved(_))));
+        let authority = Policy::default().authority(other);
+        assert!(authority.announced(&good, None).unwrap_err().to_string().contains("authority"));
+        let plan = Policy::default().allow_plan(Digest([8; 32]));
+        assert!(plan.announced(&good, None).unwrap_err().to_string().contains("specification"));
+    }
+
+    #[test]
+    fn insisting_on_what_only_masks_have_insists_on_masks() {
+        let clear = assignment(Masking::None, 1);
+        let key = SigningKey::from_bytes(&[6; 32]).verifying_key();
+        for policy in [
+            Policy::default().server_key(key),
+            Policy::default().authority(key),
+            Policy::default().allow_plan(Digest([8; 32])),
+        ] {
+            assert!(matches!(policy.check(&clear), Err(Error::Policy(_))));
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     masked::MaskedUpdate,
     saved::{SavedSeat, SeatState},
     transport::upload::Upload,
-    update::Parcel,
+    update::{Parcel, Unpacked},
 };
 use std::{
     fmt,
@@ -60,7 +60,7 @@ pub struct Sealed {
 #[derive(Debug)]
 enum Content {
     Clear(Box<Upload>),
-    Masked { update: Box<MaskedUpdate>, digest: Digest },
+    Masked(Box<MaskedUpdate>),
 }
 
 /// Leaves the round when dropped, unless decided.
@@ -154,8 +154,7 @@ impl Round {
     /// then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
         if let Some(announcement) = self.announcement {
-            let hostile = !update.is_checked();
-            let (tensors, delta, examples, digest) = update.unpacked(&self.assignment.layout)?;
+            let Unpacked { tensors, delta, examples, hostile } = update.unpacked(&self.assignment.layout)?;
             let update = MaskedUpdate {
                 announcement,
                 tensors,
@@ -167,7 +166,7 @@ impl Round {
                 leaves: None,
                 witness: None,
             };
-            return Ok(Sealed { content: Content::Masked { update: Box::new(update), digest }, seat: self.seat });
+            return Ok(Sealed { content: Content::Masked(Box::new(update)), seat: self.seat });
         }
         let Parcel { tensors, payload, digest, examples, encoding } =
             update.pack(self.layout(), &self.assignment.encodings)?;
@@ -208,18 +207,19 @@ impl Round {
 }
 
 impl Sealed {
-    /// SHA-256 of the payload; in a masked round of the update as it is before it is masked, which never leaves.
+    /// SHA-256 of the payload; in a masked round of the update as it is before it is masked, which never leaves: it is
+    /// computed with every call.
     pub fn digest(&self) -> Digest {
         match &self.content {
             Content::Clear(upload) => upload.header.digest,
-            Content::Masked { digest, .. } => *digest,
+            Content::Masked(update) => update.digest(),
         }
     }
 
     /// Vanishes before a step of a masked round, without a word: for testing servers. No effect in clear mode.
     #[must_use]
     pub fn leaving_before(mut self, step: Step) -> Self {
-        if let Content::Masked { update, .. } = &mut self.content {
+        if let Content::Masked(update) = &mut self.content {
             update.leaves = Some(step);
         }
         self
@@ -229,7 +229,7 @@ impl Sealed {
     /// the update itself.
     #[must_use]
     pub fn witnessed(mut self, witness: impl FnOnce(&[u8]) + Send + 'static) -> Self {
-        if let Content::Masked { update, .. } = &mut self.content {
+        if let Content::Masked(update) = &mut self.content {
             update.witness = Some(Box::new(witness));
         }
         self
@@ -242,13 +242,16 @@ impl Sealed {
     pub async fn send(mut self) -> Result<Receipt, Error> {
         let inner = Arc::clone(&self.seat.client.inner);
         let result = match self.content {
-            Content::Clear(upload) => {
-                inner.transport.count_up(upload.payload.len() as u64);
-                upload.send(&inner.transport, &inner.retry).await.map(Receipt::from)
-            }
-            Content::Masked { update, .. } => update.send(&self.seat.place, &inner).await,
+            Content::Clear(upload) => upload.send(&inner.transport, &inner.retry).await.map(Receipt::from),
+            Content::Masked(update) => update.send(&self.seat.place, &inner).await,
         };
         self.seat.settle(SeatState::Decided);
+        // The others need not wait for a client that will say nothing more.
+        if matches!(result, Err(Error::Policy(_) | Error::Update(_) | Error::ServerMisbehaved(_)))
+            && let Err(failure) = inner.transport.withdraw_once(&self.seat.place).await
+        {
+            tracing::debug!(round = self.seat.place.round, "the server could not be told of a left round: {failure:?}");
+        }
         let receipt = result?;
         lock(&self.seat.shared).rounds += 1;
         Ok(receipt)

@@ -50,6 +50,8 @@ pub struct Session {
     model: Option<(Digest, Arc<Model>)>,
     recovered: Option<Receipt>,
     ended: Option<Ended>,
+    /// Whether a round of the task was masked.
+    masked: bool,
 }
 
 impl Session {
@@ -63,6 +65,7 @@ impl Session {
             model: None,
             recovered: None,
             ended: None,
+            masked: false,
         }
     }
 
@@ -217,7 +220,16 @@ impl Session {
             Some(SeatState::Decided) => return Ok(Taken::missed("offered a round that is already decided")),
             Some(SeatState::Open) | None => {}
         }
-        if let Err(error) = self.client.inner.policy.check(&assignment) {
+        let checked = self.client.inner.policy.check(&assignment).and_then(|()| {
+            self.masked |= assignment.masking == Masking::Pairwise;
+            match self.masked && assignment.masking == Masking::None {
+                true => {
+                    Err(Error::Policy("the task was masked before, and now would show this client's update".into()))
+                }
+                false => Ok(()),
+            }
+        });
+        if let Err(error) = checked {
             self.leave(&place).await;
             return Err(error);
         }
@@ -251,6 +263,7 @@ impl Session {
     /// What a masked round announces. The first server key that is accepted is the one that counts from then on.
     fn announced(&self, assignment: &Assignment) -> Result<Announcement, Error> {
         let inner = &self.client.inner;
+        inner.transport.count_down(assignment.announcement.len() as u64);
         let announcement = inner.policy.announced(assignment, inner.server.get())?;
         let key = announcement.session.server;
         if *inner.server.get_or_init(|| key) != key {

@@ -142,7 +142,7 @@ impl Transport {
         &self,
         service: S,
     ) -> FederationClient<S> {
-        FederationClient::new(service).max_decoding_message_size(framing::MESSAGE_BYTES)
+        FederationClient::new(service).max_decoding_message_size(framing::MESSAGE_BYTES.max(framing::REPLY_BYTES))
     }
 
     async fn unary<T>(

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use bytes::Bytes;
+use testudo_aggregate::first_non_finite;
 use testudo_proto::{framing, layout_to_wire, v1};
 use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
 use zeroize::Zeroizing;
@@ -154,16 +155,8 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
-    /// Whether the device's own checks and bounds apply.
-    pub(crate) fn is_checked(&self) -> bool {
-        self.checked
-    }
-
-    /// Checks the update against the round's layout and gives its tensors, coordinates, examples and SHA-256, for masking.
-    pub(crate) fn unpacked(
-        self,
-        layout: &Layout,
-    ) -> Result<(Vec<v1::Tensor>, Zeroizing<Vec<f32>>, i64, Digest), Error> {
+    /// Checks the update against the round's layout and takes it apart, for masking.
+    pub(crate) fn unpacked(self, layout: &Layout) -> Result<Unpacked, Error> {
         if self.keep.is_some() || self.encoding != Encoding::F32 {
             return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
         }
@@ -177,9 +170,18 @@ impl Update {
         };
         // Unchecked or not: what is no number cannot be quantised.
         check_delta(&delta, layout)?;
-        let digest = Digest::of(&framing::payload(&delta));
-        Ok((layout_to_wire(layout), Zeroizing::new(delta), self.examples, digest))
+        let (hostile, examples) = (!self.checked, self.examples);
+        Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile })
     }
+}
+
+/// An update that fits its round, for masking.
+pub(crate) struct Unpacked {
+    pub(crate) tensors: Vec<v1::Tensor>,
+    pub(crate) delta: Zeroizing<Vec<f32>>,
+    pub(crate) examples: i64,
+    /// Whether the device's own bounds do not apply.
+    pub(crate) hostile: bool,
 }
 
 fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
@@ -190,7 +192,7 @@ fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
             layout.dimension()
         )));
     }
-    let Some(at) = delta.iter().position(|value| !value.is_finite()) else { return Ok(()) };
+    let Some(at) = first_non_finite(delta) else { return Ok(()) };
     let place = match layout.locate(at) {
         Some((tensor, index)) => format!("tensor {:?} at position {index}", tensor.name),
         None => format!("coordinate {at}"),

@@ -3,6 +3,8 @@
 use bytes::Bytes;
 use testudo_protocol::limits;
 
+/// Longest answer to a step of a masked round, with what surrounds it.
+pub const REPLY_BYTES: usize = testudo_protocol::secagg::REPLY_BYTES + 1024;
 /// Largest message either side decodes: one chunk and what surrounds it.
 pub const MESSAGE_BYTES: usize = limits::CHUNK_BYTES + limits::MESSAGE_OVERHEAD_BYTES;
 

@@ -67,19 +67,20 @@ pub fn code(reason: Reason) -> Code {
         | Reason::Spec => Code::InvalidArgument,
         Reason::NotFound => Code::NotFound,
         Reason::Exists | Reason::Duplicate => Code::AlreadyExists,
-        Reason::NotInCohort | Reason::Identity => Code::PermissionDenied,
+        Reason::NotInCohort | Reason::Identity | Reason::Signature => Code::PermissionDenied,
         Reason::TaskEnded
         | Reason::WrongRound
         | Reason::WrongModel
         | Reason::Late
         | Reason::Withdrawn
         | Reason::NotSelected
+        | Reason::PrivacyBudgetExhausted
         | Reason::WrongState => Code::FailedPrecondition,
         Reason::DigestMismatch | Reason::Truncated => Code::DataLoss,
         Reason::WrongOffset => Code::OutOfRange,
         Reason::Oversize | Reason::Overloaded => Code::ResourceExhausted,
         Reason::TooSlow => Code::DeadlineExceeded,
-        Reason::TakenOver => Code::Aborted,
+        Reason::TakenOver | Reason::GroupLost => Code::Aborted,
         // `Reason` may grow; a test holds that none of today's ends here.
         _ => Code::Unknown,
     }

@@ -1,6 +1,7 @@
 //! The gRPC services, one group of calls per file.
 
 mod admin;
+mod budget;
 mod download;
 mod federation;
 mod status;

@@ -15,7 +15,8 @@ pub(crate) fn load_or_create(directory: &Path) -> Result<SigningKey, String> {
     let fail = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
     match fs::metadata(&path) {
         Ok(found) if found.len() > BYTES => return Err(fail(&"is not a key; restore it from a backup")),
-        Ok(_) => {
+        Ok(found) => {
+            check_private(&found).map_err(|error| fail(&error))?;
             let text = Zeroizing::new(fs::read_to_string(&path).map_err(|error| fail(&error))?);
             return SigningKey::from_text(text.trim()).map_err(|error| fail(&error));
         }
@@ -32,6 +33,19 @@ pub(crate) fn load_or_create(directory: &Path) -> Result<SigningKey, String> {
     file.persist_noclobber(&path).map_err(|error| fail(&error.error))?;
     fs::File::open(directory).and_then(|directory| directory.sync_all()).map_err(|error| fail(&error))?;
     Ok(key)
+}
+
+/// Whoever can read the key can speak for the server.
+#[cfg(unix)]
+fn check_private(found: &fs::Metadata) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = found.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(format!("others may read it (mode {mode:o}); make it 600")) }
+}
+
+#[cfg(not(unix))]
+fn check_private(_: &fs::Metadata) -> Result<(), String> {
+    Ok(())
 }
 
 /// A key that is gone with the process.
@@ -55,6 +69,9 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             let mode = fs::metadata(directory.path().join(FILE)).unwrap().permissions().mode();
             assert_eq!(mode & 0o077, 0);
+            fs::set_permissions(directory.path().join(FILE), fs::Permissions::from_mode(0o640)).unwrap();
+            assert!(load_or_create(directory.path()).unwrap_err().contains("make it 600"));
+            fs::set_permissions(directory.path().join(FILE), fs::Permissions::from_mode(0o600)).unwrap();
         }
         fs::write(directory.path().join(FILE), "not a key").unwrap();
         assert!(load_or_create(directory.path()).unwrap_err().contains(FILE));

@@ -11,6 +11,7 @@ extern crate self as testudo_server;
 pub mod blobs;
 pub mod config;
 pub mod spool;
+pub mod statement;
 pub mod store;
 pub mod telemetry;
 

@@ -68,9 +68,11 @@ impl Registry {
         };
         let gate = self.services.blob_gate.clone().read_owned().await;
         let digest: Digest = self.services.blobs.put(file).await.map_err(|error| fault(error.to_string()))?;
-        let task = NewTask { name: name.clone(), toml, model: digest, at: clock::now() };
+        let task = NewTask { name: name.clone(), toml, model: digest, privacy: None, at: clock::now() };
         self.services.store.create_task(task).await.map_err(|error| match error {
             StoreError::Exists { .. } => taken(),
+            StoreError::Exhausted(exhausted) => Reject::new(Reason::PrivacyBudgetExhausted, exhausted.to_string()),
+            refused @ StoreError::WrongState { .. } => Reject::new(Reason::Spec, refused.to_string()),
             other => fault(other.to_string()),
         })?;
         drop(gate);

@@ -199,7 +199,7 @@ async fn sweep(store: &dyn store::Store, spool: &Spool) -> Result<(), StartError
 async fn routes(registry: &Registry) -> Result<(Routes, HealthReporter), StartError> {
     let federation = FederationServer::new(FederationService { registry: registry.clone() })
         .max_decoding_message_size(framing::MESSAGE_BYTES)
-        .max_encoding_message_size(framing::MESSAGE_BYTES);
+        .max_encoding_message_size(framing::MESSAGE_BYTES.max(framing::REPLY_BYTES));
     let admin = AdminServer::new(AdminService { registry: registry.clone(), started_at: clock::now() })
         .max_decoding_message_size(framing::MESSAGE_BYTES)
         .max_encoding_message_size(64 << 20);

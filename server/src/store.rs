@@ -9,13 +9,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use std::{fmt, path::PathBuf, sync::Arc};
+use testudo_privacy::budget::{Charge, Entry, Exhausted};
 use testudo_protocol::{Abandon, ClientId, Digest, Nonce, Reason, TaskName, Tick, Verdict};
 
 pub mod batch;
+pub mod budget;
 pub mod conformance;
 mod sqlite;
 
 pub use batch::Batcher;
+pub use budget::{AccountRow, PlanRow, PrivacyPlan};
 
 /// Opens the ledger that a location names.
 ///
@@ -27,6 +30,20 @@ pub async fn open(location: &Location) -> Result<Arc<dyn Store>, StoreError> {
         Location::File(path) => Ok(Arc::new(sqlite::Sqlite::open(path).await?)),
     }
 }
+
+/// Every budget in a ledger's file with its charges, sorted by population, and number and hash of the newest charges
+/// that the file `budget.head` beside it knows. Takes no lock and changes nothing: a server may have it open.
+///
+/// # Errors
+/// [`StoreError::Backend`] if it cannot be read.
+pub async fn read_budgets(
+    path: &std::path::Path,
+) -> Result<(Vec<(AccountRow, Vec<Entry>)>, Option<Heads>), StoreError> {
+    sqlite::offline::read(path).await
+}
+
+/// Number and hash of the newest charge, by population.
+pub type Heads = std::collections::BTreeMap<String, (u64, [u8; 32])>;
 
 /// Where a ledger lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +78,9 @@ pub enum StoreError {
         /// The state it is in.
         state: String,
     },
+    /// The privacy budget does not hold it; nothing was changed. For a round, the figures are those of its task's plan.
+    #[error(transparent)]
+    Exhausted(Box<Exhausted>),
     /// The backend failed; the result of a write is unknown.
     #[error("ledger: {0}")]
     Backend(String),
@@ -130,6 +150,8 @@ pub struct NewTask {
     pub toml: String,
     /// SHA-256 of the initial model file, already in the blobs.
     pub model: Digest,
+    /// What its releases will cost, and whom. `None`: a task without differential privacy.
+    pub privacy: Option<PrivacyPlan>,
     /// When.
     pub at: Tick,
 }
@@ -182,6 +204,8 @@ pub struct NewRound {
     pub closes_at: Tick,
     /// The cohort: each client and the nonce of its seat.
     pub cohort: Vec<(ClientId, Nonce)>,
+    /// What its release will cost, reserved before clients train.
+    pub reserve: Option<Charge>,
 }
 
 /// Where the payload of an update lies.
@@ -325,6 +349,8 @@ pub struct Release {
     pub seats: Vec<Judged>,
     /// Whether this was the task's last round: the task is then finished in the same transaction.
     pub finishes: bool,
+    /// Whether it spends the round's reservation. Must be so exactly if the round has one.
+    pub charged: bool,
     /// When.
     pub at: Tick,
 }
@@ -363,9 +389,11 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// What it is, for `doctor`: for example `sqlite (WAL, synchronous FULL)`.
     fn describe(&self) -> String;
 
-    /// Creates a task in state running.
+    /// Creates a task in state running, and plans its charges.
     ///
-    /// `Exists` if the name is taken, whatever the content.
+    /// `Exists` if the name is taken, whatever the content. The first task of a population makes its account; a later
+    /// one with another ε or δ is `WrongState`, as is an impossible figure; a plan that does not fit beside everything
+    /// spent and promised is `Exhausted`.
     async fn create_task(&self, task: NewTask) -> Result<(), StoreError>;
 
     /// Every task, oldest first.
@@ -383,7 +411,8 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Opens the next round with its seats.
     ///
     /// `WrongState` unless the task is running, no round of it is open or closing, the number is the next one and the
-    /// base is the task's newest model; `Exists` if the cohort names a client twice.
+    /// base is the task's newest model; `Exists` if the cohort names a client twice. A round of a task with a plan needs
+    /// a reservation and no other round may have one (`WrongState`); one that does not fit is `Exhausted`.
     async fn open_round(&self, round: NewRound) -> Result<(), StoreError>;
 
     /// The open or closing round of a task with its seats and bodies, if there is one.
@@ -413,7 +442,7 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Appends to what the machine of an open masked round was told, as JSON; `first` is the number of the first body,
     /// counted from 0 without gaps. Kept until the round ends. No audit event: this is a journal, not a change.
     ///
-    /// `WrongState` unless the round is open and `first` is the next number.
+    /// `WrongState` unless the round is open and `first` is the next number; the last bodies again are fine.
     async fn append_inputs(&self, task: &TaskName, round: u64, first: u64, bodies: &[String])
     -> Result<(), StoreError>;
 
@@ -427,13 +456,22 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// Fixes the survivors, once: their client ids, sorted. Closing again with the same survivors is fine, with others
     /// is `WrongState`. Every survivor must have a seat. Seats without update stay pending until the end.
+    ///
+    /// Keeps the seed of the round's noise, sealed, until the round ends, and returns the one that is kept: the first
+    /// one, whatever later calls bring. From here a reservation cannot be given back.
     async fn close_round(
         &self,
         task: &TaskName,
         round: u64,
         survivors: &[ClientId],
+        noise_seed: Option<[u8; 32]>,
         at: Tick,
-    ) -> Result<(), StoreError>;
+    ) -> Result<Option<[u8; 32]>, StoreError>;
+
+    /// The seed fixed by [`Store::close_round`]; `None` before, after the round's end, and where there was none.
+    ///
+    /// `Backend` if it was sealed with a key that is lost: the round can then only be abandoned.
+    async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError>;
 
     /// The survivors fixed by [`Store::close_round`]; empty before.
     async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError>;
@@ -445,12 +483,16 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// refusal recorded before stands, whatever the release says about that seat. A client listed twice or with another
     /// digest than recorded is `Exists`, one without a seat `NotFound`. A task that was stopped or failed meanwhile
     /// stays so.
+    ///
+    /// The round's reservation is spent in the same transaction, once, and the row keeps number and hash of the
+    /// population's newest entry. `WrongState` if the release is charged and nothing is reserved, or the reverse.
     async fn release(&self, release: Release) -> Result<(), StoreError>;
 
     /// Abandons an open or closing round; the task's model stays. Bodies are dropped.
     ///
     /// Abandoning again is fine; `WrongState` if it was released. As [`Store::release`], except that recorded updates
-    /// that are not listed stay pending.
+    /// that are not listed stay pending. The round's reservation is given back if the round was still open and nothing
+    /// about update values can have decided ([`budget::outcome`]), and spent otherwise.
     async fn abandon(
         &self,
         task: &TaskName,
@@ -490,6 +532,12 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// Whether a task (its initial model, newest model or optimiser state) or one of a task's newest `keep` rounds
     /// (0: any round) refers to a blob.
     async fn refers(&self, blob: &Digest, keep: u64) -> Result<bool, StoreError>;
+
+    /// Every population's budget, sorted by population.
+    async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError>;
+
+    /// Every charge of a population, in order. `NotFound` if it has no account.
+    async fn entries(&self, population: &str) -> Result<Vec<Entry>, StoreError>;
 
     /// A consistency check of the whole ledger, for `doctor`.
     async fn check(&self) -> Result<(), StoreError>;

@@ -198,10 +198,17 @@ impl Handle {
         self.ask(|answer| Command::Offer { place, upload, answer }).await?
     }
 
-    /// One step of a masked round; answers when the step has ended.
-    pub(crate) async fn exchange(&self, place: Place, message: Message) -> Result<Reply, Reject> {
-        let message = Box::new(message);
-        self.ask(|answer| Command::Exchange { place, message, answer }).await?
+    /// One step of a masked round: the message is on its way, and the answer comes when the step has ended.
+    pub(crate) async fn exchange(
+        &self,
+        place: Place,
+        message: Message,
+    ) -> Result<oneshot::Receiver<Result<Reply, Reject>>, Reject> {
+        let (answer, reply) = oneshot::channel();
+        let command = Command::Exchange { place, message: Box::new(message), answer };
+        let away = |_| Reject::retry(Reason::Overloaded, "the task is not available now", Duration::from_secs(1));
+        self.commands.send(command).await.map_err(away)?;
+        Ok(reply)
     }
 
     pub(crate) async fn refuse(&self, place: Place, reject: Reject) {

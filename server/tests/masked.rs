@@ -6,8 +6,10 @@ mod common;
 
 use common::*;
 use std::time::Duration;
-use testudo_client::{Client, Error, Identity, Policy, Reason, Retry, Step, Update};
+use testudo_client::{Client, Error, Identity, MemoryAnswers, Policy, Reason, Retry, Step, Update};
 use testudo_engine::RoundRecord;
+use testudo_proto::v1;
+use testudo_protocol::secagg::{Advertised, Announcement, Credentials, Demands, Reply, SigningKey};
 
 /// A task of one round with groups of `group_size`.
 fn masked_toml(name: &str, clients: usize, group_size: usize, rule: &str) -> String {
@@ -136,5 +138,110 @@ async fn a_group_below_its_threshold_is_lost_alone() {
     let gone = if lost == 1 { 2 } else { 0 };
     assert_eq!(record.state, "released", "{record:?}");
     assert_eq!(results.iter().filter(refused).count(), members.sum::<usize>() - gone, "{results:?}");
+    host.stop().await;
+}
+
+/// A raw place in a masked round, and what an attacker needs to go on by hand.
+async fn masked_seats(host: &Host, task: &str, count: usize) -> Vec<Seat> {
+    let names = names(count);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    host.seats(task, &names).await
+}
+
+async fn say(seat: &Seat, message: Vec<u8>, wait_ms: u32) -> Result<Vec<u8>, tonic::Status> {
+    let request = v1::ExchangeRequest { place: Some(seat.place.to_wire()), message: message.into(), wait_ms };
+    let reply = within("an exchange", seat.stub.clone().exchange(request)).await?;
+    Ok(reply.into_inner().reply.to_vec())
+}
+
+/// Bytes that follow from a seed.
+fn seeded(seed: u8) -> impl FnMut(&mut [u8]) {
+    let mut counter = 0u64;
+    move |bytes| {
+        for piece in bytes.chunks_mut(32) {
+            counter += 1;
+            let block = testudo_protocol::Digest::of(&[&[seed][..], &counter.to_le_bytes()].concat());
+            piece.copy_from_slice(&block.0[..piece.len()]);
+        }
+    }
+}
+
+fn keys(seat: &Seat, seed: u8) -> (Advertised, Vec<u8>) {
+    let announcement = Announcement::from_bytes(&seat.assignment.announcement).unwrap();
+    let key = SigningKey::from_bytes(&[seed; 32]);
+    let credentials = Credentials::unvouched(seat.place.client.clone(), key);
+    let mut random = seeded(seed);
+    let (state, message) =
+        Advertised::new(&announcement, &credentials, &MemoryAnswers::default(), true, &mut random).unwrap();
+    (state, message.to_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hostile_messages_are_refused_alone_and_with_their_reason() {
+    let host = Host::start().await;
+    host.create(&masked_toml("hostile", 4, 4, "kind = \"mean\""), &small_model(3)).await;
+    let seats = masked_seats(&host, "hostile", 4).await;
+    let refused = |result: Result<Vec<u8>, tonic::Status>| reason::<Vec<u8>>(result);
+    // No message at all, one of an unknown kind, one that is too long.
+    assert_eq!(refused(say(&seats[0], vec![], 0).await), Reason::Malformed);
+    assert_eq!(refused(say(&seats[0], vec![7; 100], 0).await), Reason::Malformed);
+    assert_eq!(refused(say(&seats[0], vec![0; 1 << 20], 0).await), Reason::Malformed);
+    let (_, message) = keys(&seats[0], 1);
+    // A bit of every part changed: the signature no longer fits, or it is no message any more.
+    for at in (0..message.len()).step_by(17) {
+        let mut bad = message.clone();
+        bad[at] ^= 4;
+        let reason = refused(say(&seats[0], bad, 0).await);
+        assert!(matches!(reason, Reason::Malformed | Reason::Signature | Reason::Identity), "byte {at}: {reason:?}");
+    }
+    // Another client's keys, another session's, another nonce.
+    assert_eq!(refused(say(&seats[1], message.clone(), 0).await), Reason::Identity);
+    let mut stranger = seats[0].clone();
+    stranger.place.nonce = testudo_protocol::Nonce([9; 16]);
+    assert_eq!(refused(say(&stranger, message.clone(), 0).await), Reason::NotInCohort);
+    // The update before its time, and without masks.
+    let payload = seats[0].payload();
+    assert_eq!(reason(seats[0].send(seats[0].parts(&payload, |_| {})).await), Reason::WrongState);
+    // Its own keys are taken, also twice; other keys of the same client are not, nor its keys from somebody else.
+    assert_eq!(say(&seats[0], message.clone(), 0).await.unwrap(), Vec::<u8>::new());
+    assert_eq!(say(&seats[0], message.clone(), 0).await.unwrap(), Vec::<u8>::new());
+    let (_, other) = keys(&seats[0], 2);
+    assert_eq!(refused(say(&seats[0], other, 0).await), Reason::Duplicate);
+    let (_, copied) = keys(&seats[1], 1);
+    assert_eq!(refused(say(&seats[1], copied, 0).await), Reason::Duplicate);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_masked_round_takes_masked_inputs_of_its_members_only() {
+    let host = Host::start().await;
+    host.create(&masked_toml("inputs", 4, 4, "kind = \"mean\""), &small_model(3)).await;
+    let seats = masked_seats(&host, "inputs", 4).await;
+    let advertised: Vec<_> = (1..).zip(&seats).map(|(seed, seat)| keys(seat, seed)).collect();
+    let replies = advertised.iter().zip(&seats).map(|((_, message), seat)| say(seat, message.clone(), 5000));
+    let replies = futures::future::join_all(replies).await;
+    let mut sharing = Vec::new();
+    for (((state, _), reply), seat) in advertised.into_iter().zip(replies).zip(&seats) {
+        let Reply::Roster(roster) = Reply::from_bytes(&reply.unwrap(), 0).unwrap() else { panic!() };
+        let mut random = seeded(100 + seat.place.client.as_str().as_bytes()[2]);
+        sharing.push(state.group(&roster, &Demands { group: 4, colluders: 0.0 }, &mut random).unwrap());
+    }
+    let shares = sharing.iter().zip(&seats).map(|((_, message), seat)| say(seat, message.to_bytes(), 5000));
+    for reply in futures::future::join_all(shares).await {
+        assert!(matches!(Reply::from_bytes(&reply.unwrap(), 4).unwrap(), Reply::Shared(_)));
+    }
+    // In the clear, of another length, or claiming examples that the server is not to know: refused at the door.
+    let payload = seats[0].payload();
+    let plain = seats[0].send(seats[0].parts(&payload, |_| {})).await;
+    assert_eq!(reason(plain), Reason::WrongDtype);
+    let long = bytes::Bytes::from(vec![0; payload.len() + 4]);
+    let masked = |header: &mut testudo_proto::UploadHeader| header.encoding = testudo_protocol::Encoding::Masked;
+    let sent = seats[1].send(seats[1].parts(&long, masked)).await;
+    assert_eq!(reason(sent), Reason::Oversize);
+    // Any words are a masked input; without its message it does not count, and the round is given up below its threshold.
+    seats[2].send(seats[2].parts(&payload, masked)).await.unwrap();
+    let record = host.ended("inputs", 1).await;
+    assert_eq!(record.state, "abandoned", "{record:?}");
+    assert!(record.why.contains("too few groups"), "{record:?}");
     host.stop().await;
 }

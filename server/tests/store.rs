@@ -13,6 +13,7 @@ fn new_task(name: &str) -> NewTask {
         name: TaskName::new(name).expect("a valid name"),
         toml: String::new(),
         model: Digest::of(b"model"),
+        privacy: None,
         at: 1,
     }
 }

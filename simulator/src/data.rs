@@ -143,6 +143,13 @@ impl Dataset {
         Self { features, labels, width: self.width, classes: self.classes }
     }
 
+    /// Adds the examples of `other`, which has the same width and classes.
+    pub(crate) fn append(&mut self, other: &Self) {
+        debug_assert!(self.width == other.width && self.classes == other.classes);
+        self.features.extend_from_slice(&other.features);
+        self.labels.extend_from_slice(&other.labels);
+    }
+
     /// Replaces every label by `relabel(example, label)`, which sees the *old* labels only.
     ///
     /// # Errors

@@ -38,9 +38,14 @@
 pub mod attack;
 pub mod attacks;
 pub mod data;
+pub mod detection;
 pub mod federation;
+pub mod network;
 pub mod population;
 pub mod random;
 pub mod report;
 pub mod scalar;
+pub mod scenario;
+pub mod study;
 pub mod workload;
+pub mod world;

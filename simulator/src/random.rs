@@ -36,6 +36,8 @@ pub enum Purpose {
     Placement = 11,
     /// Random choices of an attack while poisoning data.
     Poison = 12,
+    /// Ties between ranks in a detector.
+    Detection = 21,
     /// Generated examples.
     Synthetic = 20,
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 mod chart;
 mod heat_map;
 mod html;
+pub mod study;
 
 /// Everything a report shows. All text is plain: markup in it is shown, not interpreted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

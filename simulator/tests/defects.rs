@@ -219,6 +219,7 @@ fn varied(kind: &str, parameter: &str) -> (String, String) {
         ("mimic", "row") => ("", "2"),
         ("mimic", "warmup") => ("", "2"),
         ("min_max" | "min_sum", "perturbation") => ("", "sign"),
+        ("min_max" | "min_sum", "sign") => ("", "+"),
         ("min_sum", "bound") => ("", "min"),
         ("fang_trim", "deterministic") => ("", "true"),
         ("fang_trim", "b") => ("", "3"),

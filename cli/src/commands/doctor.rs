@@ -80,6 +80,10 @@ impl Doctor {
             format::time(info.started_at_ms)
         );
         let mut checks = vec![check("server", CheckState::Ok, detail, "")];
+        if let Some(key) = format::key(&info.server_key) {
+            let detail = format!("{key} signs masked rounds; clients pin it with --server-key");
+            checks.push(check("server key", CheckState::Ok, detail, ""));
+        }
         let ours = env!("CARGO_PKG_VERSION");
         if info.version != ours {
             let detail = format!("the server is {}, this program {ours}", info.version);

@@ -1,6 +1,7 @@
 //! `testudo join`: an example client that trains on the embedded digits or a CSV file.
 
 mod examples;
+mod masked;
 mod model;
 
 use crate::{
@@ -31,7 +32,9 @@ Examples:
   testudo join --task digits
   testudo join --task digits --clients 20 --index 3 --name device-03
   testudo join --task sales --data sales.csv --label churned --epochs 3
-  testudo join --server https://fl.example.org:8443 --ca ca.pem --cert device.pem --key device.key --task digits")]
+  testudo join --server https://fl.example.org:8443 --ca ca.pem --cert device.pem --key device.key --task digits
+  testudo join --task digits --require-masking --min-group 32 --server-key HEX --answers device.answers
+  testudo join --task digits --name device-7 --signing-key device-7.key --certificate device-7.json --authority HEX")]
 pub(crate) struct Join {
     /// Address of the server: http://HOST:PORT, or https://HOST:PORT with --ca
     #[arg(long, env = "TESTUDO_SERVER", default_value = crate::connection::DEFAULT_SERVER, value_name = "URL")]
@@ -84,6 +87,8 @@ pub(crate) struct Join {
     /// Plaintext to another machine: only on a trusted network
     #[arg(long)]
     allow_plaintext: bool,
+    #[command(flatten)]
+    masked: masked::Options,
 }
 
 /// One round, as it went for this client.
@@ -123,7 +128,16 @@ impl Join {
             self.task,
             clean(&self.server)
         ));
-        let broken = |error: &Error| sdk::failure(format!("cannot take part in {}", self.task), error);
+        let broken = |error: &Error| {
+            let failure = sdk::failure(format!("cannot take part in {}", self.task), error);
+            match error {
+                Error::Policy(_) => failure.next(
+                    "this client decides: see --min-group, --require-masking, --server-key, --authority and \
+                     --allow-weak-guarantee",
+                ),
+                _ => failure,
+            }
+        };
         let mut session = client.join(self.task.as_str()).await.map_err(|error| broken(&error))?;
         while let Some(round) = session.next_round().await.map_err(|error| broken(&error))? {
             let verdicts = session.take_verdicts();
@@ -151,12 +165,13 @@ impl Join {
             (Some(cert), Some(key)) => Identity::from_pem_files(cert, key),
             _ => Identity::named(self.name.clone().unwrap_or_else(|| format!("client-{}", self.index))),
         };
-        let mut policy = Policy::default();
+        let identity = self.masked.identity(identity.map_err(|error| broken(&error))?)?;
+        let mut policy = self.masked.policy(Policy::default());
         if let Some(rounds) = self.rounds {
             policy = policy.max_rounds(rounds);
         }
         let mut builder = Client::builder(&self.server);
-        builder = builder.identity(identity.map_err(|error| broken(&error))?).policy(policy);
+        builder = self.masked.remember(builder.identity(identity).policy(policy))?;
         if let Some(ca) = &self.ca {
             builder = builder.ca_file(ca);
         }

@@ -1,5 +1,7 @@
 //! `testudo round`.
 
+mod groups;
+
 use crate::{
     connection::Connection,
     exit::Failure,
@@ -7,6 +9,7 @@ use crate::{
     output::Output,
 };
 use clap::{Args, Subcommand};
+use groups::Groups;
 use serde_json::{Value, json};
 use testudo_proto::v1;
 use testudo_protocol::{Reason, TaskName};
@@ -36,7 +39,8 @@ enum Verb {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Shows a round: every client with its verdict, reason, norm, score and weight
+    /// Shows a round: every client with its verdict, reason, norm, score and weight; a masked round's groups, and what
+    /// it promised for them
     #[command(after_help = "Examples:
   testudo round show digits
   testudo round show digits 12 --json")]
@@ -108,6 +112,7 @@ async fn list(
             ">accepted",
             ">rejected",
             ">dropouts",
+            ">groups",
             ">norm",
             ">took",
             "opened",
@@ -122,6 +127,7 @@ async fn list(
                 format::count(round.accepted),
                 format::count(round.rejected),
                 format::count(round.dropouts),
+                Groups::of(round).map_or("-".into(), |groups| groups.count()),
                 if round.state == "released" { format::number(round.aggregate_norm) } else { "-".into() },
                 took(round),
                 format::time(round.opened_at_ms),
@@ -176,20 +182,27 @@ fn object(round: &v1::RoundInfo, with_clients: bool) -> Value {
         "selected": round.selected, "received": round.received, "accepted": round.accepted,
         "rejected": round.rejected, "dropouts": round.dropouts,
     });
+    let groups = Groups::of(round);
+    object["groups"] = groups.as_ref().map_or(Value::Null, Groups::object);
     if with_clients {
-        object["guarantees"] = json!(round.guarantees);
+        object["guarantees"] = json!(groups.as_ref().map_or(&round.guarantees[..], Groups::guarantees));
         let notes = round.notes.iter().map(|note| (note.name.clone(), json!(note.value)));
         object["notes"] = Value::Object(notes.collect());
-        object["clients"] = round.clients.iter().map(client_object).collect();
+        object["clients"] = round.clients.iter().map(|client| client_object(client, is_masked(round))).collect();
     }
     object
 }
 
-fn client_object(client: &v1::ClientRound) -> Value {
+/// Nobody knows the norm of a masked update.
+fn is_masked(round: &v1::RoundInfo) -> bool {
+    !round.groups.is_empty()
+}
+
+fn client_object(client: &v1::ClientRound, is_masked: bool) -> Value {
     let verdict = client.verdict.clone().unwrap_or_default();
     json!({
         "client": client.client, "verdict": verdict.kind, "reason": verdict.reason, "value": verdict.value,
-        "norm": client.norm, "num_examples": client.num_examples, "score": client.score, "weight": client.weight,
+        "norm": (!is_masked).then_some(client.norm), "num_examples": client.num_examples, "score": client.score, "weight": client.weight,
         "digest": hex::encode(&client.digest), "detail": client.detail,
     })
 }
@@ -213,13 +226,20 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
         format!("  to model   {}", short(&round.model_digest)),
     ];
     lines.extend(round.notes.iter().map(|note| format!("  {} {}", clean(&note.name), format::number(note.value))));
+    if let Some(groups) = Groups::of(round) {
+        lines.push("  guarantees for these groups".into());
+        lines.extend(format::topics(groups.guarantees()).iter().map(|line| format!("    {line}")));
+        lines.push(groups.table(&round.clients).text(output.colour));
+    } else if is_masked(round) {
+        lines.push("  its groups cannot be read: the server is of another version".into());
+    }
     if !round.clients.is_empty() {
         let mut table = Table::new(&["client", "verdict", ">norm", ">score", ">weight", ">examples", "detail"]);
         for client in &round.clients {
             table.row([
                 client.client.clone(),
                 verdict_text(client),
-                format::number(client.norm),
+                if is_masked(round) { "-".into() } else { format::number(client.norm) },
                 format::maybe(client.score),
                 format::maybe(client.weight),
                 format::count(client.num_examples),
@@ -340,6 +360,28 @@ mod tests {
         let line = sentence(&round, &PLAIN);
         assert!(line.starts_with("round 0 abandoned (too few updates): "), "{line}");
         assert!(!line.contains("norm"), "{line}");
+    }
+
+    #[test]
+    fn a_masked_round_shows_its_groups_and_no_norms() {
+        let mut round = round();
+        round.groups = groups::tests::RECORD.into();
+        let text = describe(&round, &PLAIN);
+        assert!(text.contains("lost: 1 of 2 members shared"), "{text}");
+        let alice = text.lines().find(|line| line.starts_with("alice")).unwrap();
+        assert_eq!(alice.split_whitespace().nth(2), Some("-"), "{alice}");
+        assert!(text.contains("server        honest-but-curious server"), "{text}");
+        let object = object(&round, true);
+        assert_eq!(object["clients"][0]["norm"], Value::Null);
+        assert_eq!(object["groups"]["groups"][1]["lost"], "1 of 2 members shared, fewer than 2");
+        assert_eq!(object["guarantees"][0], "server: honest-but-curious server");
+    }
+
+    #[test]
+    fn groups_that_cannot_be_read_are_said_to_be() {
+        let round = v1::RoundInfo { groups: "[[[".into(), ..round() };
+        assert!(describe(&round, &PLAIN).contains("cannot be read"));
+        assert_eq!(object(&round, true)["groups"], Value::Null);
     }
 
     #[test]

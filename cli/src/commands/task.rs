@@ -177,7 +177,7 @@ fn object(task: &v1::TaskInfo) -> Value {
         "abandoned": task.abandoned, "current_round": task.current_round, "rule": task.rule,
         "model_digest": hex::encode(&task.model_digest), "dimension": task.dimension,
         "created_at_ms": task.created_at_ms, "checked_in": task.checked_in, "guarantees": task.guarantees,
-        "toml": task.toml,
+        "toml": task.toml, "server_key": format::key(&task.server_key),
     })
 }
 
@@ -200,8 +200,11 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
         ),
         format!("  waiting     {}", format::plural(task.checked_in, "client")),
         format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
-        "  guarantees".into(),
     ];
+    if let Some(key) = format::key(&task.server_key) {
+        lines.push(format!("  server key  {key} (clients pin it: `testudo join --server-key`)"));
+    }
+    lines.push("  guarantees".into());
     lines.extend(format::topics(&task.guarantees).iter().map(|line| format!("    {line}")));
     lines.join("\n")
 }

@@ -18,6 +18,8 @@ const LEAVES: &[&[&str]] = &[
     &["client", "list"],
     &["model", "get"],
     &["aggregate"],
+    &["privacy", "epsilon"],
+    &["privacy", "calibrate"],
     &["init"],
     &["doctor"],
     &["demo"],

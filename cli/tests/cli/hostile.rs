@@ -132,6 +132,56 @@ impl Admin for Liar {
         Ok(Response::new(Box::pin(tokio_stream::iter(chunks))))
     }
 
+    async fn get_budget(&self, request: Request<v1::GetBudgetRequest>) -> Answer<v1::GetBudgetResponse> {
+        let asked = request.get_ref().population.as_str();
+        let charge = v1::Charge {
+            adjacency: "zero_out".into(),
+            mechanism: Some(v1::charge::Mechanism::Correlated(v1::charge::Correlated {
+                rounds: u64::MAX,
+                participations: u32::MAX,
+                separation: u64::MAX,
+            })),
+            sigma_grid: 1,
+            sensitivity_grid: 1 << 36,
+            releases: u32::MAX,
+            ..Default::default()
+        };
+        let plan = v1::BudgetPlan {
+            task: "a".into(),
+            state: "running".into(),
+            clip: Some(f64::NAN),
+            charge: Some(charge.clone()),
+            releases: u32::MAX,
+            charged: u64::MAX,
+            released: u64::MAX,
+            reserved: u64::MAX,
+        };
+        let entry = v1::BudgetCharge {
+            index: if asked == "gaps" { 7 } else { 0 },
+            previous: Bytes::from_static(&[0; 32]),
+            task: EVIL.into(),
+            round: u64::MAX,
+            charge: Some(charge),
+            release: Bytes::new(),
+            hash: Bytes::from_static(&[0; 32]),
+        };
+        let budget = v1::Budget {
+            population: EVIL.into(),
+            epsilon_limit: 2.0,
+            delta: if asked == "no-number" { f64::NAN } else { 1e-6 },
+            limit_units: i64::MAX,
+            spent_units: i64::MAX,
+            reserved_units: if asked == "negative" { -1 } else { i64::MAX },
+            planned_units: i64::MAX,
+            head_index: Some(if asked == "endless" { u64::MAX } else { 0 }),
+            head_hash: Bytes::from_static(&[0; 32]),
+            plans: vec![plan],
+            charges: if asked == "none" { vec![] } else { vec![entry] },
+            ..Default::default()
+        };
+        Ok(Response::new(v1::GetBudgetResponse { budgets: vec![budget] }))
+    }
+
     async fn get_server(&self, _: Request<v1::GetServerRequest>) -> Answer<v1::ServerInfo> {
         let warnings = vec![EVIL.into()];
         Ok(Response::new(v1::ServerInfo { version: "99".into(), warnings, ..Default::default() }))
@@ -174,6 +224,7 @@ fn nothing_a_server_sends_steers_the_terminal_or_fakes_a_line() {
         (0, &["round", "show", "a", "3"]),
         (0, &["round", "watch", "a"]),
         (0, &["client", "list"]),
+        (0, &["privacy", "show"]),
     ] {
         let words = [words, &["--server", &server]].concat();
         for words in [words.clone(), [&words[..], &["--json"]].concat()] {
@@ -205,6 +256,19 @@ fn a_model_with_another_digest_is_exit_7_and_leaves_no_file() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     assert_eq!(get("honest", 0)["round"], 3);
     assert_eq!(fs::read(&out).unwrap(), MODEL);
+}
+
+#[test]
+fn budgets_that_no_server_of_ours_sends_are_exit_7() {
+    let server = liar();
+    for population in ["no-number", "negative", "endless", "none", "gaps"] {
+        json(7, &["privacy", "show", "--population", population, "--server", &server]);
+    }
+    // What can be shown cannot be verified.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("budgets.json");
+    fs::write(&file, json(0, &["privacy", "show", "--server", &server]).to_string()).unwrap();
+    json(7, &["privacy", "verify-ledger", text(&file)]);
 }
 
 #[test]

@@ -3,7 +3,10 @@
 #![allow(clippy::unwrap_used, reason = "a failed step is a failed test")]
 
 mod aggregate;
+mod budget;
 mod common;
 mod general;
 mod hostile;
+mod privacy;
 mod server;
+mod simulate;

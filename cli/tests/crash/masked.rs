@@ -14,9 +14,10 @@ const STEP_LIMIT: Duration = Duration::from_secs(3);
 fn masked(name: &str) -> String {
     format!(
         "name = {name:?}\nrounds = 1\n[model]\ninitial = \"model.safetensors\"\n\
-         [cohort]\nsize = {CLIENTS}\nminimum = {CLIENTS}\nphase_limit_s = 4\n\
+         [cohort]\nsize = {CLIENTS}\nminimum = {}\nphase_limit_s = 4\n\
          [visibility]\nmasking = \"pairwise\"\ngroup_size = 8\nstep_limit_s = {}\n\
          [encoding]\nclip_l2 = 50.0\nbits = 22\n[rule]\nkind = \"mean\"\n",
+        CLIENTS - 2,
         STEP_LIMIT.as_secs()
     )
 }
@@ -78,7 +79,7 @@ async fn verify(host: &Host, task: &str, initial: &Model) {
     assert!(record.groups.iter().all(|group| group.lost.is_none()), "{record:?}");
     let survivors: Vec<String> =
         record.groups.iter().flat_map(|group| &group.survivors).map(ToString::to_string).collect();
-    assert!(survivors.len() >= CLIENTS - 1, "{survivors:?}");
+    assert!(survivors.len() >= CLIENTS - 2, "{survivors:?}");
     let request = v1::GetModelRequest { task: task.to_owned(), round: 1, initial: false };
     let mut stream = admin.get_model(request).await.unwrap().into_inner();
     let mut file = Vec::new();
@@ -92,6 +93,43 @@ async fn verify(host: &Host, task: &str, initial: &Model) {
         let moved = f64::from(after - before);
         assert!((moved - mean).abs() < 1e-4, "coordinate {at}: {moved} instead of {mean}");
     }
+}
+
+/// Somebody never advertises, so the keys end with their deadline; the groups must be the same after a kill.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_after_groups_were_drawn_at_the_deadline() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut host = Host::new(directory.path());
+    host.start();
+    let initial = model(500);
+    host.create(&masked("deadline"), &initial).await;
+    let absent = tokio::spawn({
+        let url = host.url.clone();
+        async move {
+            let policy = Policy::default().min_group(8);
+            let client = Client::builder(url).identity(Identity::named("c15").unwrap()).policy(policy);
+            let mut session = client.connect_lazy().unwrap().join("deadline").await.unwrap();
+            let round = session.next_round().await.unwrap();
+            tokio::time::sleep(Duration::from_secs(25)).await;
+            drop(round);
+        }
+    });
+    let clients: Vec<_> = (0..CLIENTS - 1)
+        .map(|number| tokio::spawn(take_part(host.url.clone(), number, "deadline", Step::ShareKeys, Duration::ZERO)))
+        .collect();
+    // The keys end after 4 s, the shares 3 s later.
+    tokio::time::sleep(Duration::from_millis(5500)).await;
+    host.stop(Stop::Kill);
+    host.start();
+    for (number, client) in clients.into_iter().enumerate().skip(1) {
+        let result = within("a client", client).await.unwrap();
+        result.unwrap_or_else(|error| panic!("c{number:02}: {error}\n{}", host.log()));
+    }
+    let task = within("the finish", host.finished("deadline")).await;
+    assert_eq!((task.released, task.abandoned), (1, 0), "{}", host.log());
+    verify(&host, "deadline", &initial).await;
+    absent.abort();
+    host.stop(Stop::Terminate);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -100,6 +100,7 @@ impl Download {
                     self.length
                 ))));
             }
+            transport.count_down(chunk.len() as u64);
             self.hash.update(&chunk);
             self.position += chunk.len() as u64;
             if self.broken.is_none() {

@@ -62,6 +62,7 @@ impl Upload {
     async fn stream(&self, transport: &Transport, retry: &Retry, offset: u64) -> Result<Receipt, Failure> {
         let header = UploadHeader { offset, ..self.header.clone() };
         let rest = self.payload.slice(offset as usize..);
+        transport.count_up(rest.len() as u64);
         let pieces = std::iter::once(stream::message(&UploadPart::Header(Box::new(header)).to_wire()))
             .chain(framing::chunks(rest, self.chunk_bytes).flat_map(|chunk| Carrier::Update.pieces(chunk)));
         // The server decides what is late; this bound only ends a wait for a server that says nothing.

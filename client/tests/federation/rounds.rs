@@ -206,10 +206,11 @@ async fn a_round_against_the_policy_is_left_before_anything_is_loaded() {
     let fake = Fake::with_model(&model).then(assignment(1, &model)).then(Answer::Assignment(Box::new(masked)));
     let client = builder(fake.serve().await).policy(Policy::default().require_masking()).connect().await.unwrap();
     let mut session = client.join("task").await.unwrap();
-    for _ in 0..2 {
-        let error = session.next_round().await.unwrap_err();
-        assert!(matches!(error, Error::Policy(_)), "{error}");
-    }
+    let error = session.next_round().await.unwrap_err();
+    assert!(matches!(error, Error::Policy(_)), "{error}");
+    // Masked, as the device insists, but without anything signed.
+    let error = session.next_round().await.unwrap_err();
+    assert!(matches!(error, Error::ServerMisbehaved(_)), "{error}");
     assert_eq!(fake.state().withdrawn, [1, 3]);
     assert_eq!(fake.state().download_offsets, [0; 0]);
 }

@@ -17,7 +17,7 @@ use testudo_aggregate::{Decision, Note, RowReason, RuleError, UnitStatistics};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Effect, Input, Model, PairwiseParams, Phase, Reason, Reject, Round, RoundParams, Seat,
     Tick, Verdict,
-    secagg::{Announcement, Message, Reply, Step},
+    secagg::{Announcement, Message, Misfit, Reply, Step},
 };
 use unmasking::Unmasking;
 
@@ -39,6 +39,7 @@ pub struct UploadMeta {
 /// lead to the same groups, survivors and answers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "an input is moved once, and most of a masked round's are messages")]
 pub enum EngineInput {
     /// A complete update passed the [`Door`](crate::Door) and lies in the spool.
     Offer {
@@ -75,11 +76,11 @@ pub enum EngineInput {
         client: ClientId,
         /// What it says.
         #[serde(with = "testudo_protocol::secagg::hexadecimal")]
-        message: Message,
+        message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
-    Extend {
-        /// When the phase ends now, at the earliest.
+    Reschedule {
+        /// When the phase ends now.
         deadline: Tick,
     },
     /// The ledger holds the fixed set of survivors.
@@ -198,8 +199,8 @@ pub struct Engine {
     refusals: BTreeMap<ClientId, String>,
     /// Why nothing of a group's members counts although they did their part, by the group's number.
     locked: BTreeMap<u32, String>,
-    /// Members that gave shares that do not fit.
-    wrong: Vec<ClientId>,
+    /// Shares that do not fit, against whoever dealt and whoever gave them.
+    misfits: Vec<Misfit>,
     stage: Stage,
 }
 
@@ -245,7 +246,7 @@ impl Engine {
             uploads: BTreeMap::new(),
             refusals: BTreeMap::new(),
             locked: BTreeMap::new(),
-            wrong: Vec::new(),
+            misfits: Vec::new(),
             stage: Stage::Input,
         }
     }
@@ -255,6 +256,11 @@ impl Engine {
     /// # Errors
     /// [`Reject`]: the input was wrong and nothing changed.
     pub fn handle(&mut self, now: Tick, input: EngineInput) -> Result<Vec<Action>, Reject> {
+        let ends =
+            matches!(input, EngineInput::Abandon(_) | EngineInput::Stop | EngineInput::Sealed | EngineInput::Tick);
+        if self.ended() && !ends {
+            return Err(Reject::new(Reason::Late, "the round has ended; check in for the next one"));
+        }
         let input = match input {
             EngineInput::Offer { client, upload } => {
                 let digest = upload.digest;
@@ -280,7 +286,7 @@ impl Engine {
             EngineInput::Recorded { client } => Input::Recorded { client },
             EngineInput::Withdraw { client } => Input::Withdraw { client },
             EngineInput::Message { client, message } => Input::Message { client, message },
-            EngineInput::Extend { deadline } => Input::Extend { deadline },
+            EngineInput::Reschedule { deadline } => Input::Reschedule { deadline },
             EngineInput::Stop if matches!(self.stage, Stage::Input) => Input::Stop,
             EngineInput::Stop => return Ok(self.abandon(Abandon::Stopped)),
             EngineInput::Tick if self.ended() => return Ok(Vec::new()),
@@ -293,7 +299,7 @@ impl Engine {
     /// Takes a job's result.
     pub fn done(&mut self, done: Done) -> Vec<Action> {
         match done.0 {
-            Outcome::Opened { index, result, wrong } => self.opened(index, result, wrong),
+            Outcome::Opened { index, result, misfits } => self.opened(index, result, misfits),
             Outcome::Observed { unit, statistics } => self.observed(&unit, statistics),
             Outcome::Decided { part, decision } => self.decided(part, decision),
             Outcome::Combined(combined) => self.combined(&combined),
@@ -337,6 +343,14 @@ impl Engine {
     /// Whether a client's message was taken before.
     pub fn knows(&self, client: &ClientId, message: &Message) -> bool {
         self.round.knows(client, message)
+    }
+
+    /// Whether a client may upload in this round's step; in clear mode everybody selected may.
+    ///
+    /// # Errors
+    /// [`Reject`] says why not.
+    pub fn may_upload(&self, client: &ClientId) -> Result<(), Reject> {
+        self.round.may_upload(client)
     }
 
     /// Whether a client of a masked round has advertised its keys.
@@ -520,8 +534,10 @@ impl Engine {
                 }
                 None => verdict,
             };
-            if self.wrong.contains(client) {
-                detail = join(&detail, "gave shares that do not fit");
+            let misfits =
+                self.misfits.iter().filter(|misfit| [&misfit.owner, &misfit.holder].contains(&client)).count();
+            if misfits > 0 {
+                detail = join(&detail, &format!("dealt or gave {misfits} shares that do not fit"));
             }
             Judgement { client: client.clone(), verdict, detail, upload, score: None, weight: None }
         };

@@ -15,7 +15,7 @@ use testudo_aggregate::{
 };
 use testudo_protocol::{
     ClientId, Digest, Model,
-    secagg::{Opened, Opening},
+    secagg::{Misfit, Opened, Opening},
 };
 
 /// The bytes of one row in one unit: little-endian f32, in as many pieces as the spool has them.
@@ -89,7 +89,7 @@ pub struct Done(pub(crate) Outcome);
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Opened { index: usize, result: Result<GroupRow, String>, wrong: Vec<ClientId> },
+    Opened { index: usize, result: Result<GroupRow, String>, misfits: Vec<Misfit> },
     Observed { unit: Unit, statistics: UnitStatistics },
     Decided { part: usize, decision: Result<Decision, RuleError> },
     Combined(Combined),
@@ -158,8 +158,8 @@ impl Job {
             Work::Observe { unit, .. } | Work::Combine { unit, .. } => {
                 unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
-            Work::Open { weights_at: Some(at), .. } => vec![*at as u64 * 4..*at as u64 * 4 + 4],
-            Work::Open { .. } | Work::Decide(_) | Work::Finish(_) => Vec::new(),
+            Work::Open { weights_at, .. } => weights_at.iter().map(|&at| at as u64 * 4..at as u64 * 4 + 4).collect(),
+            Work::Decide(_) | Work::Finish(_) => Vec::new(),
         }
     }
 
@@ -259,9 +259,9 @@ impl Work {
 /// A group's masks, and the sum of its weights.
 fn opened(index: usize, opening: &Opening, weights_at: Option<usize>, bytes: &[RowBytes]) -> Outcome {
     let number = opening.terms.group;
-    let Opened { survivors, masks, wrong } = match opening.open() {
+    let Opened { survivors, masks, misfits } = match opening.open() {
         Ok(opened) => opened,
-        Err(lost) => return Outcome::Opened { index, result: Err(lost.to_string()), wrong: Vec::new() },
+        Err(lost) => return Outcome::Opened { index, result: Err(lost.to_string()), misfits: Vec::new() },
     };
     let mut row = GroupRow { number, survivors, masks, weight: None };
     let mut sum = [0];
@@ -272,7 +272,7 @@ fn opened(index: usize, opening: &Opening, weights_at: Option<usize>, bytes: &[R
             row
         }),
     };
-    Outcome::Opened { index, result, wrong }
+    Outcome::Opened { index, result, misfits }
 }
 
 /// Row plus history, for each row: histories are the last extra rows.

@@ -1,5 +1,18 @@
 //! Differential privacy: clipping, noise, accountants and the budget.
 //!
-//! Nothing is here yet. The integer pipeline, the sampler, the accountants and the ledger join as `clip.rs`,
-//! `noise.rs`, `accountant/`, `budget.rs` and `sensitivity.rs`; until then a task with a `[privacy]` section is
-//! refused, and guarantee reports say that no noise is added.
+//! Pure: time, randomness and I/O are arguments. Everything that decides (a clip, a noise value, a charge, an ε) is
+//! computed with integers or with the five operations IEEE 754 fixes, so every machine gets the same bits.
+//!
+//! Only `noise::opendp` sees the opendp crate, behind the feature `opendp`, which clients do not turn on.
+
+pub mod accountant;
+pub mod budget;
+pub mod clip;
+mod error;
+mod math;
+pub mod mechanism;
+pub mod noise;
+
+pub mod sensitivity;
+
+pub use error::ParameterError;

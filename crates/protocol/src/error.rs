@@ -85,6 +85,8 @@ reasons! {
     NotSelected = "NOT_SELECTED", "not selected by the rule";
     /// The task's description is refused.
     Spec = "SPEC", "task refused";
+    /// The privacy budget does not hold it.
+    PrivacyBudgetExhausted = "PRIVACY_BUDGET_EXHAUSTED", "privacy budget exhausted";
     /// The action does not fit the task's state.
     WrongState = "WRONG_STATE", "not possible in this state";
 }

@@ -61,6 +61,7 @@ pub enum Seat {
 /// What the driver tells the machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "input", rename_all = "snake_case")]
+#[allow(clippy::large_enum_variant, reason = "an input is moved once, and most of a masked round's are messages")]
 pub enum Input {
     /// A complete, checked update lies in the spool.
     Offer {
@@ -97,11 +98,11 @@ pub enum Input {
         client: ClientId,
         /// What it says.
         #[serde(with = "crate::secagg::hexadecimal")]
-        message: Message,
+        message: Box<Message>,
     },
     /// The deadline moves: clients need time to come back after a restart.
-    Extend {
-        /// When the phase ends now, at the earliest.
+    Reschedule {
+        /// When the phase ends now.
         deadline: Tick,
     },
     /// The operator stops the task.
@@ -173,9 +174,9 @@ impl Round {
             Input::Unrecorded { client } => self.unrecorded(client),
             Input::Refuse { client, reason } => self.leave(now, client, Seat::Refused(reason)),
             Input::Withdraw { client } => self.leave(now, client, Seat::Dropout),
-            Input::Message { client, message } => self.message(now, client, message),
-            Input::Extend { deadline } => {
-                self.deadline = self.deadline.max(deadline);
+            Input::Message { client, message } => self.message(now, client, *message),
+            Input::Reschedule { deadline } => {
+                self.deadline = deadline;
                 Ok(Vec::new())
             }
             Input::Stop => Ok(self.stop()),
@@ -202,15 +203,27 @@ impl Round {
         self.pairwise.as_ref().map(|pairwise| pairwise.announcement())
     }
 
+    /// Whether a client of a masked round shared, and its group lives; in clear mode everybody may upload.
+    ///
+    /// # Errors
+    /// [`Reject`] says why not.
+    pub fn may_upload(&self, client: &ClientId) -> Result<(), Reject> {
+        self.pairwise.as_ref().map_or(Ok(()), |pairwise| pairwise.may_upload(client))
+    }
+
     /// Whether a selected client of a masked round has advertised its keys: from then on only the process that did can
     /// go on.
     pub fn has_advertised(&self, client: &ClientId) -> bool {
         self.pairwise.as_ref().is_some_and(|pairwise| pairwise.has_advertised(client))
     }
 
-    /// What unmasks the groups of a closed masked round; none in clear mode.
+    /// What unmasks the groups of a closed masked round; none before and in clear mode.
     pub fn openings(&self) -> Vec<Opening> {
-        self.pairwise.as_ref().map(|pairwise| pairwise.openings()).unwrap_or_default()
+        self.pairwise
+            .as_ref()
+            .filter(|_| self.phase == Phase::Closed)
+            .map(|pairwise| pairwise.openings())
+            .unwrap_or_default()
     }
 
     /// The groups of a masked round, once they are drawn.
@@ -385,7 +398,8 @@ impl Round {
             let Some(pairwise) = &mut self.pairwise else { break };
             let phase = self.phase;
             if phase == Phase::AdvertiseKeys {
-                let (received, minimum) = (pairwise.advertised(), self.params.minimum());
+                let minimum = self.params.minimum().max(pairwise.group_size());
+                let received = pairwise.advertised();
                 if received < minimum {
                     effects.extend(self.abandon(Abandon::TooFewUpdates { received, minimum }));
                     break;

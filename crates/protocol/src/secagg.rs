@@ -29,7 +29,7 @@ pub use bitmap::Bitmap;
 pub use group::{Draw, Impossible, Terms};
 pub use identity::{Certificate, Signature, SigningKey, VerifyingKey};
 pub use message::{Advertise, BOX_BYTES, Consistency, Input, MESSAGE_BYTES, Message, Shares, Step, Unmask};
-pub use opening::{Lost, Opened, Opening, OpeningMember};
+pub use opening::{Lost, Misfit, Opened, Opening, OpeningMember};
 pub use party::{
     Abort, Advertised, Answered, Answers, Confirming, Credentials, Demands, Masking, Randomness, Ready, Recorded, Sent,
     Sharing,

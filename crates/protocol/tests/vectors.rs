@@ -1,10 +1,9 @@
 //! The primitives of secure aggregation against the independent reference in `vectors/`.
 #![allow(clippy::unwrap_used, reason = "a malformed vector fails the test")]
 
-use aes::cipher::{BlockCipherEncrypt, KeyInit};
-use chacha20::cipher::{KeyIvInit, StreamCipher, StreamCipherSeek};
 use serde_json::Value;
 use std::sync::LazyLock;
+use testudo_aggregate::{Cipher, Mask, MaskKey, Sign, apply_masks};
 use testudo_protocol::{
     ClientId, Digest,
     secagg::{
@@ -133,8 +132,10 @@ fn weak_and_non_canonical_public_keys_are_refused() {
         for key in list(&VECTORS["refused_public_keys"][part]) {
             let found = secret.agree(&PublicKey(array(key)), &Digest([0; 32]), "box", ends);
             assert_eq!(found.unwrap_err(), refused, "{key}");
+            assert!(!PublicKey(array(key)).is_usable(), "{key}");
         }
     }
+    assert!(secret.public().is_usable());
 }
 
 #[test]
@@ -171,28 +172,25 @@ fn boxes_have_the_reference_bytes_and_open_only_unchanged() {
 fn mask_streams_are_the_references() {
     for case in cases("streams") {
         let key: [u8; 32] = array(&case["key"]);
-        let words = |first: u64, count: usize| -> Vec<u32> {
-            if text(&case["cipher"]) == "chacha20" {
-                let mut stream = chacha20::ChaCha20::new(&key.into(), &[0; 12].into());
-                let mut output = vec![0; 4 * count];
-                stream.seek(4 * first);
-                stream.apply_keystream(&mut output);
-                return output.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).collect();
-            }
-            let cipher = aes::Aes256::new(&key.into());
-            let blocks = (first / 4..).take(count.div_ceil(4)).map(|number| {
-                let mut block = aes::Block::default();
-                block[..8].copy_from_slice(&number.to_le_bytes());
-                cipher.encrypt_block(&mut block);
-                block
-            });
-            let output: Vec<u8> = blocks.flatten().collect();
-            output.as_chunks().0.iter().map(|word| u32::from_le_bytes(*word)).take(count).collect()
+        let cipher = match text(&case["cipher"]) {
+            "chacha20" => Cipher::ChaCha20,
+            _ => Cipher::Aes256Ctr,
         };
         for (expected, first) in [(&case["first_words"], 0), (&case["late_words"], case["late_word"].as_u64().unwrap())]
         {
             let expected = numbers(expected);
-            assert_eq!(words(first, expected.len()), expected);
+            // The kernel that masks and unmasks, from any coordinate on and in any pieces.
+            for piece in [1, 3, 7, expected.len()] {
+                let mut words = vec![5; expected.len()];
+                for (at, words) in words.chunks_mut(piece).enumerate() {
+                    let masks = [Mask { key: MaskKey::new(key), cipher, sign: Sign::Add }];
+                    apply_masks(words, first as usize + at * piece, &masks).unwrap();
+                }
+                assert_eq!(words, expected.iter().map(|word| word.wrapping_add(5)).collect::<Vec<_>>());
+                let masks = [Mask { key: MaskKey::new(key), cipher, sign: Sign::Subtract }];
+                apply_masks(&mut words, first as usize, &masks).unwrap();
+                assert!(words.iter().all(|word| *word == 5));
+            }
         }
     }
 }

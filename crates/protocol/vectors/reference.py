@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Writes primitives.json, the vectors of suite pairwise/1's primitives. Standard library only, always the same output.
+"""Writes primitives.json and round.json, the vectors of suite pairwise/1. Standard library only, always the same output.
 
-    python3 reference.py            write primitives.json
-    python3 reference.py --check    compare it with what would be written, and run the standards' examples
+    python3 reference.py            write both
+    python3 reference.py --check    compare them with what would be written, and run the standards' examples
 """
 
 import hashlib
@@ -17,6 +17,7 @@ sys.dont_write_bytecode = True  # No cache directory beside the vectors.
 import cipher
 import curve
 import scheme
+import session as suite
 
 RATES = [(5, 5), (5, 10), (10, 5), (10, 10), (10, 20), (10, 30), (20, 10), (33, 10)]
 
@@ -419,18 +420,23 @@ def main() -> int:
         "merkle_trees": merkle_trees(),
         "certificates": certificates(),
     }
-    path = pathlib.Path(__file__).with_name("primitives.json")
-    parts = ",\n".join(f"{json.dumps(name)}: {json.dumps(part)}" for name, part in vectors.items())
-    text = "{\n" + parts + "\n}\n"
-    if sys.argv[1:] == ["--check"]:
-        same = path.read_text() == text
-        print("primitives.json is up to date" if same else "primitives.json differs: run python3 reference.py")
-        return 0 if same else 1
-    if sys.argv[1:]:
+    played = suite.transcript_of_five(some)
+    rounds = {"suite": "pairwise/1", "round": played, "refused": suite.refused(played)}
+    if sys.argv[1:] not in ([], ["--check"]):
         print(__doc__)
         return 2
-    path.write_text(text)
-    return 0
+    differing = 0
+    for name, parts in [("primitives.json", vectors), ("round.json", rounds)]:
+        path = pathlib.Path(__file__).with_name(name)
+        lines = ",\n".join(f"{json.dumps(part)}: {json.dumps(value)}" for part, value in parts.items())
+        text = "{\n" + lines + "\n}\n"
+        if not sys.argv[1:]:
+            path.write_text(text)
+            continue
+        same = path.exists() and path.read_text() == text
+        differing += not same
+        print(f"{name} is up to date" if same else f"{name} differs: run python3 reference.py")
+    return 1 if differing else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 //! `testudo.v1.Admin`: tasks, rounds, clients, models, the server itself.
 
-use super::{download, federation::task_name, status};
+use super::{budget, download, federation::task_name, status};
 use crate::{
     access::check_operator,
     config::Config,
@@ -15,10 +15,10 @@ use std::{pin::Pin, time::Duration};
 use testudo_proto::{
     CreateTaskHeader, CreateTaskPart,
     v1::{
-        ClientInfo, ClientRound, ControlTaskRequest, CreateTaskRequest, GetModelRequest, GetRoundRequest,
-        GetServerRequest, GetTaskRequest, ListClientsRequest, ListClientsResponse, ListRoundsRequest,
-        ListRoundsResponse, ListTasksRequest, ListTasksResponse, Note, RoundInfo, ServerInfo, TaskInfo,
-        WatchRoundsRequest, admin_server::Admin,
+        ClientInfo, ClientRound, ControlTaskRequest, CreateTaskRequest, GetBudgetRequest, GetBudgetResponse,
+        GetModelRequest, GetRoundRequest, GetServerRequest, GetTaskRequest, ListClientsRequest, ListClientsResponse,
+        ListRoundsRequest, ListRoundsResponse, ListTasksRequest, ListTasksResponse, Note, RoundInfo, ServerInfo,
+        TaskInfo, WatchRoundsRequest, admin_server::Admin,
     },
     verdict_to_wire,
 };
@@ -149,6 +149,11 @@ impl Admin for AdminService {
         Ok(Response::new(download::chunks(file, &self.registry)))
     }
 
+    async fn get_budget(&self, request: Request<GetBudgetRequest>) -> Result<Response<GetBudgetResponse>, Status> {
+        self.operator(&request)?;
+        budget::get(&*self.registry.services.store, request.get_ref()).await.map(Response::new)
+    }
+
     async fn get_server(&self, request: Request<GetServerRequest>) -> Result<Response<ServerInfo>, Status> {
         self.operator(&request)?;
         let services = &self.registry.services;
@@ -164,6 +169,7 @@ impl Admin for AdminService {
             resident_bytes,
             peak_resident_bytes,
             warnings: warnings(config),
+            server_key: self.server_key(),
         }))
     }
 }
@@ -192,6 +198,11 @@ pub(crate) fn warnings(config: &Config) -> Vec<String> {
 impl AdminService {
     fn operator<T>(&self, request: &Request<T>) -> Result<(), Status> {
         check_operator(request, &self.registry.services.config.access).map_err(status::rejected)
+    }
+
+    /// The public half of the key that signs what masked rounds announce.
+    fn server_key(&self) -> Bytes {
+        Bytes::copy_from_slice(self.registry.services.identity.verifying_key().as_bytes())
     }
 
     async fn receive_task(&self, mut stream: Streaming<CreateTaskRequest>) -> Result<(String, Bytes), Status> {
@@ -236,8 +247,10 @@ impl AdminService {
             Some(handle) => handle.glance().await.unwrap_or_default(),
             None => Glance::default(),
         };
+        let is_masked = spec.as_ref().is_some_and(|spec| spec.masking.is_some());
         let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
         TaskInfo {
+            server_key: if is_masked { self.server_key() } else { Bytes::new() },
             name: row.name.to_string(),
             state: row.state.word().into(),
             rounds: spec.as_ref().map_or(0, |spec| spec.rounds),
@@ -269,7 +282,8 @@ impl AdminService {
             closes_at_ms: row.closes_at,
             ended_at_ms: row.ended_at.unwrap_or(0),
             rule: spec.as_ref().map(|spec| spec.rule_config.to_string()).unwrap_or_default(),
-            seed: Bytes::copy_from_slice(&row.seed),
+            // Whoever knows it before the end could choose what depends on it.
+            seed: if is_over(row.state) { Bytes::copy_from_slice(&row.seed) } else { Bytes::new() },
             aggregate_norm: row.aggregate_norm.unwrap_or(0.0),
             clients: row.seats.into_iter().map(client_round).collect(),
             selected: row.selected,

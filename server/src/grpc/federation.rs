@@ -18,6 +18,8 @@ use testudo_proto::{
 use testudo_protocol::{ClientId, Reason, Reject, TaskName, limits, secagg::Message};
 use tonic::{Request, Response, Status, Streaming};
 
+/// How long an exchange waits at least.
+const LEAST_WAIT: Duration = Duration::from_millis(200);
 /// Verdicts on earlier updates in one answer.
 const VERDICTS: usize = 16;
 
@@ -87,8 +89,14 @@ impl Federation for FederationService {
             status::rejected(Reject::new(Reason::Malformed, format!("a message of a masked round: {error}")))
         })?;
         let handle = self.registry.get(&place.task).map_err(status::rejected)?;
-        let reply = match tokio::time::timeout(wait, handle.exchange(place, step)).await {
-            Ok(reply) => reply.map_err(status::rejected)?.to_bytes(),
+        let answer = handle.exchange(place, step).await.map_err(status::rejected)?;
+        // A refusal comes at once, even to who does not wait for the step's end.
+        let reply = match tokio::time::timeout(wait.max(LEAST_WAIT), answer).await {
+            Ok(Ok(reply)) => reply.map_err(status::rejected)?.to_bytes(),
+            // The driver is being loaded again, or a newer call took the place of this one.
+            Ok(Err(_)) => {
+                return Err(status::rejected(Reject::retry(Reason::TakenOver, "ask again", LEAST_WAIT)));
+            }
             // The message is taken; its answer depends on the others.
             Err(_) => Vec::new(),
         };

@@ -19,6 +19,9 @@ pub(super) fn store(error: StoreError) -> Status {
         StoreError::WrongState { what, state } => {
             to_status(&Reject::new(Reason::WrongState, format!("{what} is {state}")))
         }
+        StoreError::Exhausted(exhausted) => {
+            to_status(&Reject::new(Reason::PrivacyBudgetExhausted, exhausted.to_string()))
+        }
         other => internal("ledger", &other),
     }
 }

@@ -182,8 +182,7 @@ async fn transfer(
     if header.offset > 0 {
         services.metrics.resumed_uploads.inc();
     }
-    transfer.restarts += 1;
-    if transfer.restarts > RESTARTS {
+    if grant.slot.count_stream() > RESTARTS {
         let detail = format!("more than {RESTARTS} streams for one update");
         return Err(Stop::Refuse(Reject::new(Reason::TooSlow, detail)));
     }
@@ -211,6 +210,11 @@ async fn transfer(
     let upload = UploadRow { client, digest, body, norm, examples, at: clock::now() };
     // The guard stays until the ledger has the row: a newer stream must not write over these bytes.
     let receipt = handle.offer(header.place.clone(), upload).await;
+    let missed = |reject: &Reject| matches!(reject.reason, Reason::Late | Reason::GroupLost | Reason::WrongState);
+    if grant.masked_bytes.is_some() && receipt.as_ref().is_err_and(missed) {
+        // Its step or its group is over: nothing refers to these bytes, and others may come.
+        discard(spool, &key).await;
+    }
     receipt.map(|receipt| receipt.to_wire()).map_err(|reject| Stop::Pause(status::rejected(reject)))
 }
 
@@ -263,9 +267,7 @@ async fn resume<'a>(
     if !known.is_some_and(same) {
         let (encoding, bytes) = announced.unwrap_or((plain_of(grant), plain_bytes(grant)));
         let door = Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes);
-        // A new payload does not make a client's streams uncounted.
-        let restarts = guard.transfer.as_ref().map_or(0, |transfer| transfer.restarts);
-        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door, restarts };
+        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door };
         if known.is_none() && encoding.is_plain() && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;

@@ -8,9 +8,11 @@ use super::{Store, StoreError};
 use std::{future::Future, sync::Arc};
 
 mod audit;
+mod budget;
 mod client;
 mod end;
 mod fixture;
+mod masked;
 mod round;
 mod survivor;
 mod task;
@@ -59,6 +61,18 @@ where
         end::a_recorded_refusal_stands,
         end::the_last_release_finishes_the_task_unless_it_was_stopped,
         end::an_abandoned_round_leaves_the_model_and_lets_the_next_open,
+        masked::a_journal_is_appended_in_order_and_gone_with_its_round,
+        masked::groups_are_recorded_until_the_round_ends,
+        budget::a_charge_is_planned_reserved_and_spent_with_the_release,
+        budget::releasing_twice_charges_once,
+        budget::nothing_private_is_released_without_its_reservation,
+        budget::only_an_open_round_that_ignored_the_updates_is_given_back,
+        budget::what_does_not_fit_is_refused_at_creation_and_nothing_is_made,
+        budget::a_round_beyond_its_plan_is_refused_and_not_opened,
+        budget::a_population_has_one_limit_and_a_sound_name,
+        budget::the_end_of_a_task_frees_what_it_did_not_use,
+        budget::the_first_noise_seed_is_kept_until_the_round_ends,
+        budget::concurrent_tasks_never_spend_more_than_the_limit,
         client::check_ins_create_clients_and_move_only_forward,
         client::counts_say_what_became_of_a_clients_seats,
         client::verdicts_of_ended_rounds_come_oldest_first,
@@ -85,9 +99,9 @@ where
     assert_eq!(ok(store.events(0, 100).await), events, "the audit events");
     // A caller who never learnt the result of its write calls again.
     fixture::record(&*store, &task, 1, &[0, 1]).await;
-    ok(store.close_round(&task, 1, &fixture::clients(0..2), 20).await);
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), None, 20).await);
     let store = reopen(store).await;
-    ok(store.close_round(&task, 1, &fixture::clients(0..2), 20).await);
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), None, 20).await);
     assert_eq!(ok(store.survivors(&task, 1).await), fixture::clients(0..2));
     ok(store.release(fixture::release(&task, 1, 3, 2)).await);
     let before = (ok(store.task(&task).await), ok(store.round(&task, 1).await));
@@ -95,6 +109,42 @@ where
     ok(store.release(fixture::release(&task, 1, 3, 2)).await);
     assert_eq!((ok(store.task(&task).await), ok(store.round(&task, 1).await)), before);
     sound(&*store, "survives_reopening").await;
+}
+
+/// Budgets stand where they stood after closing and opening again between any two steps. `reopen` as in
+/// [`survives_reopening`].
+///
+/// # Panics
+/// If something was charged twice, not at all, or otherwise than before.
+pub async fn budgets_survive_reopening<Reopen, Reopening>(store: Arc<dyn Store>, reopen: Reopen)
+where
+    Reopen: Fn(Arc<dyn Store>) -> Reopening,
+    Reopening: Future<Output = Arc<dyn Store>>,
+{
+    let task = budget::planned(&*store, "durable", 3).await;
+    let one = budget::units(20);
+    let store = reopen(store).await;
+    ok(store.open_round(budget::reserving(&*store, &task, 1).await).await);
+    let store = reopen(store).await;
+    assert_eq!(budget::totals(&*store).await, (0, one, 2 * one));
+    fixture::record(&*store, &task, 1, &[0, 1]).await;
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), Some([7; 32]), 20).await);
+    let store = reopen(store).await;
+    assert_eq!(ok(store.noise_seed(&task, 1).await), Some([7; 32]), "the same seed, hence the same bytes");
+    let again = store.close_round(&task, 1, &fixture::clients(0..2), Some([8; 32]), 21).await;
+    assert_eq!(ok(again), Some([7; 32]));
+    ok(store.release(budget::charged(&task, 1)).await);
+    let store = reopen(store).await;
+    ok(store.release(budget::charged(&task, 1)).await);
+    assert_eq!(budget::totals(&*store).await, (one, 0, 2 * one));
+    assert_eq!(ok(store.noise_seed(&task, 1).await), None);
+    budget::closed(&*store, &task, 2).await;
+    let store = reopen(store).await;
+    ok(store.abandon(&task, 2, &testudo_protocol::Abandon::SpoolLost, &[], 30).await);
+    let store = reopen(store).await;
+    assert_eq!(budget::totals(&*store).await, (2 * one, 0, one), "it was closing");
+    assert_eq!(budget::verified(&*store).await.len(), 2);
+    sound(&*store, "budgets_survive_reopening").await;
 }
 
 async fn sound(store: &dyn Store, case: &str) {

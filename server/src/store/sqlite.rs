@@ -5,7 +5,8 @@
 //! memory, readers and the writer share the one connection, which is never closed while the ledger lives.
 
 use super::{
-    ClientRow, EventRow, Judged, NewRound, NewTask, Release, RoundRow, Store, StoreError, TaskRow, TaskState, UploadRow,
+    AccountRow, ClientRow, EventRow, Judged, NewRound, NewTask, Release, RoundRow, Store, StoreError, TaskRow,
+    TaskState, UploadRow,
 };
 use async_trait::async_trait;
 use sqlx::{
@@ -17,16 +18,21 @@ use std::{
     fs::{File, TryLockError},
     io,
     path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use testudo_privacy::budget::Entry;
 use testudo_protocol::{Abandon, ClientId, Digest, TaskName, Tick, Verdict};
 
 mod audit;
+mod budget;
 mod client;
 mod column;
+mod head;
 mod input;
+pub(super) mod offline;
 mod round;
+mod seal;
 mod seat;
 mod task;
 #[cfg(test)]
@@ -47,6 +53,8 @@ const LOG_BYTES: &str = "67108864";
 pub(super) struct Sqlite {
     writer: SqlitePool,
     reader: SqlitePool,
+    sealer: seal::Sealer,
+    heads: Option<Arc<head::HeadFile>>,
     location: Option<PathBuf>,
     /// Held for as long as the ledger is open. The operating system lets go of it if the process dies.
     lock: Mutex<Option<File>>,
@@ -62,7 +70,8 @@ impl Sqlite {
             .disable_statement_logging();
         let pool = pool(1, options).await.map_err(backend)?;
         SCHEMA.run(&pool).await.map_err(|error| schema("in memory", error))?;
-        Ok(Self { writer: pool.clone(), reader: pool, location: None, lock: Mutex::default() })
+        let sealer = seal::Sealer::in_memory()?;
+        Ok(Self { writer: pool.clone(), reader: pool, sealer, heads: None, location: None, lock: Mutex::default() })
     }
 
     /// The ledger in a file, created with its directory if it is not there.
@@ -80,17 +89,23 @@ impl Sqlite {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY)
+            // What clients said in a masked round is not to be read from free pages afterwards.
+            .pragma("secure_delete", "ON")
             .pragma("journal_size_limit", LOG_BYTES)
             .disable_statement_logging();
         let writer = pool(1, options.clone()).await.map_err(|error| unusable(&shown, &error))?;
         SCHEMA.run(&writer).await.map_err(|error| schema(&shown, error))?;
+        let mut connection = writer.acquire().await.map_err(backend)?;
+        let heads = Some(Arc::new(head::HeadFile::open(&directory, &mut connection).await?));
+        drop(connection);
+        let sealer = seal::Sealer::open(&directory, !round::any_sealed(&writer).await?)?;
         let reader =
             pool(READERS, options.pragma("query_only", "ON")).await.map_err(|error| unusable(&shown, &error))?;
         // SQLite makes what is in the file durable; the file's own entry in the directory is ours to see to.
         File::open(&directory)
             .and_then(|directory| directory.sync_all())
             .map_err(|error| StoreError::Backend(format!("cannot sync directory {}: {error}", directory.display())))?;
-        Ok(Self { writer, reader, location: Some(path.to_owned()), lock: Mutex::new(Some(lock)) })
+        Ok(Self { writer, reader, sealer, heads, location: Some(path.to_owned()), lock: Mutex::new(Some(lock)) })
     }
 
     async fn write(&self) -> Result<Transaction<'static, Driver>, StoreError> {
@@ -100,6 +115,14 @@ impl Sqlite {
     /// One snapshot for all statements of a read.
     async fn read(&self) -> Result<Transaction<'static, Driver>, StoreError> {
         self.reader.begin().await.map_err(backend)
+    }
+
+    /// Tells the file beside the ledger what was charged. After a failure it is told again before anything is reserved.
+    async fn publish(&self) -> Result<(), StoreError> {
+        let Some(file) = self.heads.clone() else { return Ok(()) };
+        let heads = budget::heads(&mut *self.read().await?).await?;
+        let written = tokio::task::spawn_blocking(move || file.publish(heads)).await;
+        written.map_err(|error| StoreError::Backend(error.to_string()))?
     }
 }
 
@@ -133,6 +156,9 @@ impl Store for Sqlite {
     }
 
     async fn open_round(&self, round: NewRound) -> Result<(), StoreError> {
+        if round.reserve.is_some() {
+            self.publish().await?;
+        }
         let mut transaction = self.write().await?;
         round::open(&mut transaction, &round).await?;
         transaction.commit().await.map_err(backend)
@@ -197,11 +223,24 @@ impl Store for Sqlite {
         task: &TaskName,
         round: u64,
         survivors: &[ClientId],
+        noise_seed: Option<[u8; 32]>,
         at: Tick,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<[u8; 32]>, StoreError> {
         let mut transaction = self.write().await?;
-        round::close(&mut transaction, (task, round), survivors, at).await?;
-        transaction.commit().await.map_err(backend)
+        let seed = match noise_seed {
+            Some(seed) => Some(self.sealer.seal((task, round), &seed)?),
+            None => None,
+        };
+        round::close(&mut transaction, (task, round), survivors, seed, at).await?;
+        let sealed = round::noise_seed(&mut transaction, (task, round)).await?;
+        let kept = sealed.map(|sealed| self.sealer.open_seed((task, round), &sealed)).transpose()?;
+        transaction.commit().await.map_err(backend)?;
+        Ok(kept)
+    }
+
+    async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError> {
+        let sealed = round::noise_seed(&mut *self.read().await?, (task, round)).await?;
+        sealed.map(|sealed| self.sealer.open_seed((task, round), &sealed)).transpose()
     }
 
     async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError> {
@@ -213,7 +252,8 @@ impl Store for Sqlite {
     async fn release(&self, release: Release) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         round::release(&mut transaction, &release).await?;
-        transaction.commit().await.map_err(backend)
+        transaction.commit().await.map_err(backend)?;
+        self.publish().await
     }
 
     async fn abandon(
@@ -226,7 +266,8 @@ impl Store for Sqlite {
     ) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
         round::abandon(&mut transaction, (task, round), why, seats, at).await?;
-        transaction.commit().await.map_err(backend)
+        transaction.commit().await.map_err(backend)?;
+        self.publish().await
     }
 
     async fn rounds(&self, task: &TaskName, before: u64, limit: usize) -> Result<Vec<RoundRow>, StoreError> {
@@ -266,6 +307,14 @@ impl Store for Sqlite {
 
     async fn refers(&self, blob: &Digest, keep: u64) -> Result<bool, StoreError> {
         task::refers(&mut *self.read().await?, blob, keep).await
+    }
+
+    async fn accounts(&self) -> Result<Vec<AccountRow>, StoreError> {
+        budget::accounts(&mut *self.read().await?).await
+    }
+
+    async fn entries(&self, population: &str) -> Result<Vec<Entry>, StoreError> {
+        budget::entries(&mut *self.read().await?, population).await
     }
 
     async fn close(&self) {

@@ -2,7 +2,7 @@
 
 use super::{
     Command, CurrentModel, Event, Glance, Services, Slot,
-    exchange::{Waiting, send_away},
+    exchange::{self, send_away},
     journal::Journal,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
@@ -77,7 +77,7 @@ pub(super) struct Current {
     /// How far the journal was when the machine came to its phase.
     pub(super) advanced_at: u64,
     /// Clients that wait for the end of a step.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: exchange::WaitingRoom,
     /// Survivors that are fixed, but may not be written before the journal is.
     pub(super) sealing: Option<Vec<ClientId>>,
 }
@@ -132,7 +132,7 @@ impl Driver {
                 let _ = answer.send(admission);
             }
             Command::Offer { place, upload, answer } => self.offer(place, upload, answer).await,
-            Command::Exchange { place, message, answer } => self.exchange(place, *message, answer).await,
+            Command::Exchange { place, message, answer } => self.exchange(place, message, answer).await,
             Command::Refuse { place, reject } => self.refuse(&place, reject).await,
             Command::Withdraw { place, answer } => {
                 let result = self.withdraw(&place).await;
@@ -328,6 +328,7 @@ impl Driver {
             opened_at: now,
             closes_at,
             cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
+            reserve: None,
         };
         store.open_round(round).await.map_err(|error| error.to_string())?;
         self.row.last_round = number;
@@ -417,9 +418,9 @@ impl Driver {
         current.bodies = Arc::new(bodies.collect());
         let (store, round) = (self.services.store.clone(), current.number);
         let name = self.row.name.clone();
-        let sealed = with_retries(|| store.close_round(&name, round, &survivors, clock::now())).await;
+        let sealed = with_retries(|| store.close_round(&name, round, &survivors, None, clock::now())).await;
         let input = match sealed {
-            Ok(()) => EngineInput::Sealed,
+            Ok(_) => EngineInput::Sealed,
             Err(detail) => EngineInput::Abandon(Abandon::Fault { detail }),
         };
         let Some(current) = &mut self.current else { return Vec::new() };
@@ -484,6 +485,7 @@ impl Driver {
             notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
             seats: release.seats.iter().map(judged).collect(),
             finishes: self.row.released + 1 >= self.spec.rounds,
+            charged: false,
             at: clock::now(),
         };
         with_retries(|| store.release(row.clone())).await?;
@@ -566,7 +568,7 @@ impl Current {
             receipts: HashMap::new(),
             journal: Journal::default(),
             advanced_at: 0,
-            waiting: Vec::new(),
+            waiting: exchange::WaitingRoom::default(),
             sealing: None,
         }
     }

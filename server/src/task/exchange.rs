@@ -1,20 +1,22 @@
 //! The steps of a masked round: clients' messages in, answers out when a step has ended.
 
-use super::{Driver, journal::Entry};
+use super::{Driver, journal::Entry, recovery::RECONNECT_MS};
 use crate::{clock, store::RoundRow};
+use std::collections::HashMap;
 use testudo_engine::{Action, EngineInput, SessionFacts};
 use testudo_proto::Place;
 use testudo_protocol::{
-    Abandon, ClientId, Digest, PairwiseParams, Phase, Reason, Reject, Seat, Tick,
-    secagg::{Message, Reply, Step},
+    Abandon, ClientId, Digest, PairwiseParams, Phase, Reason, Reject, Seat,
+    secagg::{Message, Reply, Step, transcript::Writer},
 };
 use tokio::sync::oneshot;
 
-/// A client that waits for the end of a step.
+/// Clients that wait for the end of a step.
+pub(super) type WaitingRoom = HashMap<(ClientId, Step), Waiting>;
+
+/// One of them.
 #[derive(Debug)]
 pub(super) struct Waiting {
-    client: ClientId,
-    step: Step,
     /// How far the journal must be before anything is said.
     position: u64,
     answer: oneshot::Sender<Result<Reply, Reject>>,
@@ -25,7 +27,7 @@ impl Driver {
     pub(super) async fn exchange(
         &mut self,
         place: Place,
-        message: Message,
+        message: Box<Message>,
         answer: oneshot::Sender<Result<Reply, Reject>>,
     ) {
         let step = message.step();
@@ -47,14 +49,15 @@ impl Driver {
                 }
             },
         };
+        let key = (place.client, step);
         if let Some(current) = &mut self.current {
             let position = current.journal.position();
-            current.waiting.retain(|waiting| !waiting.answer.is_closed());
-            current.waiting.push(Waiting { client: place.client, step, position, answer });
+            // The newest call of a client is the one it listens to.
+            current.waiting.insert(key.clone(), Waiting { position, answer });
         }
         self.act(actions).await;
         self.write_journal();
-        self.answer_exchanges();
+        self.answer(&key);
     }
 
     /// A masked round has come to its next phase.
@@ -87,50 +90,48 @@ impl Driver {
 
     /// Answers whoever waits for something that is known and durable.
     pub(super) fn answer_exchanges(&mut self) {
-        let durable = self.services.spool.is_durable();
-        let Some(current) = &mut self.current else { return };
-        let due = |waiting: &Waiting| !durable || current.journal.is_durable(waiting.position.max(current.advanced_at));
-        let mut still = Vec::new();
-        for waiting in std::mem::take(&mut current.waiting) {
-            if !due(&waiting) {
-                still.push(waiting);
-                continue;
-            }
-            match current.engine.reply(&waiting.client, waiting.step) {
-                Ok(None) => still.push(waiting),
-                Ok(Some(reply)) => {
-                    let _ = waiting.answer.send(Ok(reply));
-                }
-                Err(reject) => {
-                    let _ = waiting.answer.send(Err(reject));
-                }
-            }
-        }
-        current.waiting = still;
+        let Some(current) = &self.current else { return };
+        let keys: Vec<_> = current.waiting.keys().cloned().collect();
+        keys.iter().for_each(|key| self.answer(key));
     }
 
-    /// What a masked round is opened with: a function of the ledger's seed and the server's key, so that a restart finds
-    /// the same. `None` in clear mode.
-    pub(super) fn pairwise(&self, number: u64, seed: &[u8; 32], cohort: &[ClientId]) -> Option<PairwiseParams> {
-        let derived = |label: &str| {
-            let mut bytes = label.as_bytes().to_vec();
-            bytes.extend_from_slice(seed);
-            Digest::of(&bytes).0
+    /// Answers one client, if its answer is known and durable.
+    fn answer(&mut self, key: &(ClientId, Step)) {
+        let durable = self.services.spool.is_durable();
+        let Some(current) = &mut self.current else { return };
+        let Some(waiting) = current.waiting.get(key) else { return };
+        if durable && !current.journal.is_durable(waiting.position.max(current.advanced_at)) {
+            return;
+        }
+        let reply = match current.engine.reply(&key.0, key.1) {
+            Ok(None) => return,
+            Ok(Some(reply)) => Ok(reply),
+            Err(reject) => Err(reject),
         };
+        if let Some(waiting) = current.waiting.remove(key) {
+            let _ = waiting.answer.send(reply);
+        }
+    }
+
+    /// What a masked round is opened with: a function of the ledger's seed and the server's secret key, so that a restart
+    /// finds the same and whoever reads the ledger alone learns nothing. `None` in clear mode.
+    pub(super) fn pairwise(&self, number: u64, seed: &[u8; 32], cohort: &[ClientId]) -> Option<PairwiseParams> {
+        // Ed25519 signatures are deterministic, and nobody else can make them.
+        let derived = |label: &str| Digest::of(&self.services.identity.sign(&Writer::new(label).fixed(seed)).0).0;
         let facts = SessionFacts {
-            id: derived("testudo session id"),
+            id: derived("testudo/session-id/v1"),
             round: number,
             model: self.row.model,
             plan: Digest::of(self.row.toml.as_bytes()),
             dimension: self.layout.dimension(),
             cohort,
-            randomness: derived("testudo assignment randomness"),
+            randomness: derived("testudo/assignment-randomness/v1"),
         };
         self.spec.pairwise(&facts, &self.services.identity)
     }
 
     /// Tells a rebuilt machine what its predecessor was told. Answers what is left to do.
-    pub(super) async fn replay(&mut self, round: &RoundRow, grace: Tick) -> Result<Vec<Action>, String> {
+    pub(super) async fn replay(&mut self, round: &RoundRow) -> Result<Vec<Action>, String> {
         let bodies = self.services.store.inputs(&self.row.name, round.number).await;
         let bodies = bodies.map_err(|error| error.to_string())?;
         let Some(current) = &mut self.current else { return Ok(Vec::new()) };
@@ -139,21 +140,32 @@ impl Driver {
             let Entry { at, told } = serde_json::from_str(body).map_err(|error| format!("its journal: {error}"))?;
             let actions =
                 current.engine.handle(at, told).map_err(|reject| format!("its journal does not replay: {reject}"))?;
-            last.extend(actions.into_iter().filter(|action| matches!(action, Action::Seal { .. })));
+            last.extend(
+                actions.into_iter().filter(|action| matches!(action, Action::Seal { .. } | Action::Abandon { .. })),
+            );
         }
         current.journal = super::journal::Journal::holding(bodies.len() as u64);
         current.advanced_at = current.journal.position();
         if !last.is_empty() {
             return Ok(last);
         }
-        self.reconcile(round).await;
-        let _ = self.tell(EngineInput::Extend { deadline: grace });
+        // A step goes on for as long as it had, but no longer than a whole one (the clock may have been set back), and
+        // at least for as long as clients need to come back.
+        let now = clock::now();
+        let whole = match current.engine.phase() {
+            Phase::AdvertiseKeys => self.spec.cohort.phase_limit_ms,
+            _ => self.spec.masking.as_ref().map_or(0, |masking| masking.step_limit_ms),
+        };
+        let left = current.engine.deadline().unwrap_or(now).min(now + whole);
+        let deadline = left.max(now + whole.min(RECONNECT_MS));
+        self.tell(EngineInput::Reschedule { deadline }).map_err(|reject| reject.to_string())?;
+        self.reconcile(round);
         self.write_journal();
         Ok(Vec::new())
     }
 
     /// What the ledger and the journal disagree about: updates on their way when the server died.
-    async fn reconcile(&mut self, round: &RoundRow) {
+    fn reconcile(&mut self, round: &RoundRow) {
         for seat in &round.seats {
             let client = seat.client.clone();
             let Some(known) = self.current.as_ref().and_then(|current| current.engine.seat(&client)) else { continue };
@@ -192,8 +204,8 @@ impl Driver {
 }
 
 /// Everybody that still waits when a round ends.
-pub(super) fn send_away(waiting: Vec<Waiting>, outcome: &str) {
-    for Waiting { step, answer, .. } in waiting {
+pub(super) fn send_away(waiting: WaitingRoom, outcome: &str) {
+    for ((_, step), Waiting { answer, .. }) in waiting {
         let _ = answer.send(match step {
             Step::Unmask => Ok(Reply::Done),
             _ => Err(Reject::new(Reason::Late, format!("the round was {outcome}"))),

@@ -7,7 +7,7 @@ use super::{Driver, Event, driver::with_retries};
 use crate::clock;
 use serde::{Deserialize, Serialize};
 use testudo_engine::{Action, EngineInput};
-use testudo_protocol::{Reject, Tick};
+use testudo_protocol::{Reason, Reject, Tick};
 
 /// Longest list of inputs in one transaction.
 const BATCH: usize = 256;
@@ -23,6 +23,8 @@ pub(super) struct Journal {
     waiting: Vec<String>,
     /// Whether some are on their way.
     writing: bool,
+    /// Some could not be written: nothing more is told, and nothing that was said leaves.
+    failed: bool,
 }
 
 /// One input and when it came.
@@ -45,7 +47,7 @@ impl Journal {
 
     /// Whether the ledger holds everything up to a position.
     pub(super) fn is_durable(&self, position: u64) -> bool {
-        self.durable >= position
+        !self.failed && self.durable >= position
     }
 }
 
@@ -58,18 +60,20 @@ impl Driver {
         if !journaled {
             return current.engine.handle(now, input);
         }
-        let entry = Entry { at: now, told: input.clone() };
+        // What only ends the round is in the ledger as its end.
+        if matches!(input, EngineInput::Sealed | EngineInput::Stop | EngineInput::Abandon(_)) {
+            return current.engine.handle(now, input);
+        }
+        if current.journal.failed {
+            return Err(Reject::new(Reason::Late, "the round is being given up: the ledger cannot be written"));
+        }
+        let is_tick = matches!(input, EngineInput::Tick);
+        let unwritable = |error| Reject::new(Reason::Malformed, format!("cannot be written down: {error}"));
+        let text = serde_json::to_string(&Entry { at: now, told: input.clone() }).map_err(unwritable)?;
         let actions = current.engine.handle(now, input)?;
-        let transient = matches!(entry.told, EngineInput::Sealed | EngineInput::Stop | EngineInput::Abandon(_))
-            || matches!(entry.told, EngineInput::Tick) && actions.is_empty();
-        if !transient {
-            match serde_json::to_string(&entry) {
-                Ok(text) => {
-                    current.journal.waiting.push(text);
-                    current.journal.taken += 1;
-                }
-                Err(error) => tracing::error!(%error, "an input cannot be written down; this is a bug"),
-            }
+        if !(is_tick && actions.is_empty()) {
+            current.journal.waiting.push(text);
+            current.journal.taken += 1;
         }
         Ok(actions)
     }
@@ -78,7 +82,7 @@ impl Driver {
     pub(super) fn write_journal(&mut self) {
         let Some(current) = &mut self.current else { return };
         let journal = &mut current.journal;
-        if journal.writing || journal.waiting.is_empty() {
+        if journal.writing || journal.failed || journal.waiting.is_empty() {
             return;
         }
         let rest = journal.waiting.split_off(journal.waiting.len().min(BATCH));
@@ -109,6 +113,8 @@ impl Driver {
             }
             Err(detail) => {
                 tracing::error!(task = %self.row.name, round, detail, "the journal cannot be written");
+                current.journal.failed = true;
+                current.journal.waiting.clear();
                 let actions = self.tell(EngineInput::Abandon(testudo_protocol::Abandon::Fault { detail }));
                 self.act(actions.unwrap_or_default()).await;
             }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
 /// Longest extension of an open round's deadline after a restart, so that clients can reconnect.
-const RECONNECT_MS: Tick = 60_000;
+pub(super) const RECONNECT_MS: Tick = 60_000;
 
 impl Driver {
     /// A driver for a task as the ledger has it.
@@ -86,7 +86,11 @@ impl Driver {
         let cohort = round.seats.iter().map(|seat| seat.client.clone()).collect();
         let grace = now + self.spec.cohort.phase_limit_ms.min(RECONNECT_MS);
         // A clock that was set back must not make the round longer than a whole one.
-        let closes_at = round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace);
+        // A masked round's journal was written under its first deadline, which is moved once it is told again.
+        let closes_at = match self.spec.masking {
+            None => round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace),
+            Some(_) => round.closes_at,
+        };
         let params =
             RoundParams::new(cohort, round.target, round.minimum, closes_at).map_err(|error| error.to_string())?;
         let engine = self.engine(round.number, params, round.seed);
@@ -106,7 +110,7 @@ impl Driver {
             return Ok(());
         }
         if self.spec.masking.is_some() {
-            return self.rebuild_masked(round, current, grace).await;
+            return self.rebuild_masked(round, current).await;
         }
         let mut actions = Vec::new();
         // Every update is offered before the first one counts as recorded: the round must not close on its target
@@ -146,12 +150,16 @@ impl Driver {
     }
 
     /// A masked round goes on from its journal.
-    async fn rebuild_masked(&mut self, round: &RoundRow, mut current: Current, grace: Tick) -> Result<(), String> {
+    async fn rebuild_masked(&mut self, round: &RoundRow, mut current: Current) -> Result<(), String> {
         for seat in &round.seats {
             current.uploads.extend(seat.upload.clone().map(|upload| (seat.client.clone(), upload)));
         }
         self.current = Some(current);
-        let actions = self.replay(round, grace).await?;
+        let actions = self.replay(round).await?;
+        let ended = self.current.as_ref().is_none_or(|current| current.engine.ended());
+        if ended && actions.is_empty() {
+            return Err("its journal leads to its end, but the ledger has it open".into());
+        }
         if round.state == RoundState::Closing && actions.is_empty() {
             return Err("its survivors are fixed, but its journal does not lead to them".into());
         }

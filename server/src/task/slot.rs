@@ -1,7 +1,10 @@
 //! One client's transfer in a round: what has arrived, so that a lost connection costs nothing.
 
 use crate::spool::Held;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU32, Ordering},
+};
 use testudo_engine::Door;
 use testudo_protocol::{Digest, Encoding};
 use tokio::sync::OwnedMutexGuard;
@@ -14,6 +17,8 @@ pub(crate) struct Slot {
     pub(crate) key: String,
     transfer: Arc<tokio::sync::Mutex<Option<Transfer>>>,
     current: Mutex<CancellationToken>,
+    /// Streams so far, whatever they carried.
+    streams: AtomicU32,
 }
 
 /// What has arrived of one payload.
@@ -23,7 +28,6 @@ pub(crate) struct Transfer {
     pub(crate) encoding: Encoding,
     pub(crate) held: Held,
     pub(crate) door: Door,
-    pub(crate) restarts: u32,
 }
 
 /// The right to write into a slot.
@@ -37,7 +41,17 @@ pub(crate) struct SlotGuard {
 
 impl Slot {
     pub(crate) fn new(key: String) -> Self {
-        Self { key, transfer: Arc::default(), current: Mutex::new(CancellationToken::new()) }
+        Self {
+            key,
+            transfer: Arc::default(),
+            current: Mutex::new(CancellationToken::new()),
+            streams: AtomicU32::new(0),
+        }
+    }
+
+    /// Counts a stream of this client in this round; a new payload does not make the earlier ones uncounted.
+    pub(crate) fn count_stream(&self) -> u32 {
+        self.streams.fetch_add(1, Ordering::Relaxed).saturating_add(1)
     }
 
     /// Takes the slot for a new stream, ending an older one.

@@ -63,6 +63,7 @@ impl Driver {
         if current.engine.phase() != Phase::Input || current.engine.deadline().is_none_or(|end| clock::now() >= end) {
             return Err(Reject::new(Reason::Late, "the round no longer takes updates; check in for the next one"));
         }
+        current.engine.may_upload(&place.client)?;
         let Some(slot) = current.slots.get(&place.client) else {
             return Err(Reject::new(Reason::NotInCohort, "no seat in this round"));
         };

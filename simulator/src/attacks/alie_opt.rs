@@ -13,7 +13,7 @@ pub(super) const INFO: Info = Info {
         Parameter {
             name: "directions",
             default: "both",
-            meaning: "both: a(tau) and a(-tau) are searched; positive: a(tau) alone",
+            meaning: "both: a(tau) and a(-tau) are searched; positive or negative: one of them alone",
         },
         Parameter {
             name: "evaluations",

@@ -1,5 +1,6 @@
 //! Moves the mean as far as the distances of the loneliest honest update allow.
 
+use super::alie::Sign;
 use super::prelude::*;
 use super::stealth::{Perturbation, larger_root, moved};
 
@@ -13,8 +14,9 @@ pub(super) const INFO: Info = Info {
         Parameter {
             name: "perturbation",
             default: "sd",
-            meaning: "sd, unit or sign: the direction, sigma, mu/|mu| or sign mu",
+            meaning: "sd, unit or sign: the direction p, sigma, mu/|mu| or sign mu",
         },
+        Parameter { name: "sign", default: "-", meaning: "- for mu - gamma p, + for mu + gamma p" },
         Parameter {
             name: "bound",
             default: "max",
@@ -29,13 +31,15 @@ pub(super) const INFO: Info = Info {
 pub struct MinSum {
     /// Where the mean is moved.
     pub perturbation: Perturbation,
+    /// Against it or along it: what is subtracted from gradients is added to updates.
+    pub sign: Sign,
     /// Which honest sum bounds.
     pub bound: Bound,
 }
 
 impl Default for MinSum {
     fn default() -> Self {
-        Self { perturbation: Perturbation::Sd, bound: Bound::Max }
+        Self { perturbation: Perturbation::Sd, sign: Sign::Minus, bound: Bound::Max }
     }
 }
 
@@ -65,7 +69,7 @@ impl Attack for MinSum {
 impl Formula for MinSum {
     fn vector<S: Scalar>(&self, view: &View<'_, S>, own: &[S], _: &mut Stream) -> Vec<f64> {
         let (rows, mean) = (view.sample(), view.honest_mean(own));
-        let p = self.perturbation.of(view, &mean);
+        let p = self.perturbation.of(view, &mean, self.sign);
         let sums = estimate::distances2(rows).into_iter().map(|row| row.iter().sum::<f64>());
         let bound = match self.bound {
             Bound::Max => sums.fold(0.0, f64::max),

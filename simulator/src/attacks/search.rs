@@ -13,6 +13,8 @@ pub enum Directions {
     Both,
     /// Only τ ≥ 0.
     Positive,
+    /// Only τ ≤ 0: what is positive for gradients.
+    Negative,
 }
 
 /// From x = 0: while value(x + δ) is better, accept and double δ; after the first failure shrink δ by `ratio` and only
@@ -33,12 +35,19 @@ impl Search {
     /// The best τ found, and its value; ties go to the positive side.
     pub fn run(&self, value: impl Fn(f64) -> f64) -> (f64, f64) {
         let start = value(0.0);
-        let up = self.one_side(start, &value);
-        if self.directions == Directions::Positive {
-            return up;
+        let up = || self.one_side(start, &value);
+        let down = || {
+            let (tau, best) = self.one_side(start, |tau| value(-tau));
+            (-tau, best)
+        };
+        match self.directions {
+            Directions::Positive => up(),
+            Directions::Negative => down(),
+            Directions::Both => {
+                let (up, down) = (up(), down());
+                if down.1 > up.1 { down } else { up }
+            }
         }
-        let down = self.one_side(start, |tau| value(-tau));
-        if down.1 > up.1 { (-down.0, down.1) } else { up }
     }
 
     fn one_side(&self, start: f64, value: impl Fn(f64) -> f64) -> (f64, f64) {
@@ -95,5 +104,8 @@ mod tests {
         let both = Search { directions: Directions::Both, ..SEARCH };
         assert!(both.run(|tau| -tau).0 < -1e6);
         assert_eq!(SEARCH.run(|tau| -tau).0, 0.0);
+        let negative = Search { directions: Directions::Negative, ..SEARCH };
+        assert!(negative.run(|tau| -tau).0 < -1e6);
+        assert_eq!(negative.run(|tau| tau).1, 0.0);
     }
 }

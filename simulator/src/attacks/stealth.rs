@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::alie::Sign;
 use crate::attack::{View, estimate};
 use crate::scalar::Scalar;
 
@@ -19,14 +20,18 @@ pub enum Perturbation {
 }
 
 impl Perturbation {
-    pub(super) fn of<S: Scalar>(self, view: &View<'_, S>, mean: &[f64]) -> Vec<f64> {
+    pub(super) fn of<S: Scalar>(self, view: &View<'_, S>, mean: &[f64], side: Sign) -> Vec<f64> {
         let length = estimate::norm(mean);
-        match self {
+        let mut p = match self {
             Self::Sd => view.honest_deviation(mean),
             Self::Unit if length > 0.0 => mean.iter().map(|mean| mean / length).collect(),
             Self::Unit => vec![0.0; mean.len()],
             Self::Sign => mean.iter().map(|mean| sign(*mean)).collect(),
+        };
+        if side == Sign::Plus {
+            p.iter_mut().for_each(|value| *value = -*value);
         }
+        p
     }
 }
 

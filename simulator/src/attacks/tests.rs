@@ -141,7 +141,7 @@ fn the_short_form_reads_back_what_it_writes() {
         "wrong_shape:coordinates=7",
         "alie:z=1.5,sign=+",
         "mimic:row=auto,warmup=10",
-        "min_sum:perturbation=sign,bound=min",
+        "min_sum:perturbation=sign,sign=+,bound=min",
         "late:by_ms=250",
         "on_off:attack=ipm:tau=3,start=5,stop=0,on=1,off=0,ramp=0",
         "on_off:attack=gaussian:sd=3;mean=1;relative=false;shared=true,start=5,stop=0,on=1,off=0,ramp=0",

@@ -1,17 +1,21 @@
 //! The clients of a load test.
 
-use super::{lean, operator, sdk, updates::Updates};
+use super::{departures::Departures, lean, operator, sdk, updates::Updates};
 use crate::exit::{Exit, Failure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
-use testudo_client::{Channel, Client, Identity, Retry, Update};
+use testudo_client::{Channel, Client, Error, Identity, Policy, Reason, Retry, Round, Traffic, Update};
+use testudo_proto::framing;
 use testudo_protocol::{ClientId, Digest, TaskName};
-use tokio::task::JoinSet;
+use tokio::{sync::watch, task::JoinSet};
 
 /// From this many bytes of models on (clients x model), clients read models without keeping them.
 const KEPT_MODELS_BYTES: u64 = 1 << 30;
@@ -40,12 +44,17 @@ pub(super) struct FleetPlan {
     pub(super) seed: u64,
     /// Whether clients read models without keeping them even if they could.
     pub(super) lean: bool,
+    /// Smallest group and who vanishes, in masked rounds.
+    pub(super) masked: Option<(usize, Arc<Departures>)>,
 }
 
 /// What the clients saw.
 #[derive(Debug, Default)]
 pub(super) struct Log {
     seen: Mutex<Seen>,
+    up: AtomicU64,
+    down: AtomicU64,
+    vanished: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -62,6 +71,7 @@ struct Seen {
 #[derive(Debug)]
 pub(super) struct Fleet {
     members: Vec<Member>,
+    masked: Option<Arc<Departures>>,
     task: TaskName,
     tensors: Vec<(String, String, Vec<u64>)>,
 }
@@ -145,7 +155,8 @@ impl Fleet {
     /// The first connection that cannot be made.
     pub(super) async fn connect(plan: &FleetPlan) -> Result<Self, Failure> {
         let updates = Updates::new(plan.dimension, plan.clients, plan.seed);
-        let lean = plan.lean || plan.clients as u64 * plan.dimension as u64 * 4 > KEPT_MODELS_BYTES;
+        let large = plan.clients as u64 * plan.dimension as u64 * 4 > KEPT_MODELS_BYTES;
+        let lean = plan.masked.is_none() && (plan.lean || large);
         let shared = plan.certificates.is_empty() && (lean || plan.connections < plan.clients);
         let channels = match shared {
             true => shared_channels(plan).await?,
@@ -154,7 +165,8 @@ impl Fleet {
         let members = stream::iter(0..plan.clients).map(|number| member(plan, &updates, &channels, lean, number));
         let members = members.buffered(CONNECTING).try_collect().await?;
         let tensors = vec![(TENSOR.into(), "F32".into(), vec![plan.dimension as u64])];
-        Ok(Self { members, task: plan.task.clone(), tensors })
+        let masked = plan.masked.as_ref().map(|(_, departures)| Arc::clone(departures));
+        Ok(Self { members, masked, task: plan.task.clone(), tensors })
     }
 
     /// Whether the clients are as devices embed them, or read models without keeping them.
@@ -162,13 +174,28 @@ impl Fleet {
         self.members.iter().any(|member| matches!(member.kind, Kind::Lean(..)))
     }
 
-    /// Starts every client. Each ends with the task or with its first broken call.
-    pub(super) fn start(self, log: &Arc<Log>) -> JoinSet<()> {
+    /// Those whose traffic the SDK counts; what the others send and receive is in the log.
+    pub(super) fn counted(&self) -> Vec<Client> {
+        let counted = self.members.iter().filter_map(|member| match &member.kind {
+            Kind::Sdk(client) => Some(client.clone()),
+            Kind::Lean(..) => None,
+        });
+        counted.collect()
+    }
+
+    /// Starts every client. Each ends with the task or with its first broken call. `ended` tells of the last round that has
+    /// ended: a client that vanished is back afterwards.
+    pub(super) fn start(self, log: &Arc<Log>, ended: &watch::Receiver<Ended>) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
         let gate = lean::gate();
-        for member in self.members {
+        for (number, member) in self.members.into_iter().enumerate() {
             let (log, task, tensors) = (log.clone(), self.task.clone(), self.tensors.clone());
             match member.kind {
+                Kind::Sdk(client) if self.masked.is_some() => {
+                    let Some(departures) = self.masked.clone() else { continue };
+                    let part = MaskedPart { client, number, payload: member.payload, departures, ended: ended.clone() };
+                    tasks.spawn(async move { part.take_part(&task, &log).await });
+                }
                 Kind::Sdk(client) => {
                     let update = Update::raw(tensors, member.payload).digest_claim(member.digest);
                     tasks.spawn(async move { take_part(&client, &task, &update, &log).await });
@@ -229,6 +256,10 @@ async fn member(
         return Ok(Member { kind: Kind::Lean(identity.name().clone(), channel), payload, digest });
     }
     let mut builder = Client::builder(&plan.server).identity(identity);
+    if let Some((group, _)) = &plan.masked {
+        let group = u32::try_from(*group).unwrap_or(u32::MAX);
+        builder = builder.policy(Policy::default().require_masking().min_group(group).allow_weak_guarantee());
+    }
     builder = builder.check_in_wait(Duration::from_secs(60)).retry(Retry::default().give_up_after(GIVE_UP));
     builder = match (channels.is_empty(), &plan.ca) {
         (false, _) => builder.channel(channels[number % channels.len()].clone()),
@@ -261,6 +292,70 @@ async fn take_part(client: &Client, task: &TaskName, update: &Update, log: &Log)
     }
 }
 
+/// The last round that has ended; round 0 before any has.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Ended {
+    pub(super) round: u64,
+    pub(super) is_abandoned: bool,
+}
+
+/// A client of masked rounds.
+struct MaskedPart {
+    client: Client,
+    number: usize,
+    payload: bytes::Bytes,
+    departures: Arc<Departures>,
+    ended: watch::Receiver<Ended>,
+}
+
+impl MaskedPart {
+    async fn take_part(mut self, task: &TaskName, log: &Log) {
+        let name = self.client.name().clone();
+        let mut session = match self.client.join(task.as_str()).await {
+            Ok(session) => session,
+            Err(error) => return log.failed(&format!("{name}: {error}")),
+        };
+        loop {
+            let round = match session.next_round().await {
+                Ok(None) => return,
+                Ok(Some(round)) => round,
+                Err(error) => return log.failed(&format!("{name}: {error}")),
+            };
+            let number = round.number();
+            log.given(number);
+            let is_leaving = self.departures.step(number, self.number).is_some();
+            let sent = self.send(round).await;
+            if sent.is_ok() {
+                log.sent(number);
+            }
+            // Checking in earlier would only be told that this round is decided.
+            let ended = self.ended.wait_for(|ended| ended.round >= number).await.map(|ended| *ended);
+            match sent {
+                Ok(()) => {}
+                Err(_) if is_leaving => log.vanished(),
+                // Told by the rounds' records.
+                Err(error) if error.reason() == Some(Reason::GroupLost) => {}
+                Err(_) if ended.as_ref().is_ok_and(|ended| ended.is_abandoned) => {}
+                Err(error) => log.failed(&format!("{name}, round {number}: {error}")),
+            }
+            if ended.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn send(&self, round: Round) -> Result<(), Error> {
+        let leaves = self.departures.step(round.number(), self.number);
+        let update = Update::delta(framing::coordinates(&self.payload).collect());
+        let sealed = round.seal(update)?;
+        let sealed = match leaves {
+            Some(step) => sealed.leaving_before(step),
+            None => sealed,
+        };
+        sealed.send().await.map(|_| ())
+    }
+}
+
 impl Log {
     /// A client was given a round.
     pub(super) fn given(&self, round: u64) {
@@ -284,6 +379,27 @@ impl Log {
                 seen.errors.push(crate::format::clean(error));
             }
         });
+    }
+
+    /// A client vanished from a round, as planned.
+    pub(super) fn vanished(&self) {
+        self.vanished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often a client vanished.
+    pub(super) fn departures(&self) -> u64 {
+        self.vanished.load(Ordering::Relaxed)
+    }
+
+    /// Payload bytes that a client without counters of its own has moved.
+    pub(super) fn moved(&self, up: u64, down: u64) {
+        self.up.fetch_add(up, Ordering::Relaxed);
+        self.down.fetch_add(down, Ordering::Relaxed);
+    }
+
+    /// What those clients have moved.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic { up: self.up.load(Ordering::Relaxed), down: self.down.load(Ordering::Relaxed) }
     }
 
     /// How many things went wrong, and the first of them.

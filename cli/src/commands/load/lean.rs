@@ -42,12 +42,16 @@ impl LeanClient {
             let round = assignment.round;
             let Ok(_permit) = self.gate.acquire().await else { return };
             log.given(round);
+            let bytes = assignment.model_bytes;
             let sent = match self.download(&assignment).await {
                 Ok(()) => self.upload(assignment).await,
                 Err(error) => Err(error),
             };
             match sent {
-                Ok(()) => log.sent(round),
+                Ok(()) => {
+                    log.moved(self.payload.len() as u64, bytes);
+                    log.sent(round);
+                }
                 Err(error) => return log.failed(&format!("{}, round {round}: {error}", self.name)),
             }
         }

@@ -1,5 +1,6 @@
 //! What a load test found.
 
+use super::masking::{Kind, Masked};
 use crate::{
     exit::{Exit, Failure},
     format::{self, Table},
@@ -7,6 +8,8 @@ use crate::{
 };
 use serde_json::json;
 use testudo_aggregate::RuleConfig;
+use testudo_client::{Client, Traffic};
+use testudo_engine::RoundRecord;
 use testudo_proto::v1::RoundInfo;
 
 /// Everything that was measured.
@@ -15,6 +18,11 @@ pub(super) struct Outcome {
     pub(super) clients: u32,
     pub(super) dimension: u64,
     pub(super) rule: RuleConfig,
+    /// Masked rounds, if so.
+    pub(super) masked: Option<Masked>,
+    /// How often a client vanished, as planned.
+    pub(super) vanished: u64,
+    pub(super) cost: Cost,
     pub(super) connections: usize,
     /// Whether the clients read models without keeping them.
     pub(super) lean: bool,
@@ -29,6 +37,27 @@ pub(super) struct Outcome {
     pub(super) errors: Vec<String>,
 }
 
+/// What the clients spent, per client and round that ended.
+#[derive(Debug)]
+pub(super) struct Cost {
+    cpu_seconds: Option<f64>,
+    bytes_up: f64,
+    bytes_down: f64,
+}
+
+impl Cost {
+    /// Divides what all clients spent: processor time, and payload of those that count their own and of the others.
+    pub(super) fn new(cpu: Option<f64>, counted: &[Client], others: Traffic, clients: u32, rounds: usize) -> Self {
+        let sum = |of: fn(Traffic) -> u64| counted.iter().map(|client| of(client.traffic())).sum::<u64>() + of(others);
+        let parts = f64::from(clients) * rounds.max(1) as f64;
+        Self {
+            cpu_seconds: cpu.map(|seconds| seconds / parts),
+            bytes_up: sum(|traffic| traffic.up) as f64 / parts,
+            bytes_down: sum(|traffic| traffic.down) as f64 / parts,
+        }
+    }
+}
+
 impl Outcome {
     /// Prints it.
     ///
@@ -40,6 +69,8 @@ impl Outcome {
         let failures = self.client_failures + abandoned.len() as u64;
         let mut errors = self.errors.clone();
         errors.extend(abandoned.iter().take(3).map(|round| format!("round {}: {}", round.round, round.why)));
+        let (groups, lost) = self.groups();
+        let masked = self.masked.as_ref();
         let object = json!({
             "clients": self.clients,
             "dimension": self.dimension,
@@ -55,6 +86,16 @@ impl Outcome {
             "failures": failures,
             "client_failures": self.client_failures,
             "abandoned_rounds": abandoned.len(),
+            "masking": self.masking().word(),
+            "group_size": masked.map_or(1, |masked| masked.group_size),
+            "dropout": masked.map_or(0.0, |masked| masked.dropout),
+            "step_limit_seconds": masked.map(|masked| masked.step_limit.as_secs_f64()),
+            "vanished": self.vanished,
+            "groups": groups,
+            "lost_groups": lost,
+            "client_cpu_seconds": self.cost.cpu_seconds,
+            "bytes_up_per_client": self.cost.bytes_up,
+            "bytes_down_per_client": self.cost.bytes_down,
             "errors": errors,
         });
         output.result(object, |output| self.text(&seconds, failures, output))?;
@@ -64,6 +105,19 @@ impl Outcome {
         let what = format!("{} of the load test failed", format::plural(failures, "part"));
         Err(Failure::new(Exit::Partial, what, errors.join("\n"))
             .next("fewer clients, a smaller dimension, or more --connections show where it begins"))
+    }
+
+    fn masking(&self) -> Kind {
+        if self.masked.is_some() { Kind::Pairwise } else { Kind::None }
+    }
+
+    /// Groups of all rounds, and how many of them gave no row; both 0 in clear mode.
+    fn groups(&self) -> (usize, usize) {
+        let records = self.ended.iter().filter_map(|round| serde_json::from_str::<RoundRecord>(&round.groups).ok());
+        records.fold((0, 0), |(all, lost), record| {
+            let gone = record.groups.iter().filter(|group| group.lost.is_some()).count();
+            (all + record.groups.len(), lost + gone)
+        })
     }
 
     fn seconds_per_round(&self) -> Vec<f64> {
@@ -78,6 +132,15 @@ impl Outcome {
         line("dimension", format::count(self.dimension));
         line("rule", self.rule.to_string());
         line("spool", self.spool.clone());
+        if let Some(masked) = &self.masked {
+            let (groups, lost) = self.groups();
+            line("masking", format!("{}, groups of {}", self.masking(), masked.group_size));
+            line("groups", format!("{groups}, {lost} lost"));
+            line("clients that vanished", self.vanished.to_string());
+            if self.vanished > 0 {
+                line("step limit, which they cost", format!("{:.2} s", masked.step_limit.as_secs_f64()));
+            }
+        }
         line("rounds", seconds.len().to_string());
         if let Some([least, median, most]) = spread(seconds) {
             line("seconds per round, least", format!("{least:.3}"));
@@ -86,6 +149,11 @@ impl Outcome {
             let uploaded = f64::from(self.clients) * self.dimension as f64 * 4.0;
             line("updates taken, median", format!("{}/s", format::bytes((uploaded / median.max(1e-3)) as u64)));
         }
+        if let Some(seconds) = self.cost.cpu_seconds {
+            line("processor time per client and round", format!("{:.2} ms", seconds * 1e3));
+        }
+        line("sent per client and round", format::bytes(self.cost.bytes_up as u64));
+        line("received per client and round", format::bytes(self.cost.bytes_down as u64));
         line("all rounds", format!("{:.2} s", self.wall_seconds));
         line("server's peak memory", format::bytes(self.server_peak_rss_bytes));
         line("failures", failures.to_string());

@@ -9,6 +9,14 @@ use testudo_aggregate::{RuleConfig, catalogue};
 /// # Errors
 /// An unknown kind, a parameter out of range, too few rows: with what would be right.
 pub(crate) fn parse(text: &str, byzantine: usize, rows: usize) -> Result<RuleConfig, Failure> {
+    parse_for(text, byzantine, rows, "clients")
+}
+
+/// The same where rows are called something else than clients.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_for(text: &str, byzantine: usize, rows: usize, called: &str) -> Result<RuleConfig, Failure> {
     let refused = |why: String| {
         let kinds: Vec<&str> = catalogue().iter().map(|info| info.kind).collect();
         let next = format!("write a kind ({}) or TOML: 'kind = \"krum\"\\nbyzantine = 2'", kinds.join(", "));
@@ -21,8 +29,8 @@ pub(crate) fn parse(text: &str, byzantine: usize, rows: usize) -> Result<RuleCon
         RuleConfig::with_byzantine(text, byzantine).map_err(|error| refused(error.to_string()))?
     };
     rule.rule().check(rows).map_err(|error| {
-        let next = format!("use more than {rows} clients, or declare fewer byzantine ones in --rule");
-        Failure::new(Exit::Config, format!("the rule {rule} does not work with {rows} clients"), error.to_string())
+        let next = format!("use more than {rows} {called}, or declare fewer byzantine ones in --rule");
+        Failure::new(Exit::Config, format!("the rule {rule} does not work with {rows} {called}"), error.to_string())
             .next(next)
     })?;
     Ok(rule)

@@ -208,7 +208,9 @@ fn units_hold_a_bounded_number_of_bytes_whatever_the_dimension() {
     assert_eq!(unit_length(100_000), BLOCK);
 }
 
+mod masked;
 mod parts;
+
 #[test]
 fn a_release_that_cannot_be_written_leaves_no_verdict_of_the_rule() {
     let (_, action) = run(spec("kind = \"multi_krum\"\nbyzantine = 1", ""), &[0, 1, 2, 3, 4, 5], false);

@@ -6,7 +6,7 @@ use crate::{
     row_set::{GroupRow, RowSet},
 };
 use testudo_aggregate::Quantizer;
-use testudo_protocol::{Abandon, ClientId};
+use testudo_protocol::{Abandon, ClientId, secagg::Misfit};
 
 /// Groups of which some are still being rebuilt.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ impl Engine {
         &mut self,
         index: usize,
         result: Result<GroupRow, String>,
-        wrong: Vec<ClientId>,
+        misfits: Vec<Misfit>,
     ) -> Vec<Action> {
         let quantizer = match self.quantizer() {
             Ok(quantizer) => quantizer,
@@ -39,7 +39,7 @@ impl Engine {
         };
         let Stage::Unmasking(unmasking) = &mut self.stage else { return Vec::new() };
         let Some((number, row)) = unmasking.groups.get_mut(index) else { return Vec::new() };
-        self.wrong.extend(wrong);
+        self.misfits.extend(misfits);
         match result.and_then(|row| plausible(row, &quantizer)) {
             Ok(opened) => *row = Some(opened),
             Err(why) => {

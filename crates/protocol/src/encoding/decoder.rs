@@ -124,7 +124,7 @@ impl Decoder {
     fn width(&self) -> usize {
         match self.state {
             State::Values => {
-                if self.encoding == Encoding::F32 {
+                if self.encoding.is_plain() {
                     4
                 } else {
                     2

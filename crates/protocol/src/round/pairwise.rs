@@ -9,8 +9,8 @@ use super::Phase;
 use crate::{
     ClientId, Digest, Reason, Reject,
     secagg::{
-        Advertise, Announcement, Draw, Message, Opening, Reply, SigningKey, Step, Terms, VerifyingKey, assignment,
-        merkle,
+        Advertise, Announcement, Draw, Message, Opening, PublicKey, Reply, SigningKey, Step, Terms, VerifyingKey,
+        assignment, merkle,
     },
 };
 use group::Group;
@@ -78,6 +78,11 @@ impl Pairwise {
         self.params.announcement.session.step_ms
     }
 
+    /// Fewest clients that make a group.
+    pub(super) fn group_size(&self) -> usize {
+        self.params.announcement.session.group_size as usize
+    }
+
     pub(super) fn advertised(&self) -> usize {
         self.entries.len()
     }
@@ -125,7 +130,7 @@ impl Pairwise {
 
     /// The answer to a client's message of a step; `None` while the step lasts.
     pub(super) fn reply(&self, phase: Phase, client: &ClientId, step: Step) -> Result<Option<Reply>, Reject> {
-        if self.known(client, step).is_none() {
+        if !self.has_said(client, step) {
             return Err(Reject::new(Reason::WrongState, "no message of this client in this step"));
         }
         if phase == Phase::Abandoned {
@@ -236,6 +241,10 @@ impl Pairwise {
             let detail = "the certificate is not the enrolment authority's";
             return Err(Reject::new(Reason::Identity, detail));
         }
+        // One client with such a key would make all its neighbours leave, as if the server had done something.
+        if ![entry.box_key, entry.mask_key].map(PublicKey).iter().all(PublicKey::is_usable) {
+            return Err(Reject::new(Reason::Malformed, "an X25519 key is not canonical or of small order"));
+        }
         if !entry.is_signed(&self.session) {
             return Err(Reject::new(Reason::Signature, "over the advertised keys"));
         }
@@ -262,6 +271,14 @@ impl Pairwise {
         let drawn = self.drawn.as_ref()?;
         let &(number, index) = drawn.places.get(client)?;
         drawn.groups[number].known(step, index)
+    }
+
+    fn has_said(&self, client: &ClientId, step: Step) -> bool {
+        if step == Step::AdvertiseKeys {
+            return self.entries.contains_key(client);
+        }
+        let place = self.drawn.as_ref().and_then(|drawn| Some((drawn, drawn.places.get(client)?)));
+        place.is_some_and(|(drawn, &(number, index))| drawn.groups[number].has_said(step, index))
     }
 
     fn groups(&self) -> &[Group] {

@@ -40,6 +40,25 @@ pub enum Refused {
     SamePlace,
 }
 
+/// The canonical coordinates of small order on the curve and on its twist: 0, 1, −1 and the two of order 8 (RFC 7748,
+/// section 7, and Bernstein 2006).
+const SMALL_ORDER: [[u8; 32]; 5] = [
+    [0; 32],
+    [1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+    [
+        0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+        0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f,
+    ],
+    [
+        0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a, 0xda, 0x09,
+        0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00,
+    ],
+    [
+        0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b, 0x04, 0x44,
+        0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57,
+    ],
+];
+
 /// Who takes part in an agreement, by place in the group's roster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ends {
@@ -80,6 +99,11 @@ impl PublicKey {
     pub fn is_canonical(&self) -> bool {
         below_prime(&self.0)
     }
+
+    /// Whether somebody can agree on a key with its owner: canonical, and not of small order.
+    pub fn is_usable(&self) -> bool {
+        self.is_canonical() && !SMALL_ORDER.contains(&self.0)
+    }
 }
 
 impl fmt::Debug for PublicKey {
@@ -117,18 +141,48 @@ impl SecretKey {
     /// # Errors
     /// [`Refused`] when the public key is of small order, not canonical or our own, or both places are one.
     pub fn agree(&self, theirs: &PublicKey, salt: &Digest, label: &str, ends: Ends) -> Result<Key, Refused> {
+        self.meet(theirs)?.key(salt, label, ends)
+    }
+
+    /// Meets the owner of a public key, once for however many keys the two derive: the curve is what costs time.
+    ///
+    /// # Errors
+    /// [`Refused`] when the public key is of small order, not canonical or our own.
+    pub fn meet(&self, theirs: &PublicKey) -> Result<Meeting, Refused> {
         if !theirs.is_canonical() {
             return Err(Refused::NonCanonical);
         }
         if *theirs == self.public {
             return Err(Refused::OwnKey);
         }
-        let info = info(label, ends, &self.public, theirs)?;
         let shared = self.secret.diffie_hellman(&x25519_dalek::PublicKey::from(theirs.0));
         if !shared.was_contributory() {
             return Err(Refused::NonContributory);
         }
-        Ok(Key::derive(salt, shared.as_bytes(), info))
+        Ok(Meeting { shared: Zeroizing::new(*shared.as_bytes()), ours: self.public, theirs: *theirs })
+    }
+}
+
+/// What two key owners have in common. Zeroised on drop, printed without content.
+pub struct Meeting {
+    shared: Zeroizing<[u8; 32]>,
+    ours: PublicKey,
+    theirs: PublicKey,
+}
+
+impl Meeting {
+    /// A key for one purpose. `salt` is the group's session digest τ.
+    ///
+    /// # Errors
+    /// [`Refused::SamePlace`] when both places are one.
+    pub fn key(&self, salt: &Digest, label: &str, ends: Ends) -> Result<Key, Refused> {
+        Ok(Key::derive(salt, &self.shared, info(label, ends, &self.ours, &self.theirs)?))
+    }
+}
+
+impl fmt::Debug for Meeting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Meeting(…)")
     }
 }
 

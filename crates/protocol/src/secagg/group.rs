@@ -58,7 +58,7 @@ impl Terms {
     /// The terms of group number `group`, whose entries have the root `roster`.
     ///
     /// # Errors
-    /// [`Impossible`] if no threshold protects a group of this size.
+    /// [`Impossible`] if the session has no group so small, or no threshold protects it.
     pub fn new(
         session: &Session,
         session_digest: &Digest,
@@ -68,6 +68,10 @@ impl Terms {
         roster: &Digest,
     ) -> Result<Self, Impossible> {
         let impossible = |error: &dyn std::fmt::Display| Impossible { members, detail: error.to_string() };
+        let least = session.group_size.max(2);
+        if members < least as usize {
+            return Err(impossible(&format_args!("a group of this session has at least {least}")));
+        }
         let count = members as u32;
         let complete = count <= COMPLETE_LIMIT;
         let (threshold, graph) = match complete {

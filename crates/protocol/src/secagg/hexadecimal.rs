@@ -15,8 +15,8 @@ pub fn serialize<S: Serializer>(message: &Message, serializer: S) -> Result<S::O
 ///
 /// # Errors
 /// The deserialiser's, and for a text that is no message.
-pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Message, D::Error> {
+pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<Message>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let bytes = hex::decode(text).map_err(D::Error::custom)?;
-    Message::from_bytes(&bytes).map_err(D::Error::custom)
+    Message::from_bytes(&bytes).map(Box::new).map_err(D::Error::custom)
 }

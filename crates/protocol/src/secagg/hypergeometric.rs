@@ -132,7 +132,7 @@ impl Tails {
         Self::from_ratios(0..=trials, mode, u32::MAX, |x| (trials - x) as f64 / (x + 1) as f64 * odds)
     }
 
-    /// P[X > x].
+    /// `P(X > x)`.
     pub fn above(&self, x: u64) -> Probability {
         x.checked_add(1).map_or(Probability::ZERO, |next| self.at_least(next))
     }
@@ -142,7 +142,7 @@ impl Tails {
         self.from[self.place(x)]
     }
 
-    /// P[X < x].
+    /// `P(X < x)`.
     pub fn below(&self, x: u64) -> Probability {
         self.below[self.place(x)]
     }
@@ -152,14 +152,14 @@ impl Tails {
         x.checked_add(1).map_or(Probability::ONE, |next| self.below(next))
     }
 
-    /// Smallest x with P[X > x] ≤ 2^`log2_bound`.
+    /// Smallest x with `P(X > x)` ≤ 2^`log2_bound`.
     pub fn quantile_above(&self, log2_bound: f64) -> u64 {
         // P[X > least + i − 1] falls with i; at the end of the support it is zero.
         let i = self.from.partition_point(|tail| tail.log2() > log2_bound);
         (self.least + i as u64).saturating_sub(1)
     }
 
-    /// Largest x with P[X < x] ≤ 2^`log2_bound`; one beyond the support when every x qualifies.
+    /// Largest x with `P(X < x)` ≤ 2^`log2_bound`; one beyond the support when every x qualifies.
     pub fn quantile_below(&self, log2_bound: f64) -> u64 {
         // P[X < least] is zero, so the first always qualifies.
         let i = self.below.partition_point(|tail| tail.log2() <= log2_bound);

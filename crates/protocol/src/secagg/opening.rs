@@ -46,19 +46,39 @@ pub struct Opened {
     pub survivors: Vec<ClientId>,
     /// What to add to the sum of the inputs.
     pub masks: Vec<Mask>,
-    /// Members that gave a share that does not fit.
-    pub wrong: Vec<ClientId>,
+    /// Shares that do not fit.
+    pub misfits: Vec<Misfit>,
+}
+
+/// A share that does not fit its owner's secret. Its owner may have dealt it so, or its holder may have changed it: which
+/// of the two cannot be told, so it stands against the pair.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Misfit {
+    /// Whose secret was shared.
+    pub owner: ClientId,
+    /// Who gave the share.
+    pub holder: ClientId,
 }
 
 /// Why a group's sum stays masked.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the secret of {client} cannot be rebuilt: {detail}")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// Whose secret.
-    pub client: ClientId,
+    /// Whose secret cannot be rebuilt, if that is the cause.
+    pub client: Option<ClientId>,
     /// Why.
     pub detail: String,
 }
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.client {
+            Some(client) => write!(f, "the secret of {client} cannot be rebuilt: {}", self.detail),
+            None => write!(f, "the sum cannot be unmasked: {}", self.detail),
+        }
+    }
+}
+
+impl std::error::Error for Lost {}
 
 impl Opening {
     /// Rebuilds the survivors' self-masks and the dropouts' pairwise masks, and checks each against what its owner
@@ -68,17 +88,25 @@ impl Opening {
     /// [`Lost`]: nothing is then known of the sum, and nothing may be released of it.
     pub fn open(&self) -> Result<Opened, Lost> {
         let tau = &self.terms.tau;
-        let (mut masks, mut wrong) = (Vec::new(), Bitmap::empty(self.members.len()));
+        let sizes = [self.members.len(), self.shared.members(), self.survivors.members()];
+        if sizes != [self.terms.members; 3] || !self.survivors.is_within(&self.shared) {
+            return Err(Lost { client: None, detail: "the sets are not of one group".into() });
+        }
+        if !self.terms.is_enough(&self.shared, &self.survivors) {
+            let (count, threshold) = (self.survivors.count(), self.terms.threshold);
+            return Err(Lost { client: None, detail: format!("{count} survivors are fewer than {threshold}") });
+        }
+        let (mut masks, mut misfits) = (Vec::new(), Vec::new());
         for member in self.survivors.iter() {
             let owner = &self.members[member];
             let fits = |seed: &[u8; 32]| agreement::seed_commitment(seed, tau, member as u32) == owner.commitment;
-            let seed = self.rebuild(member, &fits, &mut wrong)?;
+            let seed = self.rebuild(member, &fits, &mut misfits)?;
             masks.push(self_mask(&seed, tau, member as u32, owner.aes, Sign::Subtract));
         }
         for member in self.shared.iter().filter(|&member| !self.survivors.contains(member)) {
             let owner = &self.members[member];
             let fits = |secret: &[u8; 32]| SecretKey::from_bytes(secret).public() == owner.mask_key;
-            let secret = SecretKey::from_bytes(&*self.rebuild(member, &fits, &mut wrong)?);
+            let secret = SecretKey::from_bytes(&*self.rebuild(member, &fits, &mut misfits)?);
             for other in self.terms.neighbours(member).into_iter().filter(|&other| self.survivors.contains(other)) {
                 let (aes, ends) =
                     (owner.aes && self.members[other].aes, Ends::Pair { ours: member as u32, theirs: other as u32 });
@@ -89,11 +117,7 @@ impl Opening {
             }
         }
         let name = |member: usize| self.members[member].client.clone();
-        Ok(Opened {
-            survivors: self.survivors.iter().map(name).collect(),
-            masks,
-            wrong: wrong.iter().map(name).collect(),
-        })
+        Ok(Opened { survivors: self.survivors.iter().map(name).collect(), masks, misfits })
     }
 
     /// The survivors, in the group's order.
@@ -105,7 +129,7 @@ impl Opening {
         &self,
         member: usize,
         fits: &dyn Fn(&[u8; 32]) -> bool,
-        wrong: &mut Bitmap,
+        misfits: &mut Vec<Misfit>,
     ) -> Result<zeroize::Zeroizing<[u8; 32]>, Lost> {
         let shares: Vec<(u32, Share)> = self
             .answers
@@ -117,12 +141,13 @@ impl Opening {
             .collect();
         let decoded = shamir::decode(&shares, self.terms.threshold as u32, fits)
             .map_err(|error| self.lost(member, error.to_string()))?;
-        decoded.bad.iter().for_each(|&holder| wrong.insert(holder as usize));
+        let name = |member: usize| self.members[member].client.clone();
+        misfits.extend(decoded.bad.iter().map(|&bad| Misfit { owner: name(member), holder: name(bad as usize) }));
         Ok(decoded.secret)
     }
 
     fn lost(&self, member: usize, detail: String) -> Lost {
-        Lost { client: self.members[member].client.clone(), detail }
+        Lost { client: Some(self.members[member].client.clone()), detail }
     }
 }
 

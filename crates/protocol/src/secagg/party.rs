@@ -83,6 +83,22 @@ pub enum Abort {
         /// What failed.
         detail: String,
     },
+    /// Fewer than the threshold, by what other clients did or did not do.
+    #[error("{what}: {count}, and at least {threshold} are needed")]
+    Peers {
+        /// Of what.
+        what: &'static str,
+        /// How many there are.
+        count: usize,
+        /// How many there must be.
+        threshold: usize,
+    },
+    /// This device has answered in this attempt at the round; another sum with it would show the difference of both.
+    #[error("this attempt at the round was answered before")]
+    Answered {
+        /// The answer.
+        answered: Box<Answered>,
+    },
     /// What the device insists on is not met.
     #[error("against this device's policy: {detail}")]
     Demand {
@@ -94,7 +110,7 @@ pub enum Abort {
 impl Abort {
     /// Whether the server must have done something that an honest one does not.
     pub fn is_misbehaviour(&self) -> bool {
-        !matches!(self, Self::Rollback | Self::Record { .. } | Self::Demand { .. })
+        !matches!(self, Self::Peers { .. } | Self::Rollback | Self::Record { .. } | Self::Demand { .. })
     }
 }
 
@@ -123,6 +139,3 @@ fn secret(random: Randomness<'_>) -> zeroize::Zeroizing<[u8; 32]> {
 
 /// Two shares of one neighbour, as a box holds them.
 type Pair = (shamir::Share, shamir::Share);
-
-#[cfg(test)]
-mod tests;

@@ -10,6 +10,8 @@ use crate::{Digest, TaskName, limits};
 pub const SUITE: &str = "pairwise/1";
 /// Attempts at one round that a client takes part in.
 pub const ATTEMPTS: u32 = 4;
+/// Longest a step may take, milliseconds: 7 days.
+const LONGEST_STEP_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Longest text of a rule or an override in a session.
 const TEXT: usize = 1 << 10;
 /// Longest encoded announcement.
@@ -201,6 +203,8 @@ impl Session {
             ("threshold", (1..=self.group_size).contains(&self.threshold)),
             ("colluders", share(self.colluders)),
             ("dropout", share(self.dropout)),
+            ("advertise_ms", self.advertise_ms <= LONGEST_STEP_MS),
+            ("step_ms", (1..=LONGEST_STEP_MS).contains(&self.step_ms)),
             ("noise", finite(self.noise)),
             ("delta", share(self.delta)),
         ] {

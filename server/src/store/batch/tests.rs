@@ -21,7 +21,10 @@ fn upload(index: usize) -> UploadRow {
 async fn ledger(seats: usize) -> (Arc<dyn Store>, TaskName) {
     let (store, task) = (open(&Location::Memory).await.unwrap(), TaskName::new("task").unwrap());
     let base = Digest::of(b"model");
-    store.create_task(NewTask { name: task.clone(), toml: String::new(), model: base, at: 1 }).await.unwrap();
+    store
+        .create_task(NewTask { name: task.clone(), toml: String::new(), model: base, privacy: None, at: 1 })
+        .await
+        .unwrap();
     let round = NewRound {
         task: task.clone(),
         number: 1,
@@ -32,6 +35,7 @@ async fn ledger(seats: usize) -> (Arc<dyn Store>, TaskName) {
         opened_at: 2,
         closes_at: 9,
         cohort: (0..seats).map(|index| (client(index), Nonce([0; 16]))).collect(),
+        reserve: None,
     };
     store.open_round(round).await.unwrap();
     (store, task)

@@ -13,7 +13,7 @@ pub(super) async fn every_change_writes_its_event_and_nothing_else_does(store: A
         let _ = store.open_round(new_round(&task, 1, digest("initial"), 3)).await;
         record(&*store, &task, 1, &[0, 1]).await;
         ok(store.record_refusal(&task, 1, &client(2), Verdict::Dropout, "left", 13).await);
-        ok(store.close_round(&task, 1, &clients(0..2), 16).await);
+        ok(store.close_round(&task, 1, &clients(0..2), None, 16).await);
         ok(store.release(Release { at: 17, ..release(&task, 1, 3, 2) }).await);
         ok(store.seen(&[(client(0), 18)]).await);
     }
@@ -90,9 +90,9 @@ pub(super) async fn concurrent_callers_leave_one_result_and_no_gap(store: Arc<dy
     let closers: Vec<_> = (0..8)
         .map(|caller| {
             let (store, task) = (Arc::clone(&store), task.clone());
-            tokio::spawn(
-                async move { store.close_round(&task, 1, &clients(0..CLIENTS - caller % 2), 16).await.is_ok() },
-            )
+            tokio::spawn(async move {
+                store.close_round(&task, 1, &clients(0..CLIENTS - caller % 2), None, 16).await.is_ok()
+            })
         })
         .collect();
     let mut closed = 0;

@@ -27,7 +27,7 @@ pub(super) async fn counts_say_what_became_of_a_clients_seats(store: Arc<dyn Sto
     let refused = Verdict::Rejected { reason: Reason::WrongShape };
     ok(store.record_refusal(&second, 1, &client(0), refused, "", 11).await);
     record(&*store, &second, 1, &[1]).await;
-    ok(store.close_round(&second, 1, &clients(1..2), 16).await);
+    ok(store.close_round(&second, 1, &clients(1..2), None, 16).await);
     let seats = vec![judged(1, Verdict::Clipped { factor: 0.5 })];
     ok(store.release(Release { seats, ..release(&second, 1, 0, 0) }).await);
 

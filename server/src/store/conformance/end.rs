@@ -11,7 +11,7 @@ const NOT_SELECTED: Verdict = Verdict::Rejected { reason: Reason::NotSelected };
 pub(super) async fn a_release_changes_round_task_and_seats_together(store: Arc<dyn Store>) {
     let task = opened(&*store, "a", 5).await;
     record(&*store, &task, 1, &[0, 1, 2, 3]).await;
-    ok(store.close_round(&task, 1, &clients(0..4), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..4), None, 16).await);
     let scored = Judged { score: Some(0.1), weight: Some(1.0 / 3.0), ..judged(0, Verdict::Accepted) };
     let clipped = judged(1, Verdict::Clipped { factor: 1.0 / 3.0 });
     let detailed = Judged { detail: "farthest".into(), score: Some(f64::INFINITY), ..judged(2, NOT_SELECTED) };
@@ -56,7 +56,7 @@ pub(super) async fn a_release_needs_a_closing_round_and_may_be_repeated(store: A
     let task = opened(&*store, "a", 2).await;
     record(&*store, &task, 1, &[0]).await;
     wrong_state(store.release(release(&task, 1, 2, 1)).await);
-    ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
     ok(store.release(release(&task, 1, 2, 1)).await);
     let before = (ok(store.task(&task).await), ok(store.round(&task, 1).await));
     ok(store.release(Release { at: 99, finishes: true, ..release(&task, 1, 2, 1) }).await);
@@ -71,7 +71,7 @@ pub(super) async fn a_release_needs_a_closing_round_and_may_be_repeated(store: A
 pub(super) async fn a_release_that_does_not_fit_changes_nothing(store: Arc<dyn Store>) {
     let task = opened(&*store, "a", 3).await;
     record(&*store, &task, 1, &[0, 1]).await;
-    ok(store.close_round(&task, 1, &clients(0..2), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..2), None, 16).await);
     let before = (ok(store.task(&task).await), ok(store.open_round_of(&task).await), ok(store.events(0, 99).await));
     let with = |seats| Release { seats, ..release(&task, 1, 0, 0) };
     let accepted = |index| judged(index, Verdict::Accepted);
@@ -93,7 +93,7 @@ pub(super) async fn a_release_that_does_not_fit_changes_nothing(store: Arc<dyn S
 pub(super) async fn a_release_brings_uploads_that_were_never_recorded(store: Arc<dyn Store>) {
     const SEATS: usize = 1000;
     let task = opened(&*store, "a", SEATS).await;
-    ok(store.close_round(&task, 1, &clients(0..SEATS), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..SEATS), None, 16).await);
     let row = |index: usize| Judged {
         upload: Some((upload(index).digest, upload(index).norm, upload(index).examples)),
         weight: Some(0.5),
@@ -114,7 +114,7 @@ pub(super) async fn a_recorded_refusal_stands(store: Arc<dyn Store>) {
     let refused = Verdict::Rejected { reason: Reason::Magnitude };
     ok(store.record_refusal(&task, 1, &client(0), refused, "norm 9", 11).await);
     record(&*store, &task, 1, &[1]).await;
-    ok(store.close_round(&task, 1, &clients(1..2), 16).await);
+    ok(store.close_round(&task, 1, &clients(1..2), None, 16).await);
     let seats = vec![judged(0, Verdict::Dropout), judged(1, Verdict::Accepted)];
     ok(store.release(Release { seats, ..release(&task, 1, 0, 0) }).await);
     let round = ok(store.round(&task, 1).await);
@@ -130,7 +130,7 @@ pub(super) async fn the_last_release_finishes_the_task_unless_it_was_stopped(sto
     ] {
         let task = opened(&*store, text, 1).await;
         record(&*store, &task, 1, &[0]).await;
-        ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+        ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
         ok(store.set_task_state(&task, meanwhile, "", 16).await);
         ok(store.release(Release { finishes: true, ..release(&task, 1, 1, 1) }).await);
         let row = ok(store.task(&task).await);
@@ -161,7 +161,7 @@ pub(super) async fn an_abandoned_round_leaves_the_model_and_lets_the_next_open(s
     assert_eq!(ok(store.open_round_of(&task).await), None);
 
     ok(store.open_round(new_round(&task, 2, digest("initial"), 1)).await);
-    ok(store.close_round(&task, 2, &[], 26).await);
+    ok(store.close_round(&task, 2, &[], None, 26).await);
     ok(store.abandon(&task, 2, &Abandon::SpoolLost, &[], 27).await);
     play(&*store, &task, 3, 2).await;
     let row = ok(store.task(&task).await);

@@ -28,7 +28,7 @@ pub(super) fn digest(text: &str) -> Digest {
 
 pub(super) fn new_task(task: &TaskName) -> NewTask {
     let toml = format!("name = \"{task}\"\n# \u{fc}\u{1f422} kept as it came\n");
-    NewTask { name: task.clone(), toml, model: digest("initial"), at: 1 }
+    NewTask { name: task.clone(), toml, model: digest("initial"), privacy: None, at: 1 }
 }
 
 /// A round with clients 0 to `seats`, listed backwards.
@@ -43,6 +43,7 @@ pub(super) fn new_round(task: &TaskName, number: u64, base: Digest, seats: usize
         opened_at: 10 * number,
         closes_at: 10 * number + 5,
         cohort: (0..seats).rev().map(|index| (client(index), nonce(index))).collect(),
+        reserve: None,
     }
 }
 
@@ -111,6 +112,7 @@ pub(super) fn release(task: &TaskName, number: u64, seats: usize, accepted: usiz
         notes: vec![("steps".into(), 3.0), ("residual".into(), 0.1 + 0.2)],
         seats: (0..seats).map(|index| judged(index, verdict(index))).collect(),
         finishes: false,
+        charged: false,
         at: 10 * number.min(1000) + 7,
     }
 }
@@ -120,6 +122,6 @@ pub(super) async fn play(store: &dyn Store, task: &TaskName, number: u64, seats:
     let base = ok(store.task(task).await).model;
     ok(store.open_round(new_round(task, number, base, seats)).await);
     record(store, task, number, &Vec::from_iter(0..seats)).await;
-    ok(store.close_round(task, number, &clients(0..seats), 10 * number + 6).await);
+    ok(store.close_round(task, number, &clients(0..seats), None, 10 * number + 6).await);
     ok(store.release(release(task, number, seats, seats)).await);
 }

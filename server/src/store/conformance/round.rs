@@ -63,7 +63,7 @@ pub(super) async fn a_round_opens_only_when_everything_fits(store: Arc<dyn Store
     let busy = new_round(&task, 2, digest("initial"), 2);
     wrong_state(store.open_round(first).await);
     wrong_state(store.open_round(busy.clone()).await);
-    ok(store.close_round(&task, 1, &[], 16).await);
+    ok(store.close_round(&task, 1, &[], None, 16).await);
     wrong_state(store.open_round(busy).await);
     assert_eq!(ok(store.open_round_of(&task).await).map(|round| round.state), Some(RoundState::Closing));
     assert_eq!(ok(store.rounds(&task, 0, 9).await).len(), 1);

@@ -44,9 +44,10 @@ pub(super) async fn whatever_names_a_missing_task_or_round_is_not_found(store: A
     for (task, round) in [(&missing, 1), (&here, 2), (&here, u64::MAX)] {
         not_found(store.round(task, round).await);
         not_found(store.survivors(task, round).await);
+        not_found(store.noise_seed(task, round).await);
         not_found(record_one(&*store, task, round, upload(0)).await);
         not_found(store.record_refusal(task, round, &client(0), Verdict::Dropout, "", 2).await);
-        not_found(store.close_round(task, round, &[], 2).await);
+        not_found(store.close_round(task, round, &[], None, 2).await);
         not_found(store.release(release(task, round, 1, 1)).await);
         not_found(store.abandon(task, round, &Abandon::Stopped, &[], 2).await);
     }

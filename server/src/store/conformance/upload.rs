@@ -54,7 +54,7 @@ pub(super) async fn the_same_digest_again_is_fine_at_any_time(store: Arc<dyn Sto
     let elsewhere = UploadRow { body: upload(1).body, at: 99, ..upload(0) };
     ok(record_one(&*store, &task, 1, elsewhere).await);
     assert_eq!(ok(store.open_round_of(&task).await), before, "the first one stays");
-    ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
     record(&*store, &task, 1, &[0]).await;
     ok(store.release(release(&task, 1, 2, 1)).await);
     record(&*store, &task, 1, &[0]).await;
@@ -80,7 +80,7 @@ pub(super) async fn impossible_numbers_spoil_only_their_own_row(store: Arc<dyn S
 pub(super) async fn a_round_that_is_not_open_takes_nothing_new(store: Arc<dyn Store>) {
     let task = opened(&*store, "a", 3).await;
     record(&*store, &task, 1, &[0]).await;
-    ok(store.close_round(&task, 1, &clients(0..1), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..1), None, 16).await);
     let refused = async |task: &TaskName| {
         wrong_state(record_one(&*store, task, 1, upload(1)).await);
         wrong_state(store.record_refusal(task, 1, &client(1), REFUSED, "", 17).await);
@@ -120,7 +120,7 @@ pub(super) async fn a_refusal_is_recorded_once_and_bars_the_seat(store: Arc<dyn 
     let seats: Vec<_> = round.seats.iter().map(|seat| (seat.verdict, seat.detail.as_str())).collect();
     assert_eq!(seats, [(REFUSED, "NaN at 7"), (Verdict::Dropout, "left"), (Verdict::Pending, "")]);
     assert_eq!((round.counts.received, round.counts.rejected, round.counts.dropouts), (1, 1, 1));
-    ok(store.close_round(&task, 1, &clients(2..3), 16).await);
+    ok(store.close_round(&task, 1, &clients(2..3), None, 16).await);
     ok(store.record_refusal(&task, 1, &client(0), REFUSED, "after the close", 17).await);
 }
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::{EventRow, StoreError},
-    backend,
+    backend, budget,
     column::{get, limit, unsigned},
     seat::BULK,
 };
@@ -69,7 +69,7 @@ pub(super) async fn list(
 }
 
 /// Each statement names what it found wrong; no rows means sound.
-const INVARIANTS: [&str; 6] = [
+const INVARIANTS: [&str; 7] = [
     "SELECT 'audit events have gaps: ' || count(*) || ' events up to number ' || max(sequence)
        FROM audit_event HAVING count(*) <> coalesce(max(sequence), 0)",
     "SELECT 'table ' || \"table\" || ' refers to a missing row of ' || parent FROM pragma_foreign_key_check LIMIT 1",
@@ -96,6 +96,17 @@ const INVARIANTS: [&str; 6] = [
     "SELECT 'round ' || number || ' of task ' || name || ' has ended and still holds bodies'
        FROM upload JOIN round ON round.id = upload.round JOIN task ON task.id = round.task
       WHERE round.state IN ('released', 'abandoned') AND (inline IS NOT NULL OR spool_key IS NOT NULL) LIMIT 1",
+    "SELECT 'round ' || number || ' of task ' || name || ' does not match its reservation or charge'
+       FROM round JOIN task ON task.id = round.task LEFT JOIN plan ON plan.task = task.id
+            LEFT JOIN charge ON charge.account = round.charge_account AND charge.position = round.charge_position
+      WHERE (reservation = 'spent') <> (charge_head IS NOT NULL) OR (reservation IS NULL AND charge_head IS NOT NULL)
+         OR (charge_head IS NOT NULL AND (charge.hash IS NOT charge_head OR charge.task <> task.name
+             OR charge.round <> round.number OR charge.account <> plan.account))
+         OR (plan.task IS NOT NULL) <> (reservation IS NOT NULL)
+         OR (round.state = 'open' AND reservation <> 'reserved')
+         OR (round.state = 'closing' AND reservation <> 'finalising')
+         OR (round.state = 'released' AND reservation <> 'spent')
+         OR (round.state = 'abandoned' AND reservation NOT IN ('spent', 'returned'))",
 ];
 
 /// SQLite's own check of every page, then ours of every row.
@@ -113,6 +124,9 @@ pub(super) async fn check(connection: &mut SqliteConnection) -> Result<(), Store
         if let Some(text) = finding {
             return Err(unsound(text));
         }
+    }
+    if let Some(text) = budget::check(connection).await? {
+        return Err(unsound(text));
     }
     Ok(())
 }

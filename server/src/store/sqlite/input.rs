@@ -25,6 +25,14 @@ pub(super) async fn append(
         .await
         .map_err(backend)?;
     let first = integer(first, "sequence")?;
+    if first < next {
+        // A caller that never learnt the result of its write calls again.
+        let known = all(connection, at).await?;
+        let from = usize::try_from(first).unwrap_or(usize::MAX);
+        if !bodies.is_empty() && known.get(from..).is_some_and(|known| known == bodies) {
+            return Ok(());
+        }
+    }
     if first != next {
         let what = format!("input {first} of {}", round::what(at.0, at.1));
         return Err(StoreError::WrongState { what, state: format!("not the next one, {next}") });

@@ -3,7 +3,7 @@
 use super::{
     super::{Counts, Judged, NewRound, Release, RoundRow, RoundState, StoreError, TaskState},
     audit::{self, Event},
-    backend,
+    backend, budget,
     column::{
         digest, finite, get, integer, limit, notes, optional_digest, optional_unsigned, round_state, seed, size,
         unsigned,
@@ -13,7 +13,7 @@ use super::{
     task,
 };
 use serde_json::json;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use std::collections::BTreeSet;
 use testudo_protocol::{Abandon, ClientId, TaskName, Tick};
 
@@ -96,6 +96,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     .await
     .map_err(backend)?;
     seat::insert(connection, round_id, &round.cohort).await?;
+    budget::reserve(connection, round_id, round).await?;
     sqlx::query("UPDATE task SET last_round = last_round + 1 WHERE id = ?")
         .bind(id)
         .execute(&mut *connection)
@@ -109,6 +110,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
         "target": round.target,
         "minimum": round.minimum,
         "closes_at": round.closes_at,
+        "reserve": round.reserve,
     });
     audit::append(connection, Event::of(&round.task, "open_round", at, body)).await
 }
@@ -135,6 +137,7 @@ pub(super) async fn close(
     connection: &mut SqliteConnection,
     round: (&TaskName, u64),
     survivors: &[ClientId],
+    noise_seed: Option<Vec<u8>>,
     at: Tick,
 ) -> Result<(), StoreError> {
     let at = integer(at, "tick")?;
@@ -153,8 +156,10 @@ pub(super) async fn close(
         return Err(head.wrong_state());
     }
     seat::fix_survivors(connection, &head, &survivors).await?;
-    sqlx::query("UPDATE round SET state = 'closing', closed_at = ? WHERE id = ?")
+    budget::finalise(connection, &head).await?;
+    sqlx::query("UPDATE round SET state = 'closing', closed_at = ?, noise_seed = ? WHERE id = ?")
         .bind(at)
+        .bind(&noise_seed)
         .bind(head.id)
         .execute(&mut *connection)
         .await
@@ -164,17 +169,39 @@ pub(super) async fn close(
         "round": round.1,
         "survivors": survivors.len(),
         "survivors_sha256": testudo_protocol::Digest::of(&names).to_string(),
+        "noise": noise_seed.is_some(),
     });
     audit::append(connection, Event::of(round.0, "close_round", at, body)).await
+}
+
+/// A closing round's seed as it is sealed.
+pub(super) async fn noise_seed(
+    connection: &mut SqliteConnection,
+    round: (&TaskName, u64),
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let head = find(connection, round).await?;
+    sqlx::query_scalar("SELECT noise_seed FROM round WHERE id = ?")
+        .bind(head.id)
+        .fetch_one(connection)
+        .await
+        .map_err(backend)
+}
+
+/// Whether any round has a sealed seed.
+pub(super) async fn any_sealed(pool: &SqlitePool) -> Result<bool, StoreError> {
+    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM round WHERE noise_seed IS NOT NULL)")
+        .fetch_one(pool)
+        .await
+        .map_err(backend)
 }
 
 pub(super) async fn release(connection: &mut SqliteConnection, release: &Release) -> Result<(), StoreError> {
     let at = integer(release.at, "tick")?;
     let norm = finite(release.aggregate_norm, "norm of the aggregate")?;
     let head = find(connection, (&release.task, release.number)).await?;
-    match (head.row.state, head.row.model) {
+    match (head.row.state, &head.row.model) {
         (RoundState::Closing, _) => {}
-        (RoundState::Released, Some(model)) if model == release.model => return Ok(()),
+        (RoundState::Released, Some(model)) if *model == release.model => return Ok(()),
         (RoundState::Released, Some(model)) => {
             let state = format!("released with another model, {model}");
             return Err(StoreError::WrongState { what: what(&release.task, release.number), state });
@@ -183,12 +210,15 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
     }
     seat::judge(connection, &head, &release.seats, at, End::Released).await?;
     input::forget(connection, &head).await?;
+    let charge = budget::spend(connection, &head, release).await?;
     for (_, note) in &release.notes {
         finite(*note, "note")?;
     }
     let notes = json!(release.notes);
     sqlx::query(
-        "UPDATE round SET state = 'released', model = ?, aggregate_norm = ?, notes = ?, ended_at = ? WHERE id = ?",
+        "UPDATE round SET state = 'released', model = ?, aggregate_norm = ?, notes = ?, ended_at = ?,
+                noise_seed = NULL
+          WHERE id = ?",
     )
     .bind(&release.model.0[..])
     .bind(norm)
@@ -211,6 +241,9 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
     .execute(&mut *connection)
     .await
     .map_err(backend)?;
+    if release.finishes {
+        budget::end_plan(connection, &release.task).await?;
+    }
     let counts = find(connection, (&release.task, release.number)).await?.row.counts;
     let body = json!({
         "round": release.number,
@@ -223,6 +256,7 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
         "rejected": counts.rejected,
         "dropouts": counts.dropouts,
         "finishes": release.finishes,
+        "budget": charge,
     });
     audit::append(connection, Event::of(&release.task, "release", at, body)).await
 }
@@ -243,7 +277,8 @@ pub(super) async fn abandon(
     }
     seat::judge(connection, &head, seats, at, End::Abandoned).await?;
     input::forget(connection, &head).await?;
-    sqlx::query("UPDATE round SET state = 'abandoned', why = ?, ended_at = ? WHERE id = ?")
+    let charge = budget::give_up(connection, &head, why).await?;
+    sqlx::query("UPDATE round SET state = 'abandoned', why = ?, ended_at = ?, noise_seed = NULL WHERE id = ?")
         .bind(why.to_string())
         .bind(at)
         .bind(head.id)
@@ -255,7 +290,7 @@ pub(super) async fn abandon(
         .execute(&mut *connection)
         .await
         .map_err(backend)?;
-    let body = json!({ "round": round.1, "abandon": why });
+    let body = json!({ "round": round.1, "abandon": why, "budget": charge });
     audit::append(connection, Event::of(round.0, "abandon", at, body)).await
 }
 

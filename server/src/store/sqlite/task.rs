@@ -3,7 +3,7 @@
 use super::{
     super::{NewTask, StoreError, TaskRow, TaskState},
     audit::{self, Event},
-    backend,
+    backend, budget,
     column::{digest, get, integer, optional_digest, task_name, task_state, unsigned},
 };
 use serde_json::json;
@@ -12,23 +12,23 @@ use testudo_protocol::{Digest, TaskName, Tick};
 
 pub(super) async fn create(connection: &mut SqliteConnection, task: &NewTask) -> Result<(), StoreError> {
     let at = integer(task.at, "tick")?;
-    let inserted = sqlx::query(
+    let id: Option<i64> = sqlx::query_scalar(
         "INSERT INTO task (name, toml, state, initial, model, created_at) VALUES (?1, ?2, 'running', ?3, ?3, ?4)
-         ON CONFLICT (name) DO NOTHING",
+         ON CONFLICT (name) DO NOTHING RETURNING id",
     )
     .bind(task.name.as_str())
     .bind(task.toml.as_str())
     .bind(&task.model.0[..])
     .bind(at)
-    .execute(&mut *connection)
+    .fetch_optional(&mut *connection)
     .await
     .map_err(backend)?;
-    if inserted.rows_affected() == 0 {
-        return Err(StoreError::Exists { what: what(&task.name) });
-    }
+    let Some(id) = id else { return Err(StoreError::Exists { what: what(&task.name) }) };
+    let plan = budget::plan(connection, id, task, at).await?;
     let body = json!({
         "model": task.model.to_string(),
         "toml_sha256": Digest::of(task.toml.as_bytes()).to_string(),
+        "budget": plan,
     });
     audit::append(connection, Event::of(&task.name, "create_task", at, body)).await
 }
@@ -90,6 +90,9 @@ pub(super) async fn set_state(
         .execute(&mut *connection)
         .await
         .map_err(backend)?;
+    if matches!(state, TaskState::Stopped | TaskState::Failed) {
+        budget::end_plan(connection, name).await?;
+    }
     let body = json!({ "from": task.state.word(), "to": state.word(), "why": why });
     audit::append(connection, Event::of(name, "set_task_state", at, body)).await
 }

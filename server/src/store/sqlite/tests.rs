@@ -34,7 +34,10 @@ async fn writes_are_synced_at_every_commit_and_readers_cannot_write() {
 async fn audit_events_can_be_neither_changed_nor_deleted() {
     let (_directory, _, store) = on_file().await;
     let name = TaskName::new("task").unwrap();
-    store.create_task(NewTask { name, toml: String::new(), model: Digest::of(b""), at: 1 }).await.unwrap();
+    store
+        .create_task(NewTask { name, toml: String::new(), model: Digest::of(b""), privacy: None, at: 1 })
+        .await
+        .unwrap();
     for statement in ["UPDATE audit_event SET at = 2", "DELETE FROM audit_event"] {
         let error = sqlx::query(statement).execute(&store.writer).await.unwrap_err().to_string();
         assert!(error.contains("audit events are never"), "{error}");
@@ -53,7 +56,8 @@ async fn a_newer_schema_is_refused_with_both_numbers() {
     .unwrap();
     drop(store);
     let error = Sqlite::open(&path).await.unwrap_err().to_string();
-    assert!(error.contains("has schema 4711, newer than schema 2 of this program"), "{error}");
+    let known = SCHEMA.iter().map(|migration| migration.version).max().unwrap();
+    assert!(error.contains(&format!("has schema 4711, newer than schema {known} of this program")), "{error}");
 }
 
 #[tokio::test]
@@ -67,7 +71,10 @@ async fn the_check_names_what_does_not_add_up() {
         let (_directory, _, store) = on_file().await;
         let name = TaskName::new("task").unwrap();
         let model = Digest::of(b"");
-        store.create_task(NewTask { name: name.clone(), toml: String::new(), model, at: 1 }).await.unwrap();
+        store
+            .create_task(NewTask { name: name.clone(), toml: String::new(), model, privacy: None, at: 1 })
+            .await
+            .unwrap();
         let round = NewRound {
             task: name,
             number: 1,
@@ -78,6 +85,7 @@ async fn the_check_names_what_does_not_add_up() {
             opened_at: 2,
             closes_at: 3,
             cohort: vec![],
+            reserve: None,
         };
         store.open_round(round).await.unwrap();
         store.check().await.unwrap();
@@ -101,7 +109,7 @@ async fn a_write_given_up_halfway_leaves_nothing_behind() {
     let store = Sqlite::in_memory().await.unwrap();
     for index in 0..40 {
         let name = TaskName::new(format!("task-{index}")).unwrap();
-        let task = NewTask { name, toml: String::new(), model: Digest::of(b""), at: 1 };
+        let task = NewTask { name, toml: String::new(), model: Digest::of(b""), privacy: None, at: 1 };
         // Polled a few times and dropped, as a call whose client hung up.
         let mut write = Box::pin(store.create_task(task));
         for _ in 0..index % 8 {

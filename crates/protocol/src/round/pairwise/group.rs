@@ -105,6 +105,16 @@ impl Group {
         }
     }
 
+    pub(super) fn has_said(&self, step: Step, index: usize) -> bool {
+        match step {
+            Step::AdvertiseKeys => true,
+            Step::ShareKeys => self.shares.contains_key(&index),
+            Step::MaskedInput => self.inputs.contains_key(&index),
+            Step::Consistency => self.consistency.contains_key(&index),
+            Step::Unmask => self.answers.contains_key(&index),
+        }
+    }
+
     /// The answer to a step that has ended.
     pub(super) fn reply(&self, step: Step, index: usize) -> Result<Reply, Reject> {
         if step == Step::Unmask {
@@ -200,17 +210,28 @@ impl Group {
                 self.survivors = Some(Survivors::sign(&self.terms.tau, shared, survivors, key));
             }
             Phase::Consistency => {
-                let signed = self.consistency.len();
-                if signed < threshold {
-                    self.lose(format!("{signed} survivors signed the set, fewer than {threshold}"));
+                let signed = Bitmap::of(count, |index| self.consistency.contains_key(&index));
+                // Who sees too few signatures of neighbours leaves; a secret that then has too few holders is lost.
+                let convinced = |index: usize| signed.contains(index) && self.terms.is_recoverable(index, &signed);
+                let answering = Bitmap::of(count, convinced);
+                let Some((shared, _)) = &self.shared else { return };
+                if !self.terms.is_enough(shared, &answering) {
+                    self.lose(format!("{} survivors signed the set, fewer than {threshold}", signed.count()));
                 }
             }
             Phase::Unmask => {
                 let Some((shared, _)) = &self.shared else { return };
-                let answered = Bitmap::of(count, |index| self.answers.contains_key(&index));
-                let missing = shared.iter().find(|&member| !self.terms.is_recoverable(member, &answered));
-                if missing.is_some() {
-                    self.lose(format!("{} survivors answered, fewer than {threshold}", answered.count()));
+                let mut held = vec![0; count];
+                for (member, _) in self.answers.values().flat_map(|answer| &answer.shares) {
+                    held[*member as usize] += 1;
+                }
+                let missing = shared.iter().find(|&member| held[member] < threshold);
+                if let Some(member) = missing {
+                    let (answers, client) = (self.answers.len(), self.members[member].client());
+                    let shares = held[member];
+                    self.lose(format!(
+                        "{answers} survivors answered with {shares} shares of {client}, fewer than {threshold}"
+                    ));
                 }
             }
             _ => {}

@@ -1,6 +1,6 @@
 //! Keys advertised; the group is not known yet.
 
-use super::{Abort, Demands, Randomness, Sharing, roster, secret};
+use super::{Abort, Answers, Demands, Randomness, Sharing, roster, secret};
 use crate::secagg::identity::Signature;
 use crate::{
     ClientId, Digest,
@@ -41,14 +41,22 @@ impl Credentials {
 }
 
 impl Advertised {
-    /// Fresh keys for a session. `aes` says whether AES-256 is fast here.
+    /// Fresh keys for a session, unless the device has answered in this attempt at the round: an input that is in two
+    /// sums is known to the difference of the others. `aes` says whether AES-256 is fast here.
+    ///
+    /// # Errors
+    /// [`Abort::Answered`], or [`Abort::Record`] if the device's memory cannot be read.
     pub fn new(
         announcement: &Announcement,
         credentials: &Credentials,
+        answers: &dyn Answers,
         aes: bool,
         random: Randomness<'_>,
-    ) -> (Self, Message) {
+    ) -> Result<(Self, Message), Abort> {
         let session = announcement.session.clone();
+        if let Some(answered) = answers.earlier(&session).map_err(|detail| Abort::Record { detail })? {
+            return Err(Abort::Answered { answered: Box::new(answered) });
+        }
         let digest = session.digest();
         let box_secret = SecretKey::from_bytes(&secret(random));
         let mask_secret = SecretKey::from_bytes(&secret(random));
@@ -64,7 +72,7 @@ impl Advertised {
         };
         let entry = entry.sign(&digest, &credentials.key);
         let message = Message::Advertise(entry.clone());
-        (Self { session, digest, key: credentials.key.clone(), box_secret, mask_secret, entry }, message)
+        Ok((Self { session, digest, key: credentials.key.clone(), box_secret, mask_secret, entry }, message))
     }
 
     /// Checks the roster (own entry and place, signatures, certificates, distinct identities, sizes), draws this

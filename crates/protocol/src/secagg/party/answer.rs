@@ -64,6 +64,12 @@ pub enum Recorded {
 
 /// The device's memory of its answers, apart from saved sessions. One per device and identity.
 pub trait Answers: fmt::Debug + Send + Sync {
+    /// What was answered for the session's server, task, round and attempt, whatever its id.
+    ///
+    /// # Errors
+    /// A text for people if the memory cannot be read. The round is not joined then.
+    fn earlier(&self, session: &Session) -> Result<Option<Answered>, String>;
+
     /// Records an answer durably, unless one for the same server, task, round and attempt is there.
     ///
     /// # Errors
@@ -76,7 +82,7 @@ impl Confirming {
     /// share per member that shared: of the self-mask for survivors, of the key for the others.
     ///
     /// # Errors
-    /// [`Abort::Threshold`].
+    /// [`Abort::Peers`].
     pub fn confirmed(self, confirmed: &Confirmed) -> Result<Ready, Abort> {
         let Self { session, terms, index, key, neighbours, shared, survivors, held } = self;
         let signed = |neighbour: &&Neighbour| {
@@ -85,10 +91,11 @@ impl Confirming {
             at.is_ok_and(|at| neighbour.identity.verify(&statement, &confirmed.signatures[at].1).is_ok())
         };
         let own = usize::from(terms.complete);
-        let count = own + neighbours.iter().filter(signed).count();
+        let survived = |neighbour: &&Neighbour| survivors.contains(neighbour.index as usize);
+        let count = own + neighbours.iter().filter(survived).filter(signed).count();
         if count < terms.threshold {
             let threshold = terms.threshold;
-            return Err(Abort::Threshold { what: "signatures over the survivors", count, threshold });
+            return Err(Abort::Peers { what: "signatures over the survivors", count, threshold });
         }
         let shares =
             held.into_iter().map(|(member, held)| (member, held.reveal(survivors.contains(member as usize)))).collect();

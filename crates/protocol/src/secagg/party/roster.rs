@@ -12,10 +12,13 @@ use crate::secagg::{
 use std::collections::BTreeSet;
 
 /// What the device insists on that only the group shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Demands {
     /// Fewest members of the group.
     pub group: usize,
+    /// Least share of colluders that a sparse graph must be drawn for, in [0, 1): with fewer declared than there are, a
+    /// client's few neighbours may all be the server's. Complete graphs have a threshold of their own.
+    pub colluders: f64,
 }
 
 /// A group this client is in.
@@ -48,6 +51,10 @@ pub(super) fn check(own: &Advertised, roster: &Roster, demands: &Demands) -> Res
     }
     let terms = Terms::new(session, &own.digest, &draw, roster.group, members, &roster.group_root)
         .map_err(|error| Abort::Roster { detail: error.to_string() })?;
+    if !terms.complete && session.colluders < demands.colluders {
+        let (declared, least) = (session.colluders, demands.colluders);
+        return Err(Abort::Demand { detail: format!("a graph for {declared} of colluders, less than {least}") });
+    }
     let Some(mine) = roster.members.iter().find(|member| member.entry == own.entry) else {
         return Err(wrong("this client's own entry is not in it"));
     };
@@ -62,6 +69,7 @@ pub(super) fn check(own: &Advertised, roster: &Roster, demands: &Demands) -> Res
     }
     check_root(roster, &terms)?;
     check_distinct(roster)?;
+    check_sorted(roster)?;
     let neighbours = roster.members.iter().filter(|member| member.index != mine.index).map(neighbour).collect();
     Ok(Group { terms, index: mine.index, neighbours })
 }
@@ -78,6 +86,9 @@ fn check_member(own: &Advertised, roster: &Roster, member: &Member, drawn: &[u32
         || merkle::verify(&roster.group_root, member.index, drawn.len() as u32, &leaf, &member.group_path).is_ok();
     if in_root.is_err() || !in_group {
         return Err(Abort::Roster { detail: format!("the entry of {client} is not in the tree") });
+    }
+    if ![member.entry.box_key, member.entry.mask_key].map(PublicKey).iter().all(PublicKey::is_usable) {
+        return Err(Abort::Roster { detail: format!("a key of {client} leads to no secret") });
     }
     if !member.entry.is_signed(&own.digest) {
         return Err(Abort::Signature { whose: client.to_string() });
@@ -114,6 +125,20 @@ fn check_distinct(roster: &Roster) -> Result<(), Abort> {
         }
     }
     Ok(())
+}
+
+/// The clients that advertised stand in the order of their names: their order is not the server's to choose, since the
+/// draw follows from it.
+fn check_sorted(roster: &Roster) -> Result<(), Abort> {
+    let mut members: Vec<&Member> = roster.members.iter().collect();
+    members.sort_unstable_by_key(|member| member.position);
+    match members.windows(2).find(|pair| pair[0].entry.client() >= pair[1].entry.client()) {
+        None => Ok(()),
+        Some(pair) => {
+            let client = pair[1].entry.client();
+            Err(Abort::Assignment { detail: format!("{client} does not stand where its name belongs") })
+        }
+    }
 }
 
 fn neighbour(member: &Member) -> Neighbour {

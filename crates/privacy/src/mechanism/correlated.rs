@@ -1,0 +1,236 @@
+//! Correlated noise from a lower triangular Toeplitz matrix: Denisov et al. 2022; Choquette-Choo et al. 2023.
+//!
+//! **Exact in integers.** C has coefficients c_k = a_k/2^f with a_0 = 2^f, and Z_t is a rounded Gaussian of standard
+//! deviation 2^f σ. Round t releases y_t = x_t + N_t with N_t = ⌊(Z_t − Σ_{k≥1} a_k N_{t−k})/2^f⌉. For integer x this is
+//! ⌊(S_t − Σ_{k≥1} a_k y_{t−k})/2^f⌉ with S_t = 2^f (Cx)_t + Z_t, and S_t is the rounding of 2^f times the Gaussian
+//! mechanism (Cx)_t + σ·G: what is released is a function of that mechanism and of earlier releases, for adaptive inputs
+//! too. Nothing is approximated; rounding the coefficients only means another C, whose sensitivity is computed.
+
+use crate::{
+    accountant::matrix::Toeplitz,
+    budget::{Charge, ChargeMechanism},
+    error::{ParameterError, within},
+    noise::{NoiseStream, Overflow},
+    sensitivity::Adjacency,
+};
+use std::collections::VecDeque;
+use zeroize::Zeroize as _;
+
+/// A matrix whose coefficients are multiples of 2^−f, with its participation limit.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CorrelatedPlan {
+    matrix: Toeplitz,
+    /// a_k.
+    numerators: Vec<i64>,
+    bits: u32,
+    sensitivity: f64,
+    participations: u32,
+    separation: u64,
+}
+
+impl CorrelatedPlan {
+    /// Rounds the coefficients of `matrix`, divided by the first, to `bits` f ≤ 30 and finds their sensitivity.
+    ///
+    /// # Errors
+    /// Bits outside 4..=30, coefficients of 2³⁰ and more, or a pattern for which no sensitivity is proved.
+    pub fn new(matrix: &Toeplitz, bits: u32, participations: u32, separation: u64) -> Result<Self, ParameterError> {
+        within("coefficient_bits", bits.into(), 4.0, 30.0)?;
+        let unit = (1_i64 << bits) as f64;
+        let first = matrix.coefficients()[0];
+        let mut numerators = Vec::new();
+        for coefficient in matrix.coefficients() {
+            let numerator = (coefficient / first * unit).round_ties_even();
+            within("coefficients", numerator.abs(), 0.0, 2_f64.powi(60))?;
+            numerators.push(numerator as i64);
+        }
+        // Exact: at most 60 bits would not be, but 53 are enough for coefficients up to 2²³ units.
+        within(
+            "coefficients",
+            numerators.iter().map(|n| n.unsigned_abs()).max().unwrap_or(0) as f64,
+            1.0,
+            2_f64.powi(53),
+        )?;
+        let rounded = Toeplitz::new(matrix.rounds(), numerators.iter().map(|n| *n as f64 / unit).collect())?;
+        let separation_rounds = usize::try_from(separation).unwrap_or(usize::MAX);
+        let sensitivity = rounded.sensitivity(participations as usize, separation_rounds)?;
+        Ok(Self { matrix: rounded, numerators, bits, sensitivity, participations, separation })
+    }
+
+    /// The rounded matrix.
+    #[must_use]
+    pub fn matrix(&self) -> &Toeplitz {
+        &self.matrix
+    }
+
+    /// Δ(C) for contributions of norm 1, rounded up.
+    #[must_use]
+    pub fn sensitivity(&self) -> f64 {
+        self.sensitivity
+    }
+
+    /// The σ, in grid steps of the noise streams, that `sigma_grid` of the mechanism needs: 2^f times as much.
+    #[must_use]
+    pub fn stream_sigma(&self, sigma_grid: u64) -> f64 {
+        sigma_grid as f64 * (1_u64 << self.bits) as f64
+    }
+
+    /// The charge of the whole run, up front: Δ(C) times one contribution's `sensitivity_grid`.
+    ///
+    /// # Errors
+    /// Parameters outside their limits.
+    pub fn charge(&self, sigma_grid: u64, sensitivity_grid: u64) -> Result<Charge, ParameterError> {
+        let mechanism = ChargeMechanism::Correlated {
+            rounds: self.matrix.rounds() as u64,
+            participations: self.participations,
+            separation: self.separation,
+        };
+        let sensitivity = (self.sensitivity * sensitivity_grid as f64).next_up().ceil();
+        within("sensitivity_grid", sensitivity, 1.0, 2_f64.powi(36))?;
+        Charge::new(Adjacency::ZeroOut, mechanism, sigma_grid, sensitivity as u64, 1)
+    }
+}
+
+/// One unit's noise, round by round. It remembers the last bands−1 rounds' noise, which is as secret as a seed.
+pub struct CorrelatedNoise<'plan> {
+    plan: &'plan CorrelatedPlan,
+    round: usize,
+    past: VecDeque<Vec<i64>>,
+}
+
+impl<'plan> CorrelatedNoise<'plan> {
+    /// Before the first round. After a restart the rounds so far are drawn again from the run's seed.
+    #[must_use]
+    pub fn new(plan: &'plan CorrelatedPlan) -> Self {
+        Self { plan, round: 0, past: VecDeque::new() }
+    }
+
+    /// The next round's noise N_t of `dimension` coordinates, from that round's stream.
+    ///
+    /// # Errors
+    /// Noise beyond i64.
+    ///
+    /// # Panics
+    /// If `dimension` changes, or past the last round: the plan is used up, and more would be uncharged.
+    pub fn next(&mut self, dimension: usize, stream: &mut NoiseStream<'_>) -> Result<Vec<i64>, Overflow> {
+        assert!(self.round < self.plan.matrix.rounds(), "all rounds of the plan were drawn");
+        assert!(self.past.iter().all(|past| past.len() == dimension), "a unit has one dimension");
+        let mut noise = vec![0; dimension];
+        stream.fill(&mut noise);
+        let half = 1_i128 << (self.plan.bits - 1);
+        for (index, value) in noise.iter_mut().enumerate() {
+            let mut sum = i128::from(*value) + half;
+            // At most 2¹⁶ terms below 2¹¹⁶.
+            for (numerator, past) in self.plan.numerators.iter().skip(1).zip(&self.past) {
+                sum -= i128::from(*numerator) * i128::from(past[index]);
+            }
+            *value = i64::try_from(sum >> self.plan.bits).map_err(|_| Overflow)?;
+        }
+        self.round += 1;
+        self.past.push_front(noise.clone());
+        if self.past.len() >= self.plan.numerators.len()
+            && let Some(mut oldest) = self.past.pop_back()
+        {
+            oldest.zeroize();
+        }
+        Ok(noise)
+    }
+}
+
+impl Drop for CorrelatedNoise<'_> {
+    fn drop(&mut self) {
+        self.past.iter_mut().for_each(|past| past.zeroize());
+    }
+}
+
+impl std::fmt::Debug for CorrelatedNoise<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("CorrelatedNoise").field("round", &self.round).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::noise::{Law, NoiseSeed, NoiseTable};
+
+    fn plan(rounds: usize, bands: usize) -> CorrelatedPlan {
+        CorrelatedPlan::new(&Toeplitz::square_root(rounds, bands).unwrap(), 11, 1, 1).unwrap()
+    }
+
+    /// N_t of every round for `dimension` coordinates.
+    fn run(plan: &CorrelatedPlan, sigma: u64, dimension: usize) -> Vec<Vec<i64>> {
+        let table = NoiseTable::new(Law::Rounded, plan.stream_sigma(sigma)).unwrap();
+        let seed = NoiseSeed::new([3; 32]);
+        let mut noise = CorrelatedNoise::new(plan);
+        (0..plan.matrix().rounds())
+            .map(|round| {
+                let key = seed.key(&[round as u8; 32], table.sigma(), 0);
+                noise.next(dimension, &mut NoiseStream::new(&table, &key)).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_released_is_a_function_of_the_gaussian_mechanism_and_of_earlier_releases() {
+        // Inputs x, adaptively anything; y_t must be ⌊(S_t − Σ a_k y_{t−k})/2^f⌉ with S = 2^f C x + Z.
+        let plan = plan(30, 7);
+        let table = NoiseTable::new(Law::Rounded, plan.stream_sigma(500)).unwrap();
+        let seed = NoiseSeed::new([3; 32]);
+        let noises = run(&plan, 500, 3);
+        let inputs: Vec<i64> = (0..30).map(|t| (t * t * 37) % 1000 - 500).collect();
+        let released: Vec<i64> = (0..30).map(|t| inputs[t] + noises[t][1]).collect();
+        for t in 0..30 {
+            let mut draw = [0; 3];
+            let key = seed.key(&[t as u8; 32], table.sigma(), 0);
+            NoiseStream::new(&table, &key).fill(&mut draw);
+            let bands = |values: &[i64], from: usize| -> i128 {
+                let terms = plan.numerators.iter().enumerate().skip(from).filter(|(k, _)| *k <= t);
+                terms.map(|(k, a)| i128::from(*a) * i128::from(values[t - k])).sum()
+            };
+            let mechanism = bands(&inputs, 0) + i128::from(draw[1]);
+            let function = (mechanism - bands(&released, 1) + (1 << (plan.bits - 1))) >> plan.bits;
+            assert_eq!(i128::from(released[t]), function, "{t}");
+        }
+    }
+
+    #[test]
+    fn prefix_sums_have_the_error_of_the_matrix() {
+        let plan = plan(64, 64);
+        let dimension = 4000;
+        let noises = run(&plan, 1000, dimension);
+        let mut prefix = vec![0_i64; dimension];
+        let mut total = 0.0;
+        for noise in &noises {
+            for (sum, value) in prefix.iter_mut().zip(noise) {
+                *sum += value;
+            }
+            total += prefix.iter().map(|value| (*value as f64 / 1000.0).powi(2)).sum::<f64>() / dimension as f64;
+        }
+        let (_, expected) = plan.matrix().prefix_errors();
+        let got = (total / 64.0).sqrt();
+        assert!((got / expected - 1.0).abs() < 0.03, "{got} {expected}");
+    }
+
+    #[test]
+    fn the_charge_is_the_sensitivity_of_the_rounded_matrix() {
+        let matrix = Toeplitz::square_root(128, 32).unwrap();
+        let plan = CorrelatedPlan::new(&matrix, 11, 4, 32).unwrap();
+        assert!((plan.sensitivity() - 2.944_130_010_559_613).abs() < 1e-3);
+        let charge = plan.charge(1 << 26, 1 << 24).unwrap();
+        assert!(charge.sensitivity_grid as f64 >= plan.sensitivity() * 16_777_216.0);
+        assert!(CorrelatedPlan::new(&matrix, 3, 1, 1).is_err());
+        assert!(CorrelatedPlan::new(&matrix, 11, 1, 0).is_err());
+    }
+
+    #[test]
+    #[should_panic(expected = "all rounds of the plan")]
+    fn no_round_beyond_the_plan_is_drawn() {
+        let plan = plan(1, 1);
+        let table = NoiseTable::new(Law::Rounded, plan.stream_sigma(500)).unwrap();
+        let key = NoiseSeed::new([3; 32]).key(&[0; 32], 1.0, 0);
+        let mut noise = CorrelatedNoise::new(&plan);
+        for _ in 0..2 {
+            let _ = noise.next(1, &mut NoiseStream::new(&table, &key));
+        }
+    }
+}

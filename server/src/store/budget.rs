@@ -1,0 +1,165 @@
+//! Privacy budgets as the ledger has them.
+
+use super::TaskState;
+use testudo_privacy::budget::{Charge, Gate, Outcome};
+use testudo_protocol::{Abandon, Reason, TaskName, Tick};
+
+/// What a private task will cost, and whose budget pays.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PrivacyPlan {
+    /// Whose budget: clients that belong to no other population.
+    pub population: String,
+    /// The population's limit.
+    pub epsilon: f64,
+    /// At this δ.
+    pub delta: f64,
+    /// What one release costs.
+    pub charge: Charge,
+    /// How many releases at most.
+    pub releases: u32,
+}
+
+/// A population's budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AccountRow {
+    /// Whose.
+    pub population: String,
+    /// What is added up.
+    pub gate: Gate,
+    /// The limit of ε.
+    pub epsilon: f64,
+    /// At this δ.
+    pub delta: f64,
+    /// The limit in units of 2⁻⁴⁰ of what the gate adds up.
+    pub limit: i64,
+    /// Units spent.
+    pub spent: i64,
+    /// Units reserved by open rounds.
+    pub reserved: i64,
+    /// Units that tasks planned and did not reserve yet.
+    pub planned: i64,
+    /// ε of what is spent, rounded up.
+    pub spent_epsilon: f64,
+    /// ε once everything reserved and planned is spent too, rounded up.
+    pub promised_epsilon: f64,
+    /// Number and hash of the newest entry.
+    pub head: Option<(u64, [u8; 32])>,
+    /// Its tasks, oldest first.
+    pub plans: Vec<PlanRow>,
+    /// When it was made.
+    pub created_at: Tick,
+}
+
+/// One task's part of a budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PlanRow {
+    /// Which task.
+    pub task: TaskName,
+    /// Where the task stands.
+    pub state: TaskState,
+    /// The L2 norm that updates are clipped to, where the text of the task says so.
+    pub clip: Option<f64>,
+    /// What one release costs.
+    pub charge: Charge,
+    /// Releases planned.
+    pub releases: u32,
+    /// Rounds charged: released, or abandoned too late.
+    pub charged: u64,
+    /// Rounds released.
+    pub released: u64,
+    /// Rounds with an open reservation.
+    pub reserved: u64,
+}
+
+impl PlanRow {
+    /// Rounds that the plan still holds; none once the task has ended.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        match self.state {
+            TaskState::Running | TaskState::Paused => {
+                u64::from(self.releases).saturating_sub(self.charged.saturating_add(self.reserved))
+            }
+            TaskState::Finished | TaskState::Stopped | TaskState::Failed => 0,
+        }
+    }
+}
+
+/// `encoding.clip_l2` in the text of a task.
+pub(crate) fn clip(toml: &str) -> Option<f64> {
+    let value = toml.parse::<toml::Table>().ok()?.get("encoding")?.get("clip_l2")?.clone();
+    value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))
+}
+
+/// Whether the values of updates can have decided that an open round was abandoned.
+///
+/// `refused_for_values` says whether an update was refused for what is in it: the number of those left then depends on
+/// values too. Whatever is not known to be independent counts as dependent.
+#[must_use]
+pub fn outcome(why: &Abandon, refused_for_values: bool) -> Outcome {
+    match why {
+        Abandon::TooFewUpdates { .. } | Abandon::TooFewGroups { .. } if refused_for_values => {
+            Outcome::MayDependOnUpdates
+        }
+        Abandon::TooFewUpdates { .. } | Abandon::TooFewGroups { .. } | Abandon::Stopped | Abandon::SpoolLost => {
+            Outcome::IndependentOfUpdates
+        }
+        Abandon::Rule { .. } | Abandon::Fault { .. } => Outcome::MayDependOnUpdates,
+    }
+}
+
+/// Whether a refusal tells something about the values of an update.
+#[must_use]
+pub fn tells_of_values(reason: Reason) -> bool {
+    match reason {
+        // About who sent it, when, and in which form.
+        Reason::NotInCohort
+        | Reason::Identity
+        | Reason::WrongRound
+        | Reason::WrongModel
+        | Reason::WrongShape
+        | Reason::WrongDtype
+        | Reason::DigestMismatch
+        | Reason::Oversize
+        | Reason::Truncated
+        | Reason::WrongOffset
+        | Reason::Duplicate
+        | Reason::Late
+        | Reason::TooSlow
+        | Reason::TakenOver
+        | Reason::Overloaded
+        | Reason::Signature
+        | Reason::GroupLost
+        | Reason::Withdrawn => false,
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_ignores_the_updates_gives_a_reservation_back() {
+        let few = [Abandon::TooFewUpdates { received: 1, minimum: 2 }, Abandon::TooFewGroups { groups: 1, minimum: 2 }];
+        for why in &few {
+            assert_eq!(outcome(why, false), Outcome::IndependentOfUpdates, "{why}");
+            assert_eq!(outcome(why, true), Outcome::MayDependOnUpdates, "{why}");
+        }
+        for why in [Abandon::Stopped, Abandon::SpoolLost] {
+            assert_eq!(outcome(&why, true), Outcome::IndependentOfUpdates, "{why}");
+        }
+        for why in [Abandon::Rule { detail: String::new() }, Abandon::Fault { detail: String::new() }] {
+            assert_eq!(outcome(&why, false), Outcome::MayDependOnUpdates, "{why}");
+        }
+    }
+
+    #[test]
+    fn refusals_for_what_is_in_an_update_tell_of_its_values() {
+        for reason in [Reason::NonFinite, Reason::Magnitude, Reason::NotSelected, Reason::Examples] {
+            assert!(tells_of_values(reason), "{reason}");
+        }
+        for reason in [Reason::Late, Reason::WrongShape, Reason::TooSlow] {
+            assert!(!tells_of_values(reason), "{reason}");
+        }
+    }
+}

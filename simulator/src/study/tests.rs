@@ -1,0 +1,220 @@
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::runner::{Event, Options, RunError, run};
+use super::*;
+use crate::world::{Library, Route};
+
+const SMALL: &str = r#"
+name = "small"
+rounds = 5
+seeds = { first = 3, count = 2 }
+[data]
+source = "digits"
+test = 360
+[workload]
+kind = "softmax"
+[training]
+momentum = 0.5
+[population]
+clients = 9
+[adversary]
+colluders = 2
+[report]
+evaluate_every = 2
+[sweep.grid]
+rule = [{ kind = "mean" }, { kind = "krum", byzantine = 2 }]
+"adversary.attack" = [{ kind = "none" }, { kind = "ipm", tau = 3.0 }, { kind = "gaussian" }]
+[[sweep.exclude]]
+"rule.kind" = "krum"
+"adversary.attack.kind" = "gaussian"
+"#;
+
+fn refused(text: &str) -> String {
+    Study::read("s.toml", text).map(|study| study.runs.len()).unwrap_err().to_string()
+}
+
+fn run_into(study: &Study, folder: &Path, options: Options) -> Result<Outcome, RunError> {
+    run(study, &Library::default(), folder, options, &AtomicBool::new(false), &|_| {})
+}
+
+fn files(folder: &Path) -> Vec<(&'static str, Vec<u8>)> {
+    ["runs.csv", "rounds.parquet", "report.html", "tables.md", "tables.tex", "cells.json", "manifest.json"]
+        .map(|name| (name, std::fs::read(folder.join(name)).unwrap()))
+        .to_vec()
+}
+
+#[test]
+fn a_grid_takes_every_combination_that_is_not_excluded_with_every_seed() {
+    let study = Study::read("s.toml", SMALL).unwrap();
+    assert_eq!(study.runs.len(), 10);
+    assert_eq!(study.excluded, ["rule = krum, adversary.attack = gaussian"]);
+    assert_eq!(study.axes[0].labels, ["mean", "krum"]);
+    assert_eq!(study.axes[1].labels, ["none", "ipm:tau=3.0", "gaussian"]);
+    assert_eq!(study.seeds(), [3, 4]);
+    assert_eq!(study.labels(&study.runs[9]), ["krum", "ipm:tau=3.0"]);
+}
+
+#[test]
+fn keys_of_a_zip_vary_in_step() {
+    let text =
+        format!("{SMALL}\n[[sweep.zip]]\n\"training.batch\" = [8, 16]\n\"optimizer.learning_rate\" = [0.5, 1]\n");
+    let text = text.replace("[population]", "[optimizer]\nkind = \"fedavg\"\n[population]");
+    let study = Study::read("s.toml", &text).unwrap();
+    assert_eq!(study.runs.len(), 20);
+    assert_eq!(study.axes[2].labels, ["8 / 0.5", "16 / 1"]);
+    let batch = |run: &StudyRun| run.scenario.plan.training.batch;
+    assert_eq!(study.runs.iter().filter(|run| batch(run) == 8).count(), 10);
+}
+
+#[test]
+fn mistakes_are_named_with_line_key_and_fix_before_anything_runs() {
+    for (from, to, expected) in [
+        ("momentum = 0.5", "momentun = 0.5", &["s.toml:11: training.momentun", "did you mean `momentum`"][..]),
+        ("source = \"digits\"", "source = \"digitz\"", &["s.toml:6: data.source", "digits"]),
+        ("tau = 3.0", "taw = 3.0", &["s.toml:20: adversary.attack", "taw", "tau"]),
+        ("rule = [{ kind = \"mean\" }", "rule = [{ kind = \"maen\" }", &["s.toml:19: rule.kind", "maen"]),
+        ("\"krum\", byzantine = 2 }", "\"krum\", byzantine = 4 }", &["s.toml:19", "with rule = krum", "on_invalid"]),
+        ("\"adversary.attack\" = [", "\"adversery.attack\" = [", &["s.toml:20", "adversery"]),
+        ("seeds = { first = 3, count = 2 }", "seeds = \"five\"", &["s.toml:4: seeds", "seeds = [1, 2"]),
+        ("\"rule.kind\" = \"krum\"", "\"rule.kind\" = \"crum\"", &["sweep.exclude", "excludes nothing"]),
+        ("evaluate_every = 2", "worst_over = \"rules\"", &["s.toml:17: report.worst_over", "adversary.attack"]),
+        ("clients = 9", "clients = 0", &["population.clients", "from 1"]),
+        ("colluders = 2", "colluders = 12", &["adversary.colluders", "from 0 to 9"]),
+        ("rule = [", "\"data.test\" = 3\nrule = [", &["s.toml:19: data.test", "is not a list"]),
+    ] {
+        assert!(SMALL.contains(from), "{from}");
+        let message = refused(&SMALL.replacen(from, to, 1));
+        for part in expected {
+            assert!(message.contains(part), "{to}: {message}");
+        }
+    }
+}
+
+#[test]
+fn impossible_combinations_are_skipped_when_told_so() {
+    let text = SMALL.replace("\"krum\", byzantine = 2 }", "\"krum\", byzantine = 4 }");
+    let study = Study::read("s.toml", &format!("on_invalid = \"skip\"\n{text}")).unwrap();
+    assert_eq!((study.runs.len(), study.skipped.len()), (6, 2));
+}
+
+#[test]
+fn equal_runs_have_equal_ids_and_every_parameter_counts() {
+    let study = Study::read("s.toml", SMALL).unwrap();
+    let ids = runner::identify(&study, &Library::default()).unwrap();
+    let mut different = ids.clone();
+    different.sort();
+    different.dedup();
+    assert_eq!(different.len(), ids.len());
+    // Whole numbers are the same number with a fraction of zero.
+    let same = Study::read("s.toml", &SMALL.replace("tau = 3.0", "tau = 3")).unwrap();
+    assert_eq!(runner::identify(&same, &Library::default()).unwrap(), ids);
+    let other = Study::read("s.toml", &SMALL.replace("tau = 3.0", "tau = 3.5")).unwrap();
+    assert_ne!(runner::identify(&other, &Library::default()).unwrap(), ids);
+}
+
+#[test]
+fn the_number_of_threads_and_the_route_leave_no_trace() {
+    let study = Study::read("s.toml", SMALL).unwrap();
+    let folders: Vec<_> = [(1, Route::Shortest), (3, Route::Shortest), (24, Route::Engine)]
+        .map(|(jobs, route)| {
+            let folder = tempfile::tempdir().unwrap();
+            run_into(&study, folder.path(), Options { jobs, route, ..Options::default() }).unwrap();
+            folder
+        })
+        .into();
+    let first = files(folders[0].path());
+    for folder in &folders[1..] {
+        for (one, other) in first.iter().zip(files(folder.path())) {
+            assert!(*one == other, "{} differs", other.0);
+        }
+    }
+}
+
+#[test]
+fn a_study_stopped_anywhere_and_resumed_equals_an_undisturbed_one_byte_for_byte() {
+    let study = Study::read("s.toml", SMALL).unwrap();
+    let undisturbed = tempfile::tempdir().unwrap();
+    run_into(&study, undisturbed.path(), Options::default()).unwrap();
+    let expected = files(undisturbed.path());
+    for stop_after in [0, 1, 4, 5, 23, 49] {
+        let folder = tempfile::tempdir().unwrap();
+        let (stop, rounds) = (AtomicBool::new(stop_after == 0), AtomicU64::new(0));
+        let observe = |event: Event| {
+            if matches!(event, Event::Rounds(_)) && rounds.fetch_add(1, Ordering::Relaxed) + 1 >= stop_after {
+                stop.store(true, Ordering::Relaxed);
+            }
+        };
+        let options = Options { jobs: 2, checkpoint_every: Duration::ZERO, ..Options::default() };
+        let stopped = run(&study, &Library::default(), folder.path(), options, &stop, &observe);
+        assert!(matches!(stopped, Err(RunError::Stopped)) || stop_after == 49, "{stopped:?}");
+        let resumed = Options { resume: true, ..options };
+        run_into(&study, folder.path(), resumed).unwrap();
+        for (one, other) in expected.iter().zip(files(folder.path())) {
+            assert!(*one == other, "{} differs after a stop at {stop_after}", other.0);
+        }
+    }
+}
+
+#[test]
+fn bad_data_are_found_before_a_folder_is_made() {
+    let text = SMALL.replace("source = \"digits\"", "source = \"csv\"\npath = \"missing.csv\"");
+    let study = Study::read("s.toml", &text).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let error = run_into(&study, &out, Options::default()).unwrap_err().to_string();
+    assert!(error.contains("missing.csv") && error.contains("cannot read"), "{error}");
+    assert!(!out.exists());
+}
+
+#[test]
+fn rounds_are_a_parquet_file_that_others_can_read() {
+    use ::parquet::file::reader::{FileReader, SerializedFileReader};
+    let study = Study::read("s.toml", SMALL).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run_into(&study, folder.path(), Options::default()).unwrap();
+    let file = std::fs::File::open(folder.path().join("rounds.parquet")).unwrap();
+    let reader = SerializedFileReader::new(file).unwrap();
+    let rows: usize = outcome.finished.iter().map(|one| one.measured.len()).sum();
+    // Rounds 0, 2, 4 and 5 of ten runs.
+    assert_eq!((rows, reader.metadata().file_metadata().num_rows()), (40, 40));
+    let mut last = (String::new(), -1);
+    for row in reader.get_row_iter(None).unwrap() {
+        let row = row.unwrap();
+        let column = |name: &str| row.get_column_iter().find(|(column, _)| *column == name).unwrap().1.to_string();
+        let here = (column("run"), column("round").parse::<i64>().unwrap());
+        assert!(here > last, "{here:?} after {last:?}");
+        last = here;
+    }
+}
+
+#[test]
+fn a_comparison_says_what_changed_and_what_did_not() {
+    let folders = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let other =
+        SMALL.replace("momentum = 0.5", "momentum = 0.0").replace("{ kind = \"gaussian\" }", "{ kind = \"constant\" }");
+    let other = other.replace("kind\" = \"gaussian\"", "kind\" = \"constant\"");
+    for (text, folder) in [SMALL, &other].into_iter().zip(&folders) {
+        run_into(&Study::read("s.toml", text).unwrap(), folder.path(), Options::default()).unwrap();
+    }
+    let same = compare::compare(folders[0].path(), folders[0].path()).unwrap();
+    assert!(same.cells.len() == 5 && same.cells.iter().all(|cell| cell.identical && !cell.separate));
+    let changed = compare::compare(folders[0].path(), folders[1].path()).unwrap();
+    assert_eq!((changed.cells.len(), changed.only_first.len(), changed.only_second.len()), (4, 1, 1));
+    assert!(changed.cells.iter().any(|cell| !cell.identical));
+}
+
+#[test]
+fn every_preset_that_lacks_nothing_is_a_study_and_the_others_say_what_they_lack() {
+    for preset in preset::PRESETS {
+        if !preset.lacks.is_empty() {
+            let missing = preset.missing(|_| true).unwrap();
+            assert!(preset.lacks.iter().all(|lack| missing.contains(lack)), "{missing}");
+            continue;
+        }
+        assert_eq!(preset.missing(|_| true), None);
+        let study = Study::read(preset.name, preset.text).unwrap();
+        assert!(!study.runs.is_empty(), "{}", preset.name);
+    }
+}

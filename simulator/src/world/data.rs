@@ -1,0 +1,177 @@
+//! Examples, split and divided: loaded once, shared by all runs that use them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::WorldError;
+use super::adversary;
+use crate::data::{DataError, Dataset, Limits, Split, csv, digits, idx, npz};
+use crate::scenario::{Plan, Source, SourceData};
+
+/// A data set as loaded, with its digest.
+#[derive(Clone, Debug)]
+pub struct WorldData {
+    /// The examples.
+    pub examples: Arc<Dataset>,
+    /// SHA-256 over shape, labels and features.
+    pub digest: String,
+}
+
+/// Examples of one run: of each client, and the test part.
+#[derive(Debug)]
+pub struct Prepared {
+    clients: Vec<Dataset>,
+    /// The numbers of each client's examples in the training part.
+    parts: Vec<Vec<usize>>,
+    test: Dataset,
+    by_class: Vec<Dataset>,
+    nothing: Dataset,
+}
+
+/// Data sets and divisions already made.
+#[derive(Debug, Default)]
+pub struct Library {
+    folder: PathBuf,
+    loaded: Mutex<BTreeMap<String, WorldData>>,
+    prepared: Mutex<BTreeMap<String, Arc<Prepared>>>,
+}
+
+/// The examples of each client, as written to a partition file.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PartitionFile<'a> {
+    /// Digest of the whole data set.
+    pub data: &'a str,
+    /// Numbers of the clients' examples in the training part; attackers without data are missing.
+    pub clients: &'a [Vec<usize>],
+}
+
+impl Library {
+    /// Files are looked for relative to `folder`.
+    pub fn new(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), ..Self::default() }
+    }
+
+    /// The data set of a source.
+    ///
+    /// # Errors
+    /// A missing key, or what the importer says.
+    pub fn load(&self, source: &SourceData) -> Result<WorldData, WorldError> {
+        let SourceData { source: kind, path, labels, features, task, task_seed, .. } = source;
+        let key = format!("{kind:?} {path:?} {labels:?} {features:?} {task:?} {task_seed}");
+        let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(data) = loaded.get(&key) {
+            return Ok(data.clone());
+        }
+        let examples = Arc::new(self.read(source)?);
+        let data = WorldData { digest: examples.digest(), examples };
+        loaded.insert(key, data.clone());
+        Ok(data)
+    }
+
+    /// The divided examples of a plan.
+    ///
+    /// # Errors
+    /// As [`Library::load`], and divisions that cannot be.
+    pub fn prepare(&self, plan: &Plan) -> Result<Arc<Prepared>, WorldError> {
+        let data = self.load(&plan.data)?;
+        let holders =
+            plan.population.clients - if plan.adversary.holds_nothing() { plan.adversary.colluders } else { 0 };
+        let without = if plan.adversary.holds_nothing() { adversary::colluders(plan) } else { Vec::new() };
+        let split_seed = plan.data.split_seed.unwrap_or(plan.seed);
+        let partition_seed = plan.data.partition_seed.unwrap_or(plan.seed);
+        let key = format!(
+            "{} {} {split_seed} {} {holders} {without:?} {:?}",
+            data.digest, plan.data.test, partition_seed, plan.data.heterogeneity
+        );
+        if let Some(prepared) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Arc::clone(prepared));
+        }
+        let (train, test) = Split::stratified(&data.examples, plan.data.test, split_seed)?.apply(&data.examples);
+        let held = plan.data.heterogeneity.divide(&train, holders, partition_seed)?;
+        let mut held = held.into_iter();
+        let parts: Vec<Vec<usize>> = (0..plan.population.clients)
+            .map(
+                |client| {
+                    if without.binary_search(&client).is_ok() { Vec::new() } else { held.next().unwrap_or_default() }
+                },
+            )
+            .collect();
+        let clients = parts.iter().map(|rows| train.subset(rows)).collect();
+        let of_class = |class| (0..test.len()).filter(|&row| test.label(row) == class).collect::<Vec<_>>();
+        let by_class = (0..test.classes()).map(|class| test.subset(&of_class(class))).collect();
+        let nothing = train.subset(&[]);
+        let prepared = Arc::new(Prepared { clients, parts, test, by_class, nothing });
+        let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(all.entry(key).or_insert(prepared)))
+    }
+
+    /// Forgets divisions: called between studies, or when memory matters.
+    pub fn forget(&self) {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    fn read(&self, source: &SourceData) -> Result<Dataset, DataError> {
+        let needed = |key: &'static str| DataError::Invalid {
+            problem: format!("data.{key} is missing"),
+            fix: "write it beside data.source".to_owned(),
+        };
+        let file = |key: &'static str, path: &Option<String>| {
+            path.as_ref().map(|path| self.folder.join(path)).ok_or_else(|| needed(key))
+        };
+        match source.source {
+            Source::Digits => Ok(digits::load()),
+            Source::Csv => {
+                let label = source.labels.clone().map_or(csv::LabelColumn::Last, csv::LabelColumn::Named);
+                csv::load(&file("path", &source.path)?, &csv::Options { label, ..csv::Options::default() })
+            }
+            Source::Idx => {
+                idx::load(&file("path", &source.path)?, &file("labels", &source.labels)?, &Limits::default())
+            }
+            Source::Npz => {
+                let (features, labels) = (source.features.clone(), source.labels.clone());
+                let options = npz::Options { features, labels, ..npz::Options::default() };
+                npz::load(&file("path", &source.path)?, &options)
+            }
+            Source::Synthetic => source.task.ok_or_else(|| needed("task"))?.generate(source.task_seed),
+        }
+    }
+}
+
+impl Prepared {
+    /// The training examples of a client.
+    pub fn of(&self, client: usize) -> &Dataset {
+        self.clients.get(client).unwrap_or(&self.nothing)
+    }
+
+    /// The training examples of all these clients together.
+    pub(super) fn joint(&self, clients: &[usize]) -> Dataset {
+        let mut all = self.nothing.clone();
+        clients.iter().for_each(|&client| all.append(self.of(client)));
+        all
+    }
+
+    /// The held-out examples.
+    pub fn test(&self) -> &Dataset {
+        &self.test
+    }
+
+    /// The numbers of each client's examples in the training part.
+    pub fn parts(&self) -> &[Vec<usize>] {
+        &self.parts
+    }
+
+    pub(super) fn test_by_class(&self) -> &[Dataset] {
+        &self.by_class
+    }
+
+    pub(super) fn train_width(&self) -> usize {
+        self.test.width()
+    }
+
+    pub(super) fn classes(&self) -> usize {
+        self.test.classes()
+    }
+}
