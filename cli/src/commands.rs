@@ -1,10 +1,12 @@
 //! One noun per file. A command is added with its module and one line in the table below.
 
 pub(crate) mod aggregate;
+pub(crate) mod calibrate;
 pub(crate) mod client;
 pub(crate) mod completion;
 pub(crate) mod demo;
 pub(crate) mod doctor;
+pub(crate) mod hostile;
 pub(crate) mod identity;
 pub(crate) mod init;
 pub(crate) mod join;
@@ -66,6 +68,8 @@ commands! {
     Simulate(simulate),
     /// Compares and verifies finished studies
     Study(study),
+    /// Measures how often a detector accuses honest clients
+    Calibrate(calibrate),
     /// Takes part in a task as an example client
     Join(join),
     /// Makes, shows and certifies the keys that sign in masked rounds
@@ -84,6 +88,14 @@ impl Command {
     /// Whether SIGINT and SIGTERM are the command's own business: it stops gracefully, or computes without ever
     /// waiting, so that the operating system had better end it.
     pub(crate) fn handles_signals(&self) -> bool {
-        matches!(self, Self::Serve(_) | Self::Aggregate(_) | Self::Privacy(_) | Self::Simulate(_) | Self::Study(_))
+        matches!(
+            self,
+            Self::Serve(_)
+                | Self::Aggregate(_)
+                | Self::Privacy(_)
+                | Self::Simulate(_)
+                | Self::Study(_)
+                | Self::Calibrate(_)
+        )
     }
 }

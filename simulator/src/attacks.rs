@@ -4,19 +4,91 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::attack::{Attack, AttackError, Info, Knowledge, Tamper, View};
-use crate::data::Dataset;
+use crate::attack::{Attack, AttackError, Colluder, Info, Knowledge, Lesson, Tamper, View, Wishes};
+use crate::data::{Dataset, Trigger};
 use crate::random::Stream;
+use crate::scalar::Scalar;
 
+pub use adaptive::Goal;
+pub use alie::{Sign, largest_deviation};
+pub use auto::{Auto, Choice};
+pub use inner::Inner;
+pub use min_sum::Bound;
+pub use non_finite::Poison;
+pub use page::page;
+pub use pgd_backdoor::Planted;
+pub use search::{Directions, Search};
+pub use stealth::Perturbation;
+pub use sybil::Names;
+
+mod adaptive;
+mod alie;
+mod alie_opt;
+mod auto;
+mod backdoor;
 mod constant;
+mod constrain_and_scale;
+mod dba;
+mod dropout;
+mod false_examples;
+mod fang_krum;
+mod fang_trim;
 mod free_rider;
 mod gaussian;
+mod huge;
+mod inference_only;
+mod inner;
+mod inverse_gradient;
 mod ipm;
+mod ipm_opt;
 mod label_flip;
+mod label_flip_dynamic;
+mod label_flip_mean;
+mod late;
+mod mimic;
+mod min_max;
+mod min_sum;
+mod model_replacement;
+mod neurotoxin;
 mod non_finite;
 mod none;
+mod on_off;
+mod oversize;
+mod page;
+mod pga;
+mod pgd_backdoor;
+mod plant;
+mod prelude;
+mod replay;
+mod rop;
+mod search;
 mod sign_flip;
+mod sign_flip_mean;
+mod stale;
+mod stealth;
+mod sybil;
 mod wrong_shape;
+mod wrong_share;
+
+/// The update an attack sends, in numbers of any type: what [`Attack::forge`] writes.
+pub trait Formula: Attack {
+    /// The forged update, as long as the honestly trained `own`; the default is `own` itself.
+    fn vector<S: Scalar>(&self, view: &View<'_, S>, own: &[S], stream: &mut Stream) -> Vec<f64> {
+        let _ = (view, stream);
+        own.iter().map(|value| value.to_f64()).collect()
+    }
+}
+
+/// [`Attack::forge`] of an attack that has a [`Formula`].
+macro_rules! forge_by_formula {
+    () => {
+        fn forge(&self, view: &View<'_>, update: &mut [f32], stream: &mut Stream) {
+            let sent = self.vector(view, update, stream);
+            update.iter_mut().zip(sent).for_each(|(value, sent)| *value = sent as f32);
+        }
+    };
+}
+use forge_by_formula;
 
 /// Builds everything that follows from the table: `module: Type` per attack.
 macro_rules! attacks {
@@ -58,6 +130,13 @@ macro_rules! attacks {
                 }
             }
 
+            /// The update it sends, in numbers of any type; `f32` gives what [`Attack::forge`] writes.
+            pub fn vector<S: Scalar>(&self, view: &View<'_, S>, own: &[S], stream: &mut Stream) -> Vec<f64> {
+                match self {
+                    $(Self::$name(attack) => attack.vector(view, own, stream),)*
+                }
+            }
+
             /// What the catalogue says about it.
             pub fn info(&self) -> &'static Info {
                 match self {
@@ -78,13 +157,45 @@ macro_rules! attacks {
 attacks! {
     none: None,
     sign_flip: SignFlip,
+    sign_flip_mean: SignFlipMean,
     gaussian: Gaussian,
-    label_flip: LabelFlip,
-    ipm: Ipm,
     constant: Constant,
+    label_flip: LabelFlip,
+    label_flip_dynamic: LabelFlipDynamic,
+    label_flip_mean: LabelFlipMean,
+    ipm: Ipm,
+    ipm_opt: IpmOpt,
+    alie: Alie,
+    alie_opt: AlieOpt,
+    mimic: Mimic,
+    min_max: MinMax,
+    min_sum: MinSum,
+    fang_krum: FangKrum,
+    fang_trim: FangTrim,
+    pga: Pga,
+    rop: Rop,
+    inverse_gradient: InverseGradient,
+    adaptive: Adaptive,
+    backdoor: Backdoor,
+    model_replacement: ModelReplacement,
+    constrain_and_scale: ConstrainAndScale,
+    dba: Dba,
+    neurotoxin: Neurotoxin,
+    pgd_backdoor: PgdBackdoor,
+    sybil: Sybil,
+    on_off: OnOff,
     free_rider: FreeRider,
+    stale: Stale,
+    inference_only: InferenceOnly,
     non_finite: NonFinite,
+    huge: Huge,
     wrong_shape: WrongShape,
+    dropout: Dropout,
+    replay: Replay,
+    wrong_share: WrongShare,
+    late: Late,
+    oversize: Oversize,
+    false_examples: FalseExamples,
 }
 
 /// Every attack: name, formula, citation, knowledge, parameters.
@@ -112,7 +223,7 @@ pub fn parse(text: &str) -> Result<AttackConfig, AttackError> {
     for (position, part) in rest.into_iter().flat_map(|rest| rest.split(',')).enumerate() {
         let (key, value) = match part.split_once('=') {
             Some((key, value)) => (key.trim(), value.trim()),
-            None => match info.parameters.first() {
+            Option::None => match info.parameters.first() {
                 Some(first) if position == 0 => (first.name, part.trim()),
                 _ => return Err(wrong(format!("{part:?} is not key=value; {}", keys()))),
             },
@@ -135,6 +246,9 @@ pub fn parse(text: &str) -> Result<AttackConfig, AttackError> {
 
 fn parse_value(text: &str) -> Value {
     if let Ok(number) = text.parse::<i64>() {
+        return Value::from(number);
+    }
+    if let Ok(number) = text.parse::<u64>() {
         return Value::from(number);
     }
     if let Some(number) = text.parse::<f64>().ok().and_then(serde_json::Number::from_f64) {
@@ -171,14 +285,18 @@ impl std::fmt::Display for AttackConfig {
         let mut separator = ':';
         for parameter in self.info().parameters {
             let text = match table.get(parameter.name) {
-                None | Some(Value::Null) => continue,
+                Option::None | Some(Value::Null) => continue,
                 Some(Value::String(text)) => text.clone(),
                 Some(Value::Array(pairs)) if pairs.is_empty() => continue,
                 Some(Value::Array(pairs)) => {
                     let pair = |pair: &Value| format!("{}>{}", pair[0], pair[1]);
                     pairs.iter().map(pair).collect::<Vec<_>>().join("+")
                 }
-                Some(Value::Number(number)) => {
+                Some(Value::Object(_)) => match self.inner() {
+                    Some(inner) => inner.short(),
+                    Option::None => continue,
+                },
+                Some(Value::Number(number)) if number.is_f64() => {
                     number.as_f64().map_or_else(|| number.to_string(), |number| number.to_string())
                 }
                 Some(other) => other.to_string(),
@@ -190,25 +308,88 @@ impl std::fmt::Display for AttackConfig {
     }
 }
 
+impl AttackConfig {
+    /// The attack that this one wraps.
+    pub fn inner(&self) -> Option<&Inner> {
+        match self {
+            Self::OnOff(attack) => Some(&attack.attack),
+            Self::Sybil(attack) => Some(&attack.attack),
+            _ => Option::None,
+        }
+    }
+}
+
 impl Attack for AttackConfig {
     fn knowledge(&self) -> Knowledge {
         self.attack().knowledge()
+    }
+
+    fn wishes(&self) -> Wishes {
+        self.attack().wishes()
     }
 
     fn poison(&self, data: &mut Dataset, stream: &mut Stream) -> Result<(), AttackError> {
         self.attack().poison(data, stream)
     }
 
+    fn poison_as(&self, colluder: Colluder, data: &mut Dataset, stream: &mut Stream) -> Result<(), AttackError> {
+        self.attack().poison_as(colluder, data, stream)
+    }
+
+    fn poison_round(
+        &self,
+        colluder: Colluder,
+        lesson: &Lesson<'_>,
+        data: &mut Dataset,
+        stream: &mut Stream,
+    ) -> Result<(), AttackError> {
+        self.attack().poison_round(colluder, lesson, data, stream)
+    }
+
+    fn train(&self, lesson: &Lesson<'_>, view: &View<'_>, stream: &mut Stream) -> Option<Vec<f32>> {
+        self.attack().train(lesson, view, stream)
+    }
+
     fn forge(&self, view: &View<'_>, update: &mut [f32], stream: &mut Stream) {
         self.attack().forge(view, update, stream);
+    }
+
+    fn remember(&self, view: &View<'_>, update: &[f32]) -> Vec<f32> {
+        self.attack().remember(view, update)
     }
 
     fn tamper(&self) -> Tamper {
         self.attack().tamper()
     }
 
+    fn tamper_in(&self, round: u64) -> Tamper {
+        self.attack().tamper_in(round)
+    }
+
+    fn backdoor(&self) -> Option<Trigger> {
+        self.attack().backdoor()
+    }
+
     fn check(&self) -> Result<(), AttackError> {
         self.attack().check()
+    }
+}
+
+/// Refuses attacks nested too deeply.
+fn check_depth(kind: &'static str, attack: &Inner) -> Result<(), AttackError> {
+    if attack.depth() < Inner::DEEPEST {
+        return Ok(());
+    }
+    let fix = format!("nest at most {} attacks", Inner::DEEPEST);
+    Err(AttackError::Parameter { kind, parameter: "attack", value: attack.short(), fix })
+}
+
+/// Replaces a share of the coordinates, at least one, evenly spaced from the first.
+fn replace_evenly(update: &mut [f64], fraction: f64, value: f64) {
+    let dimension = update.len();
+    let count = ((fraction * dimension as f64).round() as usize).clamp(1.min(dimension), dimension);
+    for index in 0..count {
+        update[index * dimension / count] = value;
     }
 }
 

@@ -1,4 +1,4 @@
-//! Labelled examples: the embedded digits, CSV and IDX files, splits and partitions.
+//! Labelled examples: the embedded digits, CSV, IDX and NPZ files, generated tasks, splits, partitions and triggers.
 //!
 //! Nothing is downloaded. Every importer checks dimensions, types and ranges before it allocates, and names the file,
 //! the place, the value and the fix when it refuses.
@@ -8,14 +8,18 @@ use sha2::{Digest, Sha256};
 pub use error::DataError;
 pub use partition::{Partition, PartitionError};
 pub use split::{Split, SplitError};
+pub use trigger::{Pattern, Trigger};
 
 pub mod csv;
 pub mod digits;
 mod error;
 pub mod idx;
 mod input;
+pub mod npz;
 mod partition;
 mod split;
+pub mod synthetic;
+mod trigger;
 
 /// How much an importer may read; all are inclusive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,6 +143,13 @@ impl Dataset {
         Self { features, labels, width: self.width, classes: self.classes }
     }
 
+    /// Adds the examples of `other`, which has the same width and classes.
+    pub(crate) fn append(&mut self, other: &Self) {
+        debug_assert!(self.width == other.width && self.classes == other.classes);
+        self.features.extend_from_slice(&other.features);
+        self.labels.extend_from_slice(&other.labels);
+    }
+
     /// Replaces every label by `relabel(example, label)`, which sees the *old* labels only.
     ///
     /// # Errors
@@ -162,6 +173,18 @@ impl Dataset {
         }
         self.labels = labels;
         Ok(())
+    }
+
+    /// Changes one feature to a finite value.
+    pub(crate) fn set_feature(&mut self, row: usize, feature: usize, value: f32) {
+        debug_assert!(value.is_finite());
+        self.features[row * self.width + feature] = value;
+    }
+
+    /// Changes one label.
+    pub(crate) fn set_label(&mut self, row: usize, label: usize) {
+        assert!(label < self.classes, "label {label} of {} classes", self.classes);
+        self.labels[row] = label as u16;
     }
 
     /// SHA-256 over shape, labels and feature bits: identifies the data in a manifest.

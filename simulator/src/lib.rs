@@ -38,6 +38,8 @@
 pub mod attack;
 pub mod attacks;
 pub mod data;
+pub mod detection;
+pub mod federation;
 pub mod network;
 pub mod population;
 pub mod random;

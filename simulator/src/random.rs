@@ -36,6 +36,10 @@ pub enum Purpose {
     Placement = 11,
     /// Random choices of an attack while poisoning data.
     Poison = 12,
+    /// Ties between ranks in a detector.
+    Detection = 21,
+    /// Generated examples.
+    Synthetic = 20,
 }
 
 /// The stream of `client` in `round` for `purpose`. Use 0 where a purpose knows no round or no client.

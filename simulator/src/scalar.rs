@@ -7,6 +7,8 @@
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use testudo_aggregate::{Aggregate, AggregateError, Element, Inputs, Plan, Rows, Rule, aggregate_inputs, combine_unit};
+
 /// A floating-point number a workload can compute in: `f32` for training, `f64` for reference trajectories.
 pub trait Scalar:
     Copy
@@ -35,6 +37,22 @@ pub trait Scalar:
     fn to_f64(self) -> f64;
     /// e to the power of `self`: the same bits on every platform; NaN stays NaN, underflow goes to zero.
     fn exp(self) -> Self;
+
+    /// What `rule` makes of rows of this type: [`aggregate_inputs`].
+    ///
+    /// # Errors
+    /// As [`aggregate_inputs`].
+    fn aggregate(rule: &dyn Rule, inputs: &Inputs<'_, Self>) -> Result<Aggregate<Self>, AggregateError>;
+
+    /// What a rule's `plan` makes of rows, extra rows behind them: [`combine_unit`].
+    ///
+    /// # Errors
+    /// As [`combine_unit`].
+    fn combine(rows: &[&[Self]], plan: &Plan, out: &mut [Self]) -> Result<(), AggregateError>;
+}
+
+fn combine<T: Element>(rows: &[&[T]], plan: &Plan, out: &mut [T]) -> Result<(), AggregateError> {
+    combine_unit(&Rows::new(rows, 0)?, plan, out).map(|_| ())
 }
 
 /// 1/k! for k = 0, …, 13.
@@ -82,6 +100,14 @@ impl Scalar for f32 {
         let sum = 1.0 + r * (1.0 + r * (0.5 + r * (1.0 / 6.0 + r * tail)));
         sum * f32::from_bits(((power as i32 + 127) as u32) << 23)
     }
+
+    fn aggregate(rule: &dyn Rule, inputs: &Inputs<'_, Self>) -> Result<Aggregate<Self>, AggregateError> {
+        aggregate_inputs(rule, inputs)
+    }
+
+    fn combine(rows: &[&[Self]], plan: &Plan, out: &mut [Self]) -> Result<(), AggregateError> {
+        combine(rows, plan, out)
+    }
 }
 
 impl Scalar for f64 {
@@ -120,6 +146,14 @@ impl Scalar for f64 {
             sum = sum * r + coefficient;
         }
         sum * f64::from_bits(((power as i64 + 1023) as u64) << 52)
+    }
+
+    fn aggregate(rule: &dyn Rule, inputs: &Inputs<'_, Self>) -> Result<Aggregate<Self>, AggregateError> {
+        aggregate_inputs(rule, inputs)
+    }
+
+    fn combine(rows: &[&[Self]], plan: &Plan, out: &mut [Self]) -> Result<(), AggregateError> {
+        combine(rows, plan, out)
     }
 }
 

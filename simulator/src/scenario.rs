@@ -13,9 +13,11 @@ use testudo_aggregate::OptimizerConfig;
 use testudo_engine::TaskSpec;
 use testudo_protocol::Encoding;
 
+use crate::detection::Detection;
 use crate::workload::WorkloadConfig;
 
-pub use adversary::{Adversary, ColluderData, Placement, Realism, Schedule};
+pub use crate::attack::Realism;
+pub use adversary::{Adversary, ColluderData, Placement, Schedule};
 pub use problem::ScenarioError;
 pub use sections::{
     Algorithm, Cohort, Examples, Measure, Network, Population, Source, SourceData, Training, Uplink, Visibility,
@@ -26,7 +28,7 @@ mod problem;
 mod sections;
 
 /// Version of the meaning of a scenario. Part of every run's id: raised when the same keys begin to mean other numbers.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// A checked run.
 #[derive(Clone, Debug)]
@@ -35,6 +37,8 @@ pub struct Scenario {
     pub plan: Plan,
     /// The task the run is: the specification a server would accept.
     pub task: Arc<TaskSpec>,
+    /// The same as the table of a `task.toml`; its name and the name of its first model are placeholders.
+    pub table: toml::Table,
     /// How uploads travel.
     pub encoding: Encoding,
     /// The canonical form the id is computed from.
@@ -82,6 +86,9 @@ pub struct Plan {
     /// The attackers.
     #[serde(default)]
     pub adversary: Adversary,
+    /// How clients are watched; not at all if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detection: Option<Detection>,
     /// What is measured, and when.
     #[serde(default)]
     pub report: Measure,
@@ -106,9 +113,12 @@ impl Scenario {
         let encoding: Encoding = plan.encoding.uplink.parse().map_err(|error: testudo_protocol::UnknownEncoding| {
             ScenarioError::new("encoding.uplink", error.to_string(), "for example uplink = \"int8\"")
         })?;
-        let task = Arc::new(plan.task()?);
+        let table = plan.task();
+        let text = toml::to_string(&table)
+            .map_err(|error| ScenarioError::new("rule", error.to_string(), "write values that TOML can hold"))?;
+        let task = Arc::new(TaskSpec::new("study", &text).map_err(|error| ScenarioError::of_task(&error))?);
         let canonical = canonical(&serde_json::json!({ "version": VERSION, "plan": plan }));
-        Ok(Self { plan, task, encoding, canonical })
+        Ok(Self { plan, task, table, encoding, canonical })
     }
 
     /// SHA-256 of the canonical configuration and the data set's digest, in hexadecimal: equal runs have equal ids,
@@ -132,6 +142,12 @@ impl Scenario {
         self.plan.rows(self.plan.cohort.size.unwrap_or(self.plan.population.clients))
     }
 
+    /// Clients selected for a round.
+    pub fn selected(&self) -> usize {
+        let clients = self.plan.population.clients;
+        self.plan.cohort.selected(clients).min(clients)
+    }
+
     /// The server optimiser.
     pub fn optimizer(&self) -> &OptimizerConfig {
         &self.task.optimizer
@@ -146,12 +162,22 @@ impl Plan {
 
     fn check(&self) -> Result<(), ScenarioError> {
         let clients = self.population.clients;
+        self.data.check()?;
         self.population.check()?;
         self.training.check()?;
         self.network.check()?;
-        self.adversary.check(clients)?;
+        self.adversary.check(clients, self.visibility.group_size > 1)?;
         self.report.check()?;
         self.cohort.check(clients)?;
+        if let Some(detection) = &self.detection {
+            if let Some((key, value, low, high)) = detection.wrong() {
+                sections::range(key, value, low, high)?;
+            }
+            if self.visibility.group_size > 1 {
+                let fix = "remove [detection], or write visibility.group_size = 1";
+                return Err(ScenarioError::new("detection", "needs to see single updates".to_owned(), fix));
+            }
+        }
         self.encoding.check()?;
         let size = self.cohort.size.unwrap_or(clients);
         self.visibility.check(size)?;
@@ -167,7 +193,7 @@ impl Plan {
     }
 
     /// The specification a server would run.
-    fn task(&self) -> Result<TaskSpec, ScenarioError> {
+    fn task(&self) -> toml::Table {
         let mut table = toml::Table::new();
         let mut put = |key: &str, value: toml::Value| table.insert(key.to_owned(), value);
         put("name", "study".into());
@@ -206,9 +232,7 @@ impl Plan {
             examples.insert("weighted".to_owned(), weighted.into());
         }
         put("examples", examples.into());
-        let text = toml::to_string(&table)
-            .map_err(|error| ScenarioError::new("rule", error.to_string(), "write values that TOML can hold"))?;
-        TaskSpec::new("study", &text).map_err(|error| ScenarioError::of_task(&error))
+        table
     }
 
     /// The quantiser of grouped updates: what masked rounds of such groups use.

@@ -16,7 +16,9 @@ use sweep::{Axis, Combination, Sweep};
 pub use results::{Outcome, Summary};
 pub use store::StoreError;
 
+pub mod calibrate;
 pub mod compare;
+pub mod driver;
 pub mod figures;
 pub mod manifest;
 pub mod preset;

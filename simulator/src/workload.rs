@@ -8,12 +8,16 @@ use crate::data::Dataset;
 use crate::random::Stream;
 use crate::scalar::Scalar;
 
+pub use linear::Linear;
 pub use mlp::Mlp;
+pub use quadratic::Quadratic;
 pub use softmax::Softmax;
 
 mod dense;
+mod linear;
 mod mlp;
 mod network;
+mod quadratic;
 mod softmax;
 
 /// A model that clients train on their data. Reductions run in a fixed order, so the same inputs give the same bits on
@@ -44,6 +48,19 @@ pub trait Workload<S: Scalar = f32>: Debug + Send + Sync {
 
     /// Accuracy and mean loss on all of `data`.
     fn evaluate(&self, parameters: &[S], data: &Dataset) -> Evaluation;
+
+    /// A score per example and class, `data.len()` x classes, row-major, larger is likelier; empty for workloads without
+    /// classes.
+    fn scores(&self, parameters: &[S], data: &Dataset) -> Vec<S> {
+        let _ = (parameters, data);
+        Vec::new()
+    }
+
+    /// The parameters of least loss on `data`, for workloads that know them.
+    fn optimum(&self, data: &Dataset) -> Option<Vec<S>> {
+        let _ = data;
+        None
+    }
 
     /// Share of `data` predicted correctly, in 0..=1.
     fn accuracy(&self, parameters: &[S], data: &Dataset) -> f64 {
@@ -139,6 +156,14 @@ pub enum WorkloadConfig {
         #[serde(default = "default_hidden")]
         hidden: Vec<usize>,
     },
+    /// Linear regression; the last feature is the target.
+    Linear {},
+    /// A quadratic whose optimum is the mean of the examples.
+    Quadratic {
+        /// Ratio of its largest to its least curvature, from 1.
+        #[serde(default = "default_condition")]
+        condition: u32,
+    },
 }
 
 /// Why a workload cannot be built.
@@ -146,7 +171,9 @@ pub enum WorkloadConfig {
 #[non_exhaustive]
 pub enum WorkloadError {
     /// Not one of the built-in workloads.
-    #[error("workload {0:?} is unknown; use softmax, mlp or mlp:64,32 (hidden widths)")]
+    #[error(
+        "workload {0:?} is unknown; use softmax, mlp, mlp:64,32 (hidden widths), linear, quadratic or quadratic:100 (condition)"
+    )]
     Unknown(String),
     /// A width of zero, or more coordinates than can be handled.
     #[error(
@@ -163,12 +190,17 @@ pub enum WorkloadError {
 /// Largest dimension of a built-in workload: 2^28 coordinates, 1 GiB in f32.
 const MOST_COORDINATES: usize = 1 << 28;
 
+fn default_condition() -> u32 {
+    10
+}
+
 fn default_hidden() -> Vec<usize> {
     vec![64]
 }
 
 impl WorkloadConfig {
-    /// Short form for the command line: `softmax`, `mlp` (one hidden layer of 64) or `mlp:64,32`.
+    /// Short form for the command line: `softmax`, `mlp` (one hidden layer of 64), `mlp:64,32`, `linear`, `quadratic` or
+    /// `quadratic:100`.
     ///
     /// # Errors
     /// If the text is none of these.
@@ -177,6 +209,11 @@ impl WorkloadConfig {
         match text.split_once(':') {
             None if text == "softmax" => Ok(Self::Softmax {}),
             None if text == "mlp" => Ok(Self::Mlp { hidden: default_hidden() }),
+            None if text == "linear" => Ok(Self::Linear {}),
+            None if text == "quadratic" => Ok(Self::Quadratic { condition: default_condition() }),
+            Some(("quadratic", condition)) => {
+                condition.trim().parse().map(|condition| Self::Quadratic { condition }).map_err(|_| unknown())
+            }
             Some(("mlp", widths)) => {
                 let hidden: Result<Vec<usize>, _> = widths.split(',').map(|width| width.trim().parse()).collect();
                 hidden.map(|hidden| Self::Mlp { hidden }).map_err(|_| unknown())
@@ -204,6 +241,8 @@ impl WorkloadConfig {
         Ok(match self {
             Self::Softmax {} => Box::new(Softmax::new(width, classes)),
             Self::Mlp { hidden } => Box::new(Mlp::new(width, hidden, classes)),
+            Self::Linear {} => Box::new(Linear::new(width)),
+            Self::Quadratic { condition } => Box::new(Quadratic::new(width, *condition)),
         })
     }
 }

@@ -10,16 +10,18 @@ use std::sync::Arc;
 use testudo_engine::{Carry, select};
 use testudo_protocol::{ClientId, Model, Tensor};
 
-use crate::attack::AttackError;
+use crate::attack::{Attack as _, AttackError, Colluder};
 use crate::data::Dataset;
+use crate::detection::Detector;
 use crate::network;
 use crate::random::{Purpose, stream};
 use crate::scenario::{Placement, Scenario};
-use crate::workload::{Workload, WorkloadError};
+use crate::workload::{Workload, WorkloadConfig, WorkloadError};
 
 pub use data::{Library, PartitionFile, Prepared, WorldData};
-pub use measure::{Counts, Measured};
+pub use measure::{Counts, Found, Measured, Standing};
 pub use round::{Ending, Route};
+pub use sending::{Parcel, Sending};
 pub use state::{State, StateError};
 
 mod adversary;
@@ -27,9 +29,11 @@ mod data;
 mod groups;
 mod measure;
 mod round;
+mod sending;
 mod state;
 mod training;
 mod uplink;
+mod watch;
 
 /// A running federation.
 #[derive(Debug)]
@@ -39,6 +43,12 @@ pub struct World {
     data: Arc<Prepared>,
     /// Training data of clients whose attack changes them.
     poisoned: BTreeMap<usize, Dataset>,
+    /// Honest clients' data with reversed labels, if the attack wishes to see what they lead to.
+    reversed: BTreeMap<usize, Dataset>,
+    /// Triggered test examples, if the attack plants a backdoor.
+    probe: Option<Dataset>,
+    /// The parameters of least loss on the honest clients' data, for workloads that know them.
+    optimum: Option<Vec<f32>>,
     names: Vec<ClientId>,
     numbers: BTreeMap<ClientId, usize>,
     /// Sorted numbers of the attackers; empty without an attack.
@@ -99,20 +109,45 @@ impl World {
             .map(|tensor| Tensor { name: tensor.name, shape: tensor.shape.iter().map(|&side| side as u64).collect() });
         let model = Model::new(tensors.collect(), workload.initial(plan.seed))?;
         let colluders = adversary::colluders(plan);
+        let attack = &plan.adversary.attack;
         let mut poisoned = BTreeMap::new();
-        for &client in &colluders {
-            let mut own = data.of(client).clone();
-            let before = own.clone();
-            plan.adversary
-                .attack
-                .attack()
-                .poison(&mut own, &mut stream(plan.seed, Purpose::Poison, 0, client as u64))?;
-            if own != before {
+        for (index, &client) in colluders.iter().enumerate() {
+            let clean = data.of(client);
+            let mut own = clean.clone();
+            let place = Colluder { index, count: colluders.len() };
+            attack.poison_as(place, &mut own, &mut stream(plan.seed, Purpose::Poison, 0, client as u64))?;
+            if own != *clean {
                 poisoned.insert(client, own);
             }
         }
-        let state = State::new(model, plan.population.clients);
-        let mut world = Self { scenario, workload, data, poisoned, names, numbers, colluders, route, state };
+        let honest: Vec<usize> =
+            (0..plan.population.clients).filter(|client| colluders.binary_search(client).is_err()).collect();
+        let mut reversed = BTreeMap::new();
+        if attack.wishes().flipped && !colluders.is_empty() {
+            for &client in &honest {
+                reversed.insert(client, adversary::reversed(data.of(client))?);
+            }
+        }
+        let probe = attack.backdoor().filter(|_| !colluders.is_empty()).and_then(|trigger| trigger.probe(data.test()));
+        let optimum = match plan.workload {
+            WorkloadConfig::Linear {} | WorkloadConfig::Quadratic { .. } => workload.optimum(&data.joint(&honest)),
+            WorkloadConfig::Softmax {} | WorkloadConfig::Mlp { .. } => None,
+        };
+        let state = State::new(model, plan.population.clients, plan.detection.is_some());
+        let mut world = Self {
+            scenario,
+            workload,
+            data,
+            poisoned,
+            reversed,
+            probe,
+            optimum,
+            names,
+            numbers,
+            colluders,
+            route,
+            state,
+        };
         world.measure_start();
         Ok(world)
     }
@@ -140,19 +175,48 @@ impl World {
     /// One round.
     ///
     /// # Errors
-    /// What no engine takes; the state is as before.
+    /// What no engine takes; the world is of no use then.
     pub fn step(&mut self) -> Result<Ending, WorldError> {
+        let sending = self.prepare(None)?;
+        self.close(sending, None)
+    }
+
+    /// The first half of a round: the cohort trains and forges. `cohort` are the clients selected, in increasing order;
+    /// without it the study draws them. For drivers that send the parcels themselves: nothing is sent here.
+    ///
+    /// # Errors
+    /// An attack that does not fit the data.
+    pub fn prepare(&mut self, cohort: Option<Vec<usize>>) -> Result<Sending, WorldError> {
         let round = self.state.round + 1;
-        let cohort = self.cohort(round);
+        let cohort = cohort.unwrap_or_else(|| self.cohort(round));
         let present: Vec<usize> = cohort.iter().copied().filter(|&client| !self.is_dropout(round, client)).collect();
-        let model = Arc::clone(&self.state.model);
-        let mut rows = self.train(&model, round, &present);
-        let honest = self.forge(&model, round, &present, &mut rows);
-        let uploads = self.uploads(round, &present, rows);
-        let ending = self.play(round, &cohort, uploads.messages)?;
+        let before = Arc::clone(&self.state.model);
+        let mut rows = self.train(&before, round, &present)?;
+        let honest = self.forge(&before, round, &present, &mut rows);
+        let parcels = self.parcels(round, &present, rows);
+        Ok(Sending { round, cohort, parcels, honest, before })
+    }
+
+    /// The second half: the parcels meet the door, the rule and the optimiser. `seed` is the round's seed where a server
+    /// has drawn it; without it the study's own.
+    ///
+    /// # Errors
+    /// What no engine takes.
+    pub fn close(&mut self, sending: Sending, seed: Option<[u8; 32]>) -> Result<Ending, WorldError> {
+        let Sending { round, cohort, parcels, honest, before } = sending;
+        let uploads = self.uploads(parcels);
+        let seed = seed.unwrap_or_else(|| self.round_seed(round));
+        let recorded = self.recorded(&uploads.messages);
+        let ending = self.play(round, &cohort, uploads.messages, seed)?;
         self.judge(&cohort, &ending);
-        self.finish(round, &model, &honest, &ending, uploads.bytes);
+        self.watch(round, &cohort, &ending, &recorded);
+        self.finish(round, &before, &honest, &ending, uploads.bytes);
         Ok(ending)
+    }
+
+    /// A client's name; they sort by number.
+    pub fn name(&self, client: usize) -> Option<&ClientId> {
+        self.names.get(client)
     }
 
     /// Test accuracy of each class, in 0..=1, with the model as it is; classes without test examples are `None`.
@@ -204,6 +268,10 @@ impl World {
     fn finish(&mut self, round: u64, before: &Model, honest: &[Vec<f32>], ending: &Ending, bytes: u64) {
         self.state.bytes += bytes;
         self.state.abandoned += u64::from(ending.abandoned.is_some());
+        if !self.colluders.is_empty() {
+            let after = ending.model.as_deref().unwrap_or(before).parameters();
+            self.state.previous = after.iter().zip(before.parameters()).map(|(after, before)| after - before).collect();
+        }
         if let Some(model) = &ending.model {
             self.state.model = Arc::clone(model);
             self.state.carry = Arc::clone(&ending.carry);
@@ -216,12 +284,16 @@ impl World {
 }
 
 impl State {
-    fn new(model: Model, clients: usize) -> Self {
+    fn new(model: Model, clients: usize, watched: bool) -> Self {
         Self {
             round: 0,
             model: Arc::new(model),
             carry: Arc::new(Carry::default()),
             momenta: vec![Vec::new(); clients],
+            previous: Vec::new(),
+            memories: BTreeMap::new(),
+            detector: watched.then(|| Detector::new(clients)),
+            histories: vec![Vec::new(); if watched { clients } else { 0 }],
             bytes: 0,
             abandoned: 0,
             honest: Counts::default(),

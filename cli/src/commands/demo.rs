@@ -83,8 +83,8 @@ pub(crate) struct Demo {
     /// Honest clients that vanish in different steps of round 2 of the defended training
     #[arg(long, value_name = "N", default_value_t = 6, requires = "secure")]
     dropouts: u32,
-    /// What the poisoned ones do: sign_flip:scale=10, gaussian, label_flip, ipm, constant, free_rider, non_finite, …;
-    /// unless told sign_flip:scale=10, with --secure scale=100
+    /// What the poisoned ones do: a kind with its parameters, of `testudo simulate --list-attacks`. They see the released
+    /// models and their own updates, nothing of the others. Unless told sign_flip:scale=10, with --secure scale=100
     #[arg(long, value_name = "ATTACK")]
     attack: Option<String>,
     /// The robust rule: a kind, or TOML as in task.toml; `byzantine` is the number of poisoned clients unless told. Unless

@@ -1,6 +1,7 @@
 //! `testudo simulate`: a study from a file into a folder.
 
 mod plan;
+mod wire;
 
 use crate::{
     cli::Signals,
@@ -10,7 +11,7 @@ use crate::{
 };
 use clap::Args;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use plan::Source;
+pub(crate) use plan::Source;
 use serde_json::{Value, json};
 use std::{
     path::PathBuf,
@@ -18,16 +19,20 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use testudo_simulator::{
+    attacks,
     study::{
-        Outcome, Study, preset,
+        Outcome, Study,
+        driver::Driver,
+        preset,
         results::Cell,
         runner::{self, Event, Options, RunError},
     },
     world::Library,
 };
+use wire::Wire;
 
 const WHAT: &str = "cannot run the study";
 
@@ -53,11 +58,13 @@ Examples:
   testudo simulate study.toml --dry-run
   testudo simulate study.toml --out results --jobs 8
   testudo simulate study.toml --out results --resume
+  testudo simulate study.toml --out rehearsal --wire
   testudo simulate --list-presets
+  testudo simulate --list-attacks
   testudo study compare results other-results")]
 pub(crate) struct Simulate {
     /// The study file
-    #[arg(value_name = "STUDY", required_unless_present_any = ["preset", "list_presets"])]
+    #[arg(value_name = "STUDY", required_unless_present_any = ["preset", "list_presets", "list_attacks"])]
     study: Option<PathBuf>,
     /// A study that comes with the program instead of a file
     #[arg(long, value_name = "NAME", conflicts_with = "study")]
@@ -65,12 +72,23 @@ pub(crate) struct Simulate {
     /// Names the presets, with what they need, and stops
     #[arg(long)]
     list_presets: bool,
+    /// Names the attacks, with what they send and see, and stops
+    #[arg(long, conflicts_with = "list_presets")]
+    list_attacks: bool,
     /// The folder for the results; made if it is not there
-    #[arg(long, value_name = "DIR", required_unless_present_any = ["dry_run", "list_presets", "print"])]
+    #[arg(long, value_name = "DIR", required_unless_present_any = ["dry_run", "list_presets", "list_attacks", "print"])]
     out: Option<PathBuf>,
     /// Threads; without it one per core. The results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=JOBS))]
     jobs: Option<u64>,
+    /// Play the rounds on a real server with real clients over gRPC, and check every one against the same round in this
+    /// process: accepted sets, verdicts and models have to agree bit for bit. Runs are played one after another
+    #[arg(long, conflicts_with = "dry_run")]
+    wire: bool,
+    /// A running server for --wire, http://HOST:PORT, that takes this machine for an operator; without it one is started
+    /// on the loopback
+    #[arg(long, value_name = "URL", requires = "wire")]
+    server: Option<String>,
     /// Go on with a study that was stopped
     #[arg(long)]
     resume: bool,
@@ -93,6 +111,9 @@ impl Simulate {
     pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
         if self.list_presets {
             return output.result(presets(), preset_table);
+        }
+        if self.list_attacks {
+            return output.result(json!({ "attacks": attacks::catalogue() }), attack_table);
         }
         let source = match (&self.preset, &self.study) {
             (Some(name), _) => Source::preset(name)?,
@@ -119,7 +140,21 @@ impl Simulate {
             .map_err(|_| Failure::new(Exit::Usage, WHAT, "--checkpoint is no number of seconds from 0"))?;
         let options = Options { jobs, resume: self.resume, checkpoint_every, ..Options::default() };
         let start = Instant::now();
-        let outcome = until_signal(study, library, out.clone(), options, output).await?;
+        let outcome = match self.wire {
+            false => until_signal(study, library, out.clone(), options, None, output).await?,
+            true => {
+                wire::check(&study)?;
+                // Names of tasks that an earlier study on the same server has not taken.
+                let label = format!("study-{:x}", nanoseconds());
+                let (wire, own) = Wire::connect(self.server.as_deref(), label).await?;
+                let options = Options { jobs: 1, ..options };
+                let outcome = until_signal(study, library, out.clone(), options, Some(wire), output).await;
+                if let Some(own) = own {
+                    own.stop().await;
+                }
+                outcome?
+            }
+        };
         let seconds = start.elapsed().as_secs_f64();
         output.result(object(&outcome, &out, seconds), |output| table(&outcome, output))?;
         output.note(&format!(
@@ -129,6 +164,10 @@ impl Simulate {
         ));
         Ok(())
     }
+}
+
+fn nanoseconds() -> u128 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos()
 }
 
 fn cores() -> usize {
@@ -141,6 +180,7 @@ async fn until_signal(
     library: Library,
     out: PathBuf,
     options: Options,
+    wire: Option<Wire>,
     output: &Output,
 ) -> Result<Outcome, Failure> {
     let mut signals = Signals::new()?;
@@ -158,7 +198,8 @@ async fn until_signal(
                     bar.set_message(format!("{finished}/{runs} runs"));
                 }
             };
-            runner::run(&study, &library, &out, options, &stop, &observe)
+            let driver = wire.as_ref().map(|wire| wire as &dyn Driver);
+            runner::run_with(&study, &library, &out, options, &stop, &observe, driver)
         })
     };
     let mut work = std::pin::pin!(work);
@@ -287,6 +328,21 @@ fn preset_table(output: &Output) -> String {
         let needs = needs(preset);
         let needs = if needs.is_empty() { "nothing".to_owned() } else { needs.join("; ") };
         table.row(vec![preset.name.to_owned(), preset.summary.to_owned(), needs]);
+    }
+    table.text(output.colour)
+}
+
+fn attack_table(output: &Output) -> String {
+    let mut table = Table::new(&["attack", "what it does", "what it sees", "parameters"]);
+    for info in attacks::catalogue() {
+        let parameters: Vec<String> =
+            info.parameters.iter().map(|one| format!("{}={}", one.name, one.default)).collect();
+        table.row(vec![
+            info.kind.to_owned(),
+            info.summary.to_owned(),
+            info.knowledge.to_string(),
+            parameters.join(","),
+        ]);
     }
     table.text(output.colour)
 }

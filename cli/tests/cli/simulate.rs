@@ -118,3 +118,70 @@ fn a_preset_whose_data_are_absent_is_skipped_and_says_what_is_missing() {
     let (_, stderr) = expect(6, &["simulate", "--preset", "nonsense", "--out", text(folder.path())]);
     assert!(stderr.contains("digits-grid"), "{stderr}");
 }
+
+#[test]
+fn a_real_server_with_real_clients_gives_the_same_bytes_as_this_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let attacks = "[{ kind = \"none\" }, { kind = \"sign_flip\", scale = 5.0 }, { kind = \"non_finite\" }, \
+                   { kind = \"wrong_shape\" }, { kind = \"oversize\" }, { kind = \"late\" }, \
+                   { kind = \"false_examples\", claimed = 0 }, { kind = \"alie_opt\" }, { kind = \"stale\", rounds = 2 }]";
+    let all = STUDY.replace("[{ kind = \"none\" }, { kind = \"gaussian\", sd = 5.0 }]", attacks);
+    let all = all.replace("seeds = [1, 2]", "seeds = [1]").replace("clients = 9", "clients = 9\ndropout = 0.1");
+    let file = study(folder.path(), &all.replace("[adversary]", "[cohort]\nminimum = 3\n[adversary]"));
+    let (here, wire) = (folder.path().join("here"), folder.path().join("wire"));
+    expect(0, &["simulate", &file, "--out", text(&here)]);
+    let object = json(0, &["simulate", &file, "--out", text(&wire), "--wire"]);
+    assert_eq!(object["runs"], 18);
+    for name in ["runs.csv", "rounds.parquet", "cells.json"] {
+        assert!(fs::read(here.join(name)).unwrap() == fs::read(wire.join(name)).unwrap(), "{name} differs");
+    }
+}
+
+#[test]
+fn over_the_wire_the_server_draws_cohorts_and_encodings_travel() {
+    let folder = tempfile::tempdir().unwrap();
+    let some =
+        STUDY.replace("[adversary]", "[cohort]\nsize = 4\nminimum = 2\n[encoding]\nuplink = \"int8\"\n[adversary]");
+    let some = some.replace("byzantine = 2", "byzantine = 1").replace("seeds = [1, 2]", "seeds = [1]");
+    let file = study(folder.path(), &some);
+    let object = json(0, &["simulate", &file, "--out", text(&folder.path().join("wire")), "--wire"]);
+    assert_eq!((&object["status"], &object["runs"]), (&"finished".into(), &4.into()));
+}
+
+#[test]
+fn what_a_server_cannot_play_is_refused_before_one_is_started() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for (from, to, expected) in [
+        ("[population]", "[training]\nweight_decay = 0.1\n[population]", "training.weight_decay"),
+        ("[adversary]", "[visibility]\ngroup_size = 3\n[adversary]", "visibility.group_size"),
+        ("[adversary]", "[cohort]\nsize = 5\n[adversary]\nplacement = \"per_round\"", "adversary.placement"),
+    ] {
+        let file = study(folder.path(), &STUDY.replacen(from, to, 1).replace("byzantine = 2", "byzantine = 1"));
+        let (_, stderr) = expect(3, &["simulate", &file, "--out", text(&out), "--wire"]);
+        assert!(stderr.contains(expected) && stderr.contains("write"), "{stderr}");
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn every_attack_is_listed_with_what_it_sees() {
+    let object = json(0, &["simulate", "--list-attacks"]);
+    let attacks = object["attacks"].as_array().unwrap();
+    assert!(attacks.len() >= 41);
+    let optimised = attacks.iter().find(|one| one["kind"] == "alie_opt").unwrap();
+    assert_eq!(optimised["knowledge"], "omniscient");
+    let (stdout, _) = expect(0, &["simulate", "--list-attacks"]);
+    assert!(stdout.contains("neurotoxin") && stdout.contains("own colluders"), "{stdout}");
+}
+
+#[test]
+fn a_calibration_says_whether_quarantine_may_act() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = study(folder.path(), STUDY);
+    let object = json(0, &["calibrate", &file, "--rounds", "3", "--target", "0.5"]);
+    assert_eq!((&object["quarantine_allowed"], object["settings"].as_array().unwrap().len()), (&true.into(), 2));
+    let (stdout, stderr) = expect(7, &["calibrate", &file, "--rounds", "3", "--target", "0.001"]);
+    assert!(stdout.contains("refused") && stderr.contains("detection.alpha"), "{stdout} {stderr}");
+    expect(2, &["calibrate", &file, "--target", "2"]);
+}

@@ -1,9 +1,6 @@
 //! Inner-product manipulation.
 
-use serde::{Deserialize, Serialize};
-
-use crate::attack::{Attack, AttackError, Info, Knowledge, Parameter, View, check_range};
-use crate::random::Stream;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "ipm",
@@ -40,13 +37,19 @@ impl Attack for Ipm {
         INFO.knowledge
     }
 
-    fn forge(&self, view: &View<'_>, update: &mut [f32], _: &mut Stream) {
-        let tau = self.tau as f32;
-        let mean = view.honest_mean(update);
-        update.iter_mut().zip(&mean).for_each(|(value, mean)| *value = -tau * mean);
+    fn wishes(&self) -> Wishes {
+        Wishes { shared: true, ..Wishes::default() }
     }
+
+    forge_by_formula!();
 
     fn check(&self) -> Result<(), AttackError> {
         check_range(INFO.kind, "tau", self.tau, (0.0, 1e30))
+    }
+}
+
+impl Formula for Ipm {
+    fn vector<S: Scalar>(&self, view: &View<'_, S>, own: &[S], _: &mut Stream) -> Vec<f64> {
+        view.honest_mean(own).iter().map(|mean| -self.tau * mean).collect()
     }
 }

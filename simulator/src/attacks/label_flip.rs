@@ -91,3 +91,5 @@ impl Attack for LabelFlip {
         Ok(())
     }
 }
+
+impl super::Formula for LabelFlip {}

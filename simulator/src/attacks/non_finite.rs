@@ -1,9 +1,6 @@
 //! Sends values that no sum survives.
 
-use serde::{Deserialize, Serialize};
-
-use crate::attack::{Attack, AttackError, Info, Knowledge, Parameter, View, check_range};
-use crate::random::Stream;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "non_finite",
@@ -53,20 +50,22 @@ impl Attack for NonFinite {
         INFO.knowledge
     }
 
-    fn forge(&self, _: &View<'_>, update: &mut [f32], _: &mut Stream) {
-        let value = match self.value {
-            Poison::Nan => f32::NAN,
-            Poison::Infinity => f32::INFINITY,
-            Poison::NegativeInfinity => f32::NEG_INFINITY,
-        };
-        let dimension = update.len();
-        let count = ((self.fraction * dimension as f64).round() as usize).clamp(1.min(dimension), dimension);
-        for index in 0..count {
-            update[index * dimension / count] = value;
-        }
-    }
+    forge_by_formula!();
 
     fn check(&self) -> Result<(), AttackError> {
         check_range(INFO.kind, "fraction", self.fraction, (0.0, 1.0))
+    }
+}
+
+impl Formula for NonFinite {
+    fn vector<S: Scalar>(&self, _: &View<'_, S>, own: &[S], _: &mut Stream) -> Vec<f64> {
+        let mut sent: Vec<f64> = own.iter().map(|value| value.to_f64()).collect();
+        let value = match self.value {
+            Poison::Nan => f64::NAN,
+            Poison::Infinity => f64::INFINITY,
+            Poison::NegativeInfinity => f64::NEG_INFINITY,
+        };
+        replace_evenly(&mut sent, self.fraction, value);
+        sent
     }
 }

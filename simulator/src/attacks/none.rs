@@ -1,8 +1,6 @@
 //! No attack.
 
-use serde::{Deserialize, Serialize};
-
-use crate::attack::{Attack, Info, Knowledge};
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "none",
@@ -14,7 +12,7 @@ pub(super) const INFO: Info = Info {
 };
 
 /// Sends what an honest client sends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct None {}
 
@@ -23,3 +21,5 @@ impl Attack for None {
         INFO.knowledge
     }
 }
+
+impl Formula for None {}

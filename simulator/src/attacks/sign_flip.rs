@@ -1,9 +1,6 @@
 //! Sends its own update reversed and enlarged.
 
-use serde::{Deserialize, Serialize};
-
-use crate::attack::{Attack, AttackError, Info, Knowledge, Parameter, View, check_range};
-use crate::random::Stream;
+use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
     kind: "sign_flip",
@@ -33,12 +30,15 @@ impl Attack for SignFlip {
         INFO.knowledge
     }
 
-    fn forge(&self, _: &View<'_>, update: &mut [f32], _: &mut Stream) {
-        let scale = self.scale as f32;
-        update.iter_mut().for_each(|value| *value *= -scale);
-    }
+    forge_by_formula!();
 
     fn check(&self) -> Result<(), AttackError> {
         check_range(INFO.kind, "scale", self.scale, (0.0, 1e30))
+    }
+}
+
+impl Formula for SignFlip {
+    fn vector<S: Scalar>(&self, _: &View<'_, S>, own: &[S], _: &mut Stream) -> Vec<f64> {
+        own.iter().map(|value| -self.scale * value.to_f64()).collect()
     }
 }

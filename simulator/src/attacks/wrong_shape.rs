@@ -52,3 +52,5 @@ impl Attack for WrongShape {
         })
     }
 }
+
+impl super::Formula for WrongShape {}

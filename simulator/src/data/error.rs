@@ -38,6 +38,18 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
+    /// An NPZ file is wrong.
+    #[error("{file}{}: {problem}; {fix}", array.as_deref().map(|array| format!(", array {array}")).unwrap_or_default())]
+    Npz {
+        /// The file, or whatever name the caller gave.
+        file: String,
+        /// The array to blame, if it is one.
+        array: Option<String>,
+        /// What is wrong, with the value found.
+        problem: String,
+        /// What to do.
+        fix: String,
+    },
     /// Larger than the caller's [`Limits`](crate::data::Limits).
     #[error("{file}: {found} {what} exceed the limit of {limit}; use a smaller file or raise the limit `{what}`")]
     Limit {

@@ -7,6 +7,8 @@ use crate::random::{Purpose, stream};
 use super::Dataset;
 use super::split::rows_by_class;
 
+mod skewed;
+
 /// How unlike each other the clients' data are. As configuration: `{ kind = "dirichlet", alpha = 0.5 }`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
@@ -23,6 +25,26 @@ pub enum Partition {
         #[serde(default = "default_min_samples")]
         min_samples: usize,
     },
+    /// A share of the examples is divided as `iid`, the rest as `extreme`.
+    Gamma {
+        /// The share γ, from 0 (`extreme`) to 1 (`iid`).
+        gamma: f64,
+    },
+    /// The examples, sorted by label, are cut into consecutive shards, and each client gets some of them at random
+    /// (McMahan et al. 2017).
+    Shards {
+        /// Shards of each client.
+        #[serde(default = "default_shards")]
+        per_client: usize,
+    },
+    /// Each client holds so many classes, and the examples of a class are divided evenly among those that hold it.
+    LabelQuantity {
+        /// Classes of each client.
+        labels: usize,
+    },
+    /// The examples, sorted by label, are cut into one consecutive part per client; sizes differ by at most one, larger
+    /// parts first.
+    Extreme {},
 }
 
 /// Why the examples cannot be divided.
@@ -45,6 +67,22 @@ pub enum PartitionError {
     /// A concentration that is no concentration.
     #[error("alpha = {0}; give a number from 1e-6 to 1e6, such as 0.5")]
     Alpha(f64),
+    /// A share that is no share.
+    #[error("gamma = {0}; give a number from 0 to 1")]
+    Gamma(f64),
+    /// No shards.
+    #[error("per_client = {0}; give at least 1")]
+    Shards(usize),
+    /// A number of classes that cannot be held or leaves classes to nobody.
+    #[error("labels = {labels} of {classes} classes for {clients} clients; give {} to {classes}", classes.div_ceil(*clients))]
+    Labels {
+        /// Classes of each client.
+        labels: usize,
+        /// Classes there are.
+        classes: usize,
+        /// Clients asked for.
+        clients: usize,
+    },
     /// No draw gave every client enough.
     #[error(
         "no draw of {draws} gave each of {clients} clients {min_samples} examples at alpha = {alpha}; raise alpha, or lower clients or min_samples"
@@ -64,6 +102,10 @@ pub enum PartitionError {
 /// Enough for settings in which one draw in a thousand succeeds.
 const DRAWS: u64 = 10_000;
 
+fn default_shards() -> usize {
+    2
+}
+
 fn default_min_samples() -> usize {
     4
 }
@@ -78,8 +120,9 @@ impl Partition {
             return Err(PartitionError::NoClients);
         }
         let min_samples = match self {
-            Self::Iid {} => 1,
             Self::Dirichlet { min_samples, .. } => *min_samples,
+            Self::Shards { per_client } => *per_client,
+            _ => 1,
         };
         let examples = data.len();
         if clients.checked_mul(min_samples).is_none_or(|needed| needed > examples) {
@@ -88,6 +131,10 @@ impl Partition {
         let mut parts = match *self {
             Self::Iid {} => iid(examples, clients, seed),
             Self::Dirichlet { alpha, min_samples } => dirichlet(data, clients, seed, alpha, min_samples)?,
+            Self::Gamma { gamma } => skewed::gamma(data, clients, seed, gamma)?,
+            Self::Shards { per_client } => skewed::shards(data, clients, seed, per_client)?,
+            Self::LabelQuantity { labels } => skewed::label_quantity(data, clients, seed, labels)?,
+            Self::Extreme {} => skewed::consecutive(&skewed::sorted(data, 0..examples), clients),
         };
         parts.iter_mut().for_each(|part| part.sort_unstable());
         Ok(parts)
@@ -135,81 +182,4 @@ fn dirichlet(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::data::digits;
-
-    fn covers_everything_once(parts: &[Vec<usize>], examples: usize) {
-        let mut all = parts.concat();
-        all.sort_unstable();
-        assert_eq!(all, (0..examples).collect::<Vec<_>>());
-    }
-
-    /// Mean over clients of the share of the client's commonest class.
-    fn concentration(parts: &[Vec<usize>], data: &Dataset) -> f64 {
-        let share = |part: &Vec<usize>| {
-            let mut counts = [0; 10];
-            part.iter().for_each(|&row| counts[data.label(row)] += 1);
-            f64::from(counts.iter().copied().max().unwrap_or(0)) / part.len() as f64
-        };
-        parts.iter().map(share).sum::<f64>() / parts.len() as f64
-    }
-
-    #[test]
-    fn iid_parts_differ_in_size_by_at_most_one_and_cover_everything() {
-        let data = digits::load();
-        let parts = Partition::Iid {}.divide(&data, 20, 3).unwrap();
-        covers_everything_once(&parts, data.len());
-        assert!(parts.iter().all(|part| part.len() == 89 || part.len() == 90));
-        assert_eq!(parts, Partition::Iid {}.divide(&data, 20, 3).unwrap());
-        assert_ne!(parts, Partition::Iid {}.divide(&data, 20, 4).unwrap());
-        assert!(concentration(&parts, &data) < 0.25);
-    }
-
-    #[test]
-    fn dirichlet_redraws_until_every_client_holds_the_minimum() {
-        let data = digits::load();
-        let partition = Partition::Dirichlet { alpha: 0.1, min_samples: 4 };
-        for seed in 0..20 {
-            let parts = partition.divide(&data, 16, seed).unwrap();
-            covers_everything_once(&parts, data.len());
-            assert!(parts.iter().all(|part| part.len() >= 4));
-            assert_eq!(parts, partition.divide(&data, 16, seed).unwrap());
-        }
-    }
-
-    #[test]
-    fn a_smaller_alpha_gives_clients_fewer_classes() {
-        let data = digits::load();
-        let at = |alpha| {
-            let partition = Partition::Dirichlet { alpha, min_samples: 1 };
-            concentration(&partition.divide(&data, 16, 1).unwrap(), &data)
-        };
-        assert!(at(0.1) > at(0.5) + 0.1);
-        assert!(at(0.5) > at(100.0) + 0.1);
-    }
-
-    #[test]
-    fn what_cannot_be_divided_is_refused_with_numbers_and_a_fix() {
-        let data = Dataset::new(vec![0.0; 10], vec![0, 1, 0, 1, 0, 1, 0, 1, 0, 1], 1, 2).unwrap();
-        let message = |partition: Partition, clients| partition.divide(&data, clients, 0).unwrap_err().to_string();
-        assert!(message(Partition::Iid {}, 11).contains("11 clients"));
-        assert!(message(Partition::Iid {}, 0).contains("clients = 0"));
-        assert!(message(Partition::Dirichlet { alpha: 1.0, min_samples: 6 }, 2).contains("need 12, but there are 10"));
-        assert!(message(Partition::Dirichlet { alpha: 1.0, min_samples: usize::MAX }, 2).contains("but there are 10"));
-        for alpha in [0.0, -1.0, f64::NAN, f64::INFINITY] {
-            assert!(message(Partition::Dirichlet { alpha, min_samples: 1 }, 2).contains("alpha ="));
-        }
-        let hopeless = message(Partition::Dirichlet { alpha: 1e-6, min_samples: 2 }, 5);
-        assert!(hopeless.contains("raise alpha"), "{hopeless}");
-    }
-
-    #[test]
-    fn the_configuration_is_strict_and_has_a_default_minimum() {
-        let parsed: Partition = serde_json::from_str(r#"{"kind":"dirichlet","alpha":0.5}"#).unwrap();
-        assert_eq!(parsed, Partition::Dirichlet { alpha: 0.5, min_samples: 4 });
-        assert_eq!(serde_json::from_str::<Partition>(r#"{"kind":"iid"}"#).unwrap(), Partition::Iid {});
-        assert!(serde_json::from_str::<Partition>(r#"{"kind":"iid","alpha":1}"#).is_err());
-        assert!(serde_json::from_str::<Partition>(r#"{"kind":"dirichlet","alpha":1,"beta":2}"#).is_err());
-    }
-}
+mod tests;

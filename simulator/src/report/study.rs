@@ -1,6 +1,7 @@
 //! A study's findings: for a board in plain words and pictures, for a paper in tables, for programs in JSON.
 
 mod curves;
+mod detector;
 mod matrix;
 mod page;
 mod summary;

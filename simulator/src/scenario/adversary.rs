@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ScenarioError;
 use super::sections::range;
+use crate::attack::{Attack as _, Realism};
 use crate::attacks::{AttackConfig, None as NoAttack};
 
 /// The attackers of a run. How many the rule reckons with is `rule.byzantine`; the two are independent.
@@ -48,21 +49,6 @@ pub enum Placement {
     Pool,
     /// Exactly all colluders in every cohort; the rest of the cohort is drawn among the honest clients.
     PerRound,
-}
-
-/// How alike the attackers' updates are: identical ones are trivially found as duplicates.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Realism {
-    /// Each forges its own.
-    #[default]
-    Own,
-    /// The first one's update is sent by all.
-    Identical,
-    /// The first one's, each coordinate times 1 + σN(0, 1), drawn by each colluder for itself.
-    Jitter(f64),
-    /// As a jitter of 0.5, with the zero pattern of a random honest client.
-    SupportMatched,
 }
 
 /// Whether attackers hold data.
@@ -111,12 +97,18 @@ impl Adversary {
         self.colluders == 0 || matches!(self.attack, AttackConfig::None(_))
     }
 
-    pub(super) fn check(&self, clients: usize) -> Result<(), ScenarioError> {
+    pub(super) fn check(&self, clients: usize, grouped: bool) -> Result<(), ScenarioError> {
         range("adversary.colluders", self.colluders as f64, 0.0, clients as f64)?;
         range("adversary.schedule.start", self.schedule.start as f64, 1.0, 1e9)?;
         range("adversary.schedule.on", self.schedule.on as f64, 1.0, 1e9)?;
         if let Realism::Jitter(sigma) = self.realism {
             range("adversary.realism.jitter", sigma, 0.0, 100.0)?;
+        }
+        let tamper = self.attack.tamper_in(self.schedule.start);
+        if tamper.concerns_masked_rounds_only() && !grouped && !self.is_absent() {
+            let what = format!("{} acts in a step that only masked rounds have", self.attack);
+            let fix = "write visibility.group_size above 1, or step = \"input\" for dropouts";
+            return Err(ScenarioError::new("adversary.attack", what, fix));
         }
         if self.colluders == clients && self.data == ColluderData::None && !self.is_absent() {
             let fix = "leave at least one honest client, or write data = \"share\"";

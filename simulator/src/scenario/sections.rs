@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ScenarioError;
 use crate::data::Partition;
+use crate::data::synthetic::Synthetic;
 
 /// Refuses a number outside `low..=high`.
 pub(super) fn range(key: &str, value: f64, low: f64, high: f64) -> Result<(), ScenarioError> {
@@ -14,15 +15,19 @@ pub(super) fn range(key: &str, value: f64, low: f64, high: f64) -> Result<(), Sc
 }
 
 /// Where the examples come from.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     /// The embedded handwritten digits.
     Digits,
-    /// A CSV file: `path`, the label in the last column.
+    /// A CSV file: `path`; the label in the column `labels`, by default the last.
     Csv,
     /// A pair of IDX files: `path` and `labels`.
     Idx,
+    /// A NumPy archive: `path`; `features` and `labels` name its arrays.
+    Npz,
+    /// Generated: `task`, and `task_seed`.
+    Synthetic,
 }
 
 /// `[data]`: which examples, and how they are divided.
@@ -34,17 +39,66 @@ pub struct SourceData {
     /// The file of features, relative to the study file. Not part of the run's id: the data's digest is.
     #[serde(default, skip_serializing)]
     pub path: Option<String>,
-    /// The file of labels of IDX data. Not part of the run's id.
+    /// The file of labels of IDX data, the label column of CSV data, the array of labels of NPZ data. Not part of the
+    /// run's id.
     #[serde(default, skip_serializing)]
     pub labels: Option<String>,
+    /// The array of features of NPZ data. Not part of the run's id.
+    #[serde(default, skip_serializing)]
+    pub features: Option<String>,
+    /// What is generated: a task with a known optimum. Not part of the run's id: the data's digest is.
+    #[serde(default, skip_serializing)]
+    pub task: Option<Synthetic>,
+    /// The seed of generated data, the same for all runs; 0 if left out.
+    #[serde(default, skip_serializing)]
+    pub task_seed: u64,
     /// Examples held out for testing, each class in proportion.
     pub test: usize,
     /// The seed of the split into training and test part: the run's own if left out.
     #[serde(default)]
     pub split_seed: Option<u64>,
+    /// The seed of the division among clients: the run's own if left out.
+    #[serde(default)]
+    pub partition_seed: Option<u64>,
     /// How unlike the clients' data are.
     #[serde(default = "iid")]
     pub heterogeneity: Partition,
+}
+
+impl SourceData {
+    /// Every key belongs to the source, and the source has what it needs.
+    pub(super) fn check(&self) -> Result<(), ScenarioError> {
+        let word = match self.source {
+            Source::Digits => "digits",
+            Source::Csv => "csv",
+            Source::Idx => "idx",
+            Source::Npz => "npz",
+            Source::Synthetic => "synthetic",
+        };
+        let file = matches!(self.source, Source::Csv | Source::Idx | Source::Npz);
+        let synthetic = self.source == Source::Synthetic;
+        let keys = [
+            ("data.path", self.path.is_some(), file, file),
+            ("data.labels", self.labels.is_some(), file, self.source == Source::Idx),
+            ("data.features", self.features.is_some(), self.source == Source::Npz, false),
+            ("data.task", self.task.is_some(), synthetic, synthetic),
+            ("data.task_seed", self.task_seed != 0, synthetic, false),
+        ];
+        for (key, given, allowed, needed) in keys {
+            if given && !allowed {
+                let fix = "remove it, or change data.source";
+                return Err(ScenarioError::new(key, format!("does not go with source = \"{word}\""), fix));
+            }
+            if needed && !given {
+                let fix = match key {
+                    "data.task" => "write task = { kind = \"linear\", examples = 2000, width = 20 }",
+                    _ => "write the file's name, relative to the study file",
+                };
+                return Err(ScenarioError::new(key, format!("is missing; source = \"{word}\" needs it"), fix));
+            }
+        }
+        Ok(())
+    }
 }
 
 fn iid() -> Partition {

@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::OnInvalid;
 use super::sweep::RawSweep;
+use crate::detection::Detection;
 use crate::scenario::{Adversary, Cohort, Examples, Network, Population, SourceData, Training, Uplink, Visibility};
 use crate::workload::WorkloadConfig;
 
@@ -28,6 +29,7 @@ pub(super) struct RawStudy {
     network: Option<Network>,
     rule: Option<toml::Table>,
     adversary: Option<Adversary>,
+    detection: Option<Detection>,
     #[serde(default)]
     pub(super) report: RawReport,
     pub(super) sweep: Option<RawSweep>,

@@ -18,7 +18,9 @@ pub fn of(study: &Study, ids: &[String], library: &Library) -> Result<String, Ru
     let mut digests = BTreeMap::new();
     for run in &study.runs {
         let data = &run.scenario.plan.data;
-        let name = data.path.clone().unwrap_or_else(|| format!("{:?}", data.source).to_lowercase());
+        let generated = || data.task.map(|task| format!("{task:?}, seed {}", data.task_seed));
+        let name = data.path.clone().or_else(generated);
+        let name = name.unwrap_or_else(|| format!("{:?}", data.source).to_lowercase());
         let failed = |source| RunError::World { run: super::runner::name(study, run), source: Box::new(source) };
         digests.insert(name, library.load(data).map_err(failed)?.digest);
     }

@@ -14,11 +14,15 @@ use crate::world::{Counts, Measured};
 type Optional = fn(&Measured) -> Option<f64>;
 type Count = fn(&Counts) -> u64;
 
-const OPTIONAL: [(&str, Optional); 5] = [
+const OPTIONAL: [(&str, Optional); 9] = [
     ("loss", |one| one.loss),
     ("backdoor", |one| one.backdoor),
     ("distance", |one| one.distance),
     ("kappa", |one| one.kappa),
+    ("excess", |one| one.excess),
+    ("detector_true_positives", |one| one.standing?.colluders.rate()),
+    ("detector_false_positives", |one| one.standing?.honest.rate()),
+    ("detector_delay", |one| one.standing?.delay),
     ("model_norm", |one| Some(one.norm)),
 ];
 

@@ -67,6 +67,27 @@ pub const PRESETS: &[Preset] = &[
         lacks: &[],
     },
     Preset {
+        name: "digits-backdoor",
+        summary: "Backdoors on the embedded digits: planted, boosted and distributed, against seven rules",
+        text: include_str!("preset/digits-backdoor.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
+        name: "digits-declared-f",
+        summary: "What declaring too few or too many attackers costs, on unevenly divided digits",
+        text: include_str!("preset/digits-declared-f.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
+        name: "digits-detection",
+        summary: "Who a detector finds, how soon, and whom it accuses wrongly: 30 clean rounds, then an attack",
+        text: include_str!("preset/digits-detection.toml"),
+        files: &[],
+        lacks: &[],
+    },
+    Preset {
         name: "byzfl-mnist",
         summary: "ByzFL's default grid on MNIST: worst of three attacks by heterogeneity and number of attackers",
         text: include_str!("preset/byzfl-mnist.toml"),

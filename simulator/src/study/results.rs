@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::statistics::{Interval, interval};
 use super::{Study, StudyRun};
-use crate::world::{Counts, Measured};
+use crate::world::{Counts, Found, Measured, Standing};
 
 /// A finished run, as the journal holds it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,10 @@ pub struct Summary {
     pub distance: Option<f64>,
     /// Mean empirical κ.
     pub kappa: Option<f64>,
+    /// Distance of the last model from the optimum, where that is known.
+    pub excess: Option<f64>,
+    /// Whom a detector found, if one watched.
+    pub standing: Option<Standing>,
     /// Share of the attackers' updates that were mostly held back.
     pub held_back: Option<f64>,
     /// Share of the honest clients' updates that were mostly held back.
@@ -103,6 +107,8 @@ impl Summary {
             backdoor_max: largest(&mut measured.iter().filter_map(|one| one.backdoor)),
             distance: mean(after.iter().filter_map(|one| one.distance)),
             kappa: mean(after.iter().filter_map(|one| one.kappa)),
+            excess: end.excess,
+            standing: end.standing,
             held_back: share(colluders),
             honest_held_back: share(honest),
             honest,
@@ -164,6 +170,10 @@ impl Outcome {
             "backdoor_max",
             "distance",
             "kappa",
+            "excess",
+            "detector_true_positives",
+            "detector_false_positives",
+            "detector_delay",
             "held_back",
             "honest_held_back",
             "honest_accepted",
@@ -178,6 +188,8 @@ impl Outcome {
             "colluders_dropout",
             "abandoned",
             "bytes",
+            "honest_quarantined",
+            "colluders_quarantined",
             "partition",
         ];
         header.extend(names.map(str::to_owned));
@@ -196,6 +208,10 @@ impl Outcome {
                 summary.backdoor_max,
                 summary.distance,
                 summary.kappa,
+                summary.excess,
+                summary.standing.and_then(|standing| standing.colluders.rate()),
+                summary.standing.and_then(|standing| standing.honest.rate()),
+                summary.standing.and_then(|standing| standing.delay),
                 summary.held_back,
                 summary.honest_held_back,
             ];
@@ -204,7 +220,12 @@ impl Outcome {
                 let numbers = [counts.accepted, counts.clipped, counts.trimmed, counts.rejected, counts.dropout];
                 record.extend(numbers.map(|number| number.to_string()));
             }
-            record.extend([summary.abandoned.to_string(), summary.bytes.to_string(), finished.partition.clone()]);
+            record.extend([summary.abandoned.to_string(), summary.bytes.to_string()]);
+            let quarantined = |side: fn(Standing) -> Found| {
+                summary.standing.map_or_else(String::new, |standing| side(standing).quarantined.to_string())
+            };
+            record.extend([quarantined(|standing| standing.honest), quarantined(|standing| standing.colluders)]);
+            record.push(finished.partition.clone());
             writer.write_record(&record)?;
         }
         writer.into_inner().map_err(|error| csv::Error::from(std::io::Error::other(error.to_string())))

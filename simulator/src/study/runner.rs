@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::driver::Driver;
 use super::results::{Finished, Outcome};
 use super::store::{Store, StoreError};
 use super::{Study, StudyRun, manifest};
@@ -80,6 +81,22 @@ pub fn run(
     stop: &AtomicBool,
     observe: &(dyn Fn(Event) + Sync),
 ) -> Result<Outcome, RunError> {
+    run_with(study, library, folder, options, stop, observe, None)
+}
+
+/// As [`run`], the rounds played by `driver`. Such a run is not checkpointed: stopped, it begins again.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_with(
+    study: &Study,
+    library: &Library,
+    folder: &Path,
+    options: Options,
+    stop: &AtomicBool,
+    observe: &(dyn Fn(Event) + Sync),
+    driver: Option<&dyn Driver>,
+) -> Result<Outcome, RunError> {
     // Bad data are found before anything runs.
     let ids = identify(study, library)?;
     let (store, mut done) = Store::open(folder, options.resume)?;
@@ -90,7 +107,7 @@ pub fn run(
         observe(Event::Rounds(study.runs[run].scenario.plan.rounds));
         observe(Event::Finished);
     }
-    let work = Work { study, ids: &ids, library, store: &store, options, stop, observe };
+    let work = Work { study, ids: &ids, library, store: &store, options, stop, observe, driver };
     for finished in work.all(&todo)? {
         done.insert(finished.id.clone(), finished);
     }
@@ -166,6 +183,30 @@ fn collect(ids: &[String], done: &HashMap<String, Finished>) -> Vec<Finished> {
     ids.iter().filter_map(|id| done.get(id)).cloned().collect()
 }
 
+/// Why a run ended before its last round.
+enum Stop {
+    World(WorldError),
+    Run(RunError),
+}
+
+impl From<WorldError> for Stop {
+    fn from(error: WorldError) -> Self {
+        Self::World(error)
+    }
+}
+
+impl From<RunError> for Stop {
+    fn from(error: RunError) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl From<StoreError> for Stop {
+    fn from(error: StoreError) -> Self {
+        Self::Run(error.into())
+    }
+}
+
 struct Work<'a> {
     study: &'a Study,
     ids: &'a [String],
@@ -174,6 +215,7 @@ struct Work<'a> {
     options: Options,
     stop: &'a AtomicBool,
     observe: &'a (dyn Fn(Event) + Sync),
+    driver: Option<&'a dyn Driver>,
 }
 
 impl Work<'_> {
@@ -219,6 +261,23 @@ impl Work<'_> {
         let data = self.library.prepare(&run.scenario.plan).map_err(failed)?;
         let partition = self.partition(run, &data)?;
         let mut world = World::new(Arc::clone(&run.scenario), data, self.options.route).map_err(failed)?;
+        let played = match self.driver {
+            Some(driver) => self.driven(driver, id, &mut world),
+            None => self.in_process(id, &mut world),
+        };
+        played.map_err(|stop| match stop {
+            Stop::World(error) => failed(error),
+            Stop::Run(error) => error,
+        })?;
+        let classes = world.class_accuracy();
+        let finished = Finished { id: id.clone(), measured: world.state().measured.clone(), classes, partition };
+        self.store.finish(&finished, run.scenario.plan.rounds, start.elapsed().as_secs_f64())?;
+        (self.observe)(Event::Finished);
+        Ok(finished)
+    }
+
+    /// Rounds by the engine in this process, from the last checkpoint on.
+    fn in_process(&self, id: &str, world: &mut World) -> Result<(), Stop> {
         // A damaged checkpoint costs time, not the result.
         let saved = self.store.checkpoint(id).and_then(|bytes| State::from_bytes(&bytes, id, world.state()).ok());
         if let Some(state) = saved {
@@ -229,20 +288,31 @@ impl Work<'_> {
         while !world.is_over() {
             if self.stop.load(Ordering::Relaxed) {
                 self.store.save_checkpoint(id, &world.state().to_bytes(id))?;
-                return Err(RunError::Stopped);
+                return Err(RunError::Stopped.into());
             }
-            world.step().map_err(failed)?;
+            world.step()?;
             (self.observe)(Event::Rounds(1));
             if saved.elapsed() >= self.options.checkpoint_every && !world.is_over() {
                 self.store.save_checkpoint(id, &world.state().to_bytes(id))?;
                 saved = Instant::now();
             }
         }
-        let classes = world.class_accuracy();
-        let finished = Finished { id: id.clone(), measured: world.state().measured.clone(), classes, partition };
-        self.store.finish(&finished, run.scenario.plan.rounds, start.elapsed().as_secs_f64())?;
-        (self.observe)(Event::Finished);
-        Ok(finished)
+        Ok(())
+    }
+
+    /// Rounds by a driver, all of them.
+    fn driven(&self, driver: &dyn Driver, id: &str, world: &mut World) -> Result<(), Stop> {
+        let mut course = driver.open(id, world)?;
+        let mut played = Ok(());
+        while !world.is_over() && played.is_ok() {
+            played = match self.stop.load(Ordering::Relaxed) {
+                true => Err(RunError::Stopped.into()),
+                false => course.step(world).map_err(Stop::World),
+            };
+            (self.observe)(Event::Rounds(u64::from(played.is_ok())));
+        }
+        course.finish();
+        played
     }
 
     /// Writes who holds which examples, once per division; answers the file's name.

@@ -61,4 +61,7 @@ impl<S: Scalar> Workload<S> for Mlp {
     fn evaluate(&self, parameters: &[S], data: &Dataset) -> Evaluation {
         self.network.evaluate(parameters, data)
     }
+    fn scores(&self, parameters: &[S], data: &Dataset) -> Vec<S> {
+        self.network.scores(parameters, data)
+    }
 }

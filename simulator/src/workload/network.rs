@@ -112,6 +112,19 @@ impl Network {
         Evaluation { accuracy: right as f64 / data.len() as f64, loss: loss / data.len() as f64 }
     }
 
+    /// Logits of every example, row-major.
+    pub(crate) fn scores<S: Scalar>(&self, parameters: &[S], data: &Dataset) -> Vec<S> {
+        self.check(parameters, data);
+        let mut scratch = Scratch::default();
+        let mut scores = Vec::with_capacity(data.len() * self.classes());
+        for from in (0..data.len()).step_by(EVALUATION_ROWS) {
+            let to = (from + EVALUATION_ROWS).min(data.len());
+            self.forward(parameters, data, from..to, &mut scratch);
+            scores.extend_from_slice(&scratch.activations[self.widths.len() - 1]);
+        }
+        scores
+    }
+
     /// Fills `scratch.activations`: inputs, each hidden layer after ReLU, logits.
     fn forward<S: Scalar>(
         &self,

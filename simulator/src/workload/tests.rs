@@ -172,8 +172,13 @@ fn what_cannot_be_built_or_parsed_is_refused() {
 #[test]
 fn full_batch_trajectories_match_the_reference_to_nine_digits() {
     let file: Value = serde_json::from_str(include_str!("../../vectors/trajectories.json")).unwrap();
-    let entries = file["trajectories"].as_array().unwrap();
-    assert_eq!(entries.len(), 6);
+    // Those that need no more than a mean, a median or a trimmed mean; `tests/attacks` follows all of them.
+    let plain = |entry: &&Value| {
+        ["mean", "median", "trimmed_mean"].contains(&entry["rule"].as_str().unwrap())
+            && !["mimic_0", "label_flip_mean"].contains(&entry["attack"].as_str().unwrap())
+    };
+    let entries: Vec<&Value> = file["trajectories"].as_array().unwrap().iter().filter(plain).collect();
+    assert_eq!(entries.len(), 16);
     for entry in entries {
         follow(entry);
     }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::WorldError;
 use super::adversary;
-use crate::data::{DataError, Dataset, Limits, Split, csv, digits, idx};
+use crate::data::{DataError, Dataset, Limits, Split, csv, digits, idx, npz};
 use crate::scenario::{Plan, Source, SourceData};
 
 /// A data set as loaded, with its digest.
@@ -59,7 +59,8 @@ impl Library {
     /// # Errors
     /// A missing key, or what the importer says.
     pub fn load(&self, source: &SourceData) -> Result<WorldData, WorldError> {
-        let key = format!("{:?} {:?} {:?}", source.source, source.path, source.labels);
+        let SourceData { source: kind, path, labels, features, task, task_seed, .. } = source;
+        let key = format!("{kind:?} {path:?} {labels:?} {features:?} {task:?} {task_seed}");
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(data) = loaded.get(&key) {
             return Ok(data.clone());
@@ -80,15 +81,16 @@ impl Library {
             plan.population.clients - if plan.adversary.holds_nothing() { plan.adversary.colluders } else { 0 };
         let without = if plan.adversary.holds_nothing() { adversary::colluders(plan) } else { Vec::new() };
         let split_seed = plan.data.split_seed.unwrap_or(plan.seed);
+        let partition_seed = plan.data.partition_seed.unwrap_or(plan.seed);
         let key = format!(
             "{} {} {split_seed} {} {holders} {without:?} {:?}",
-            data.digest, plan.data.test, plan.seed, plan.data.heterogeneity
+            data.digest, plan.data.test, partition_seed, plan.data.heterogeneity
         );
         if let Some(prepared) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(prepared));
         }
         let (train, test) = Split::stratified(&data.examples, plan.data.test, split_seed)?.apply(&data.examples);
-        let held = plan.data.heterogeneity.divide(&train, holders, plan.seed)?;
+        let held = plan.data.heterogeneity.divide(&train, holders, partition_seed)?;
         let mut held = held.into_iter();
         let parts: Vec<Vec<usize>> = (0..plan.population.clients)
             .map(
@@ -112,18 +114,28 @@ impl Library {
     }
 
     fn read(&self, source: &SourceData) -> Result<Dataset, DataError> {
-        let path = |key: &'static str, path: &Option<String>| {
-            path.as_ref().map(|path| self.folder.join(path)).ok_or_else(|| DataError::Invalid {
-                problem: format!("data.{key} is missing"),
-                fix: format!("write {key} = \"file\", relative to the study file"),
-            })
+        let needed = |key: &'static str| DataError::Invalid {
+            problem: format!("data.{key} is missing"),
+            fix: "write it beside data.source".to_owned(),
+        };
+        let file = |key: &'static str, path: &Option<String>| {
+            path.as_ref().map(|path| self.folder.join(path)).ok_or_else(|| needed(key))
         };
         match source.source {
             Source::Digits => Ok(digits::load()),
-            Source::Csv => csv::load(&path("path", &source.path)?, &csv::Options::default()),
-            Source::Idx => {
-                idx::load(&path("path", &source.path)?, &path("labels", &source.labels)?, &Limits::default())
+            Source::Csv => {
+                let label = source.labels.clone().map_or(csv::LabelColumn::Last, csv::LabelColumn::Named);
+                csv::load(&file("path", &source.path)?, &csv::Options { label, ..csv::Options::default() })
             }
+            Source::Idx => {
+                idx::load(&file("path", &source.path)?, &file("labels", &source.labels)?, &Limits::default())
+            }
+            Source::Npz => {
+                let (features, labels) = (source.features.clone(), source.labels.clone());
+                let options = npz::Options { features, labels, ..npz::Options::default() };
+                npz::load(&file("path", &source.path)?, &options)
+            }
+            Source::Synthetic => source.task.ok_or_else(|| needed("task"))?.generate(source.task_seed),
         }
     }
 }
@@ -132,6 +144,13 @@ impl Prepared {
     /// The training examples of a client.
     pub fn of(&self, client: usize) -> &Dataset {
         self.clients.get(client).unwrap_or(&self.nothing)
+    }
+
+    /// The training examples of all these clients together.
+    pub(super) fn joint(&self, clients: &[usize]) -> Dataset {
+        let mut all = self.nothing.clone();
+        clients.iter().for_each(|&client| all.append(self.of(client)));
+        all
     }
 
     /// The held-out examples.

@@ -39,6 +39,9 @@ pub struct Measured {
     pub distance: Option<f64>,
     /// That distance squared over the mean squared distance of honest updates from their mean: the empirical κ.
     pub kappa: Option<f64>,
+    /// L2 distance of the model from the one of least loss on the honest clients' data; `None` where that is not known.
+    #[serde(default)]
+    pub excess: Option<f64>,
     /// L2 norm of the model.
     pub norm: f64,
     /// Verdicts on honest clients since the last measurement.
@@ -49,6 +52,38 @@ pub struct Measured {
     pub abandoned: u64,
     /// Payload bytes sent since the start.
     pub bytes: u64,
+    /// Whom a detector has found so far; `None` if nobody watches.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub standing: Option<Standing>,
+}
+
+/// How many clients a detector has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Standing {
+    /// Of the honest ones.
+    pub honest: Found,
+    /// Of the attackers.
+    pub colluders: Found,
+    /// Median rounds from the attack's start until an attacker was first suspect, of those that were.
+    pub delay: Option<f64>,
+}
+
+/// Clients of one side.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Found {
+    /// All.
+    pub clients: u64,
+    /// Suspect at some time.
+    pub flagged: u64,
+    /// In quarantine now.
+    pub quarantined: u64,
+}
+
+impl Found {
+    /// Share that was suspect at some time, in 0..=1; `None` of nobody.
+    pub fn rate(&self) -> Option<f64> {
+        (self.clients > 0).then(|| self.flagged as f64 / self.clients as f64)
+    }
 }
 
 impl Counts {
@@ -131,12 +166,20 @@ impl World {
             round,
             accuracy: evaluation.accuracy,
             loss: Some(evaluation.loss).filter(|loss| loss.is_finite()),
-            backdoor: None,
+            backdoor: self.probe.as_ref().map(|probe| self.workload.accuracy(model, probe)),
+            excess: self.excess(model),
             norm: squares.sqrt(),
             abandoned: self.state.abandoned,
             bytes: self.state.bytes,
+            standing: self.standing(),
             ..Measured::default()
         }
+    }
+
+    /// How far the model is from the optimum; `None` where nobody knows it.
+    fn excess(&self, model: &[f32]) -> Option<f64> {
+        let squares = (model.iter().zip(self.optimum.as_ref()?)).map(|(at, best)| f64::from(at - best).powi(2));
+        Some(squares.sum::<f64>().sqrt()).filter(|distance| distance.is_finite())
     }
 
     /// What weight decay multiplies the model by.

@@ -57,7 +57,13 @@ impl World {
     }
 
     /// Drives one round with these messages.
-    pub(super) fn play(&self, round: u64, cohort: &[usize], messages: Vec<Message>) -> Result<Ending, WorldError> {
+    pub(super) fn play(
+        &self,
+        round: u64,
+        cohort: &[usize],
+        messages: Vec<Message>,
+        seed: [u8; 32],
+    ) -> Result<Ending, WorldError> {
         let task = &self.scenario.task;
         let grouped = self.scenario.plan.visibility.group_size > 1;
         let (seats, messages, members) = if grouped {
@@ -71,9 +77,6 @@ impl World {
         let target = task.cohort.size.min(seats.len());
         let params = RoundParams::new(names, target, task.cohort.minimum.min(target), self.deadline())
             .map_err(|error| fail(error.to_string()))?;
-        let mut seed = [0; 32];
-        let mut random = stream(self.scenario.plan.seed, Purpose::Rule, round, 0);
-        seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
         let play = Play { base: self.base()?, params, names: &self.names, messages, seed };
         let direct = self.route == Route::Shortest
             && task.masking.is_none()
@@ -92,6 +95,19 @@ impl World {
                 .collect();
         }
         Ok(ending)
+    }
+
+    /// The seed the server would draw for a round.
+    pub(super) fn round_seed(&self, round: u64) -> [u8; 32] {
+        let mut seed = [0; 32];
+        let mut random = stream(self.scenario.plan.seed, Purpose::Rule, round, 0);
+        seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
+        seed
+    }
+
+    /// The part of it that the rule sees.
+    pub(super) fn rule_seed_of(&self, round: u64) -> u64 {
+        rule_seed(&self.round_seed(round))
     }
 
     /// What the round's aggregate is added to: the model, shrunk by the weight decay of fedsgd.

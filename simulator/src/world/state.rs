@@ -1,5 +1,6 @@
 //! Everything the rest of a run follows from, and its bytes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use testudo_engine::Carry;
 use testudo_protocol::Model;
 
 use super::{Counts, Measured};
+use crate::detection::Detector;
 
 /// The state of a run between two rounds.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +22,14 @@ pub struct State {
     pub carry: Arc<Carry>,
     /// Each client's momentum; empty before its first batch.
     pub momenta: Vec<Vec<f32>>,
+    /// The change of the model in the last round; empty before, and without attackers.
+    pub previous: Vec<f32>,
+    /// What each attacker asked to remember.
+    pub memories: BTreeMap<usize, Vec<f32>>,
+    /// What is known of the clients, if they are watched.
+    pub detector: Option<Detector>,
+    /// The sum of each client's recorded updates, if they are watched; empty before the first.
+    pub histories: Vec<Vec<f32>>,
     /// Payload bytes sent.
     pub bytes: u64,
     /// Rounds abandoned.
@@ -37,7 +47,7 @@ pub struct State {
 #[error("the checkpoint is damaged or of another run: {0}")]
 pub struct StateError(String);
 
-const MAGIC: &[u8] = b"testudo checkpoint 1\n";
+const MAGIC: &[u8] = b"testudo checkpoint 2\n";
 
 #[derive(Serialize, Deserialize)]
 struct Header {
@@ -51,6 +61,14 @@ struct Header {
     dimension: usize,
     /// Clients that have a momentum.
     momenta: Vec<usize>,
+    /// Length of the last change of the model.
+    previous: usize,
+    /// Attackers that remember something, and its length.
+    memories: Vec<(usize, usize)>,
+    #[serde(default)]
+    detector: Option<Detector>,
+    /// Clients that have a history.
+    histories: Vec<usize>,
     carry: usize,
 }
 
@@ -68,6 +86,10 @@ impl State {
             measured: self.measured.clone(),
             dimension: self.model.parameters().len(),
             momenta: (0..self.momenta.len()).filter(|&client| !self.momenta[client].is_empty()).collect(),
+            previous: self.previous.len(),
+            memories: self.memories.iter().map(|(&client, memory)| (client, memory.len())).collect(),
+            detector: self.detector.clone(),
+            histories: (0..self.histories.len()).filter(|&client| !self.histories[client].is_empty()).collect(),
             carry: carry.len(),
         };
         let text = serde_json::to_vec(&header).expect("numbers, lists and text are JSON");
@@ -75,7 +97,13 @@ impl State {
         bytes.extend_from_slice(&(text.len() as u64).to_le_bytes());
         bytes.extend_from_slice(&text);
         let vectors = header.momenta.iter().map(|&client| self.momenta[client].as_slice());
-        for vector in std::iter::once(self.model.parameters()).chain(vectors) {
+        let histories = header.histories.iter().map(|&client| self.histories[client].as_slice());
+        for vector in std::iter::once(self.model.parameters())
+            .chain(vectors)
+            .chain(std::iter::once(self.previous.as_slice()))
+            .chain(self.memories.values().map(Vec::as_slice))
+            .chain(histories)
+        {
             vector.iter().for_each(|value| bytes.extend_from_slice(&value.to_le_bytes()));
         }
         bytes.extend_from_slice(&carry);
@@ -103,15 +131,25 @@ impl State {
         if header.run != id || header.dimension != dimension {
             return Err(wrong("of another run"));
         }
-        let mut vector = || -> Result<Vec<f32>, StateError> {
-            let (own, later) = rest.split_at_checked(dimension * 4).ok_or_else(|| wrong("too short"))?;
+        let mut vector = |length: usize| -> Result<Vec<f32>, StateError> {
+            let bytes = length.checked_mul(4).ok_or_else(|| wrong("too long"))?;
+            let (own, later) = rest.split_at_checked(bytes).ok_or_else(|| wrong("too short"))?;
             rest = later;
             Ok(own.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect())
         };
-        let model = start.model.with_parameters(vector()?).map_err(|error| StateError(error.to_string()))?;
+        let model = start.model.with_parameters(vector(dimension)?).map_err(|error| StateError(error.to_string()))?;
         let mut momenta = vec![Vec::new(); start.momenta.len()];
         for client in header.momenta {
-            *momenta.get_mut(client).ok_or_else(|| wrong("an unknown client"))? = vector()?;
+            *momenta.get_mut(client).ok_or_else(|| wrong("an unknown client"))? = vector(dimension)?;
+        }
+        let previous = vector(header.previous)?;
+        let mut memories = BTreeMap::new();
+        for (client, length) in header.memories {
+            memories.insert(client, vector(length)?);
+        }
+        let mut histories = vec![Vec::new(); start.histories.len()];
+        for client in header.histories {
+            *histories.get_mut(client).ok_or_else(|| wrong("an unknown client"))? = vector(dimension)?;
         }
         let carry = Carry::from_bytes(rest, dimension).map_err(|error| StateError(error.to_string()))?;
         Ok(Self {
@@ -119,6 +157,10 @@ impl State {
             model: Arc::new(model),
             carry: Arc::new(carry),
             momenta,
+            previous,
+            memories,
+            detector: header.detector,
+            histories,
             bytes: header.bytes,
             abandoned: header.abandoned,
             honest: header.honest,

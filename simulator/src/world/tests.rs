@@ -1,6 +1,9 @@
 use super::*;
 use crate::scenario::Scenario;
 
+mod adversary;
+mod sources;
+
 /// A small study: `rest` replaces or adds sections.
 pub(crate) fn scenario(rule: &str, attack: &str, rest: &str) -> Arc<Scenario> {
     let text = format!(
@@ -146,7 +149,7 @@ fn identical_attackers_send_one_update_and_jitter_makes_it_their_own() {
         let mut world = world(&scenario("kind = \"mean\"", "kind = \"gaussian\"", realism), Route::Shortest);
         let model = Arc::clone(&world.state.model);
         let present: Vec<usize> = (0..11).collect();
-        let mut rows = world.train(&model, 1, &present);
+        let mut rows = world.train(&model, 1, &present).unwrap();
         let before = rows.clone();
         world.forge(&model, 1, &present, &mut rows);
         assert_eq!(rows[..9], before[..9]);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use testudo_aggregate::first_non_finite;
 use testudo_engine::Door;
-use testudo_protocol::{Digest, Encoding, Layout, Reject, Run, Tick, keep_largest};
+use testudo_protocol::limits::CLAIMED_EXAMPLES;
+use testudo_protocol::{Digest, Encoding, Layout, Reason, Reject, Run, Tick, keep_largest};
 
-use super::World;
-use crate::network;
+use super::{Parcel, World};
+use crate::attack::{Replayed, Step, Tamper};
 use crate::scenario::Scenario;
 
 /// What reaches the server in a round.
@@ -38,44 +39,75 @@ pub(super) struct Stored {
 const CHUNK: usize = 1 << 16;
 
 impl World {
-    /// Sends every present client's row, in the order of arrival.
-    pub(super) fn uploads(&self, round: u64, present: &[usize], rows: Vec<Vec<f32>>) -> Uploads {
-        let plan = &self.scenario.plan;
-        let layout = self.state.model.layout();
+    /// Sends the parcels; the messages are in the order of their arrival.
+    pub(super) fn uploads(&self, parcels: Vec<Parcel>) -> Uploads {
         let mut bytes = 0;
-        let grouped = plan.visibility.group_size > 1;
-        let shared = Arc::new(layout.clone());
-        let mut messages: Vec<Message> = (present.iter().zip(rows))
-            .map(|(&client, values)| {
-                let at = network::arrival(&plan.network, plan.seed, round, client);
-                let examples = (self.data.of(client).len() as u64).max(1).min(self.scenario.task.examples.max);
-                let (stored, sent) = match grouped {
-                    // Under masking nobody sees a single update: its group takes it as it is.
-                    true => (Ok(values), shared.bytes()),
-                    false => receive(&self.scenario, &shared, values),
-                };
-                bytes += sent;
-                Message { client, at, stored: stored.map(|values| Stored { values, examples }) }
-            })
-            .collect();
+        let grouped = self.scenario.plan.visibility.group_size > 1;
+        let layout = Arc::new(self.state.model.layout().clone());
+        let mut messages = Vec::with_capacity(parcels.len());
+        for Parcel { client, at, values, examples, tamper } in parcels {
+            if is_silent(tamper, grouped) {
+                continue;
+            }
+            let (stored, sent) = match header(tamper, examples, grouped) {
+                Err(reject) => (Err(reject), 0),
+                // Under masking nobody sees a single update: its group takes it as it is.
+                Ok(()) if grouped => (Ok(values), layout.bytes()),
+                Ok(()) if values.len() != layout.dimension() => {
+                    let detail = format!("{} coordinates, the model has {}", values.len(), layout.dimension());
+                    (Err(Reject::new(Reason::WrongShape, detail)), 0)
+                }
+                Ok(()) => receive(&self.scenario, &layout, values),
+            };
+            bytes += sent;
+            let examples = examples.min(self.scenario.task.examples.max);
+            messages.push(Message { client, at, stored: stored.map(|values| Stored { values, examples }) });
+        }
         messages.sort_by_key(|message| (message.at, message.client));
         Uploads { messages, bytes }
     }
 }
 
+/// Whether nothing of a client's update arrives. Under masking, whoever leaves before its input is not in the sum; whoever
+/// leaves later is, because others hold the shares of its secrets.
+fn is_silent(tamper: Tamper, grouped: bool) -> bool {
+    match tamper {
+        Tamper::Dropout { step } if grouped => step <= Step::Input,
+        Tamper::Dropout { step } => step == Step::Input,
+        _ => false,
+    }
+}
+
+/// What the server refuses before it has seen a byte of the update. A second upload of a round is refused without harm to
+/// the first, so it changes nothing here. Masked rounds have no claims.
+fn header(tamper: Tamper, claimed: u64, grouped: bool) -> Result<(), Reject> {
+    match tamper {
+        Tamper::Replay { of: Replayed::Own } => Err(Reject::new(Reason::WrongRound, "an upload of the round before")),
+        Tamper::Replay { of: Replayed::Other } => {
+            Err(Reject::new(Reason::Identity, "an upload in another client's name"))
+        }
+        Tamper::Oversize { factor } => {
+            Err(Reject::new(Reason::Oversize, format!("announces {factor} times the bytes of the model")))
+        }
+        Tamper::Examples { .. } if !grouped && !(1..=CLAIMED_EXAMPLES).contains(&claimed) => {
+            Err(Reject::new(Reason::Examples, format!("claims {claimed} examples")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// What the server stores of an update, and the bytes that were sent.
 ///
-/// A plain update of the right length, all finite, passes without a cap on its norm: the door would find nothing. All
+/// A plain update, all finite, passes without a cap on its norm: the door would find nothing. All
 /// others go through the door itself.
 fn receive(scenario: &Scenario, layout: &Arc<Layout>, mut values: Vec<f32>) -> (Result<Vec<f32>, Reject>, u64) {
     let plain = scenario.encoding == Encoding::F32;
-    let fits = values.len() == layout.dimension();
     let finite = first_non_finite(&values).is_none();
-    if plain && fits && finite && scenario.task.max_l2.is_none() {
+    if plain && finite && scenario.task.max_l2.is_none() {
         return (Ok(values), layout.bytes());
     }
     // What cannot be encoded is sent as it is: the door has to find it.
-    let encoding = if fits && finite { scenario.encoding } else { Encoding::F32 };
+    let encoding = if finite { scenario.encoding } else { Encoding::F32 };
     if encoding == Encoding::Sparse {
         let keep = (scenario.plan.encoding.keep * values.len() as f64).ceil() as usize;
         keep_largest(&mut values, keep);

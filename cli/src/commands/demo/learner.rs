@@ -5,20 +5,23 @@ use super::{
     secure::{Secure, Witness},
 };
 use crate::{
-    commands::load::sdk,
+    commands::{
+        hostile::{self, Message},
+        load::sdk,
+    },
     exit::{Exit, Failure},
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
-use testudo_client::{Client, Error, Identity, Layout, Model, Policy, Retry, Round, Update};
+use testudo_client::{Client, Error, Identity, Model, Policy, Retry, Round, Update};
 use testudo_simulator::{
-    attack::{Attack as _, Observation, View},
+    attack::{Attack as _, Colluder, Crowd, Knowledge, Lesson, Observation, Tamper, View},
     attacks::AttackConfig,
     data::Dataset,
     random::{Purpose, stream as random},
@@ -42,6 +45,10 @@ struct Inner {
     honest: Dataset,
     poisoned: Dataset,
     attack: Option<AttackConfig>,
+    colluder: Colluder,
+    crowd: Crowd,
+    /// What an attacker keeps from round to round of a training.
+    past: Mutex<Past>,
     workload: Arc<dyn Workload<f32>>,
     training: LocalTraining,
     seed: u64,
@@ -49,6 +56,13 @@ struct Inner {
     rounds: u64,
     /// As many clients compute at the same time as there are processors.
     processors: Arc<Semaphore>,
+}
+
+/// The last round's model, and what the attack asked to remember.
+#[derive(Debug, Default)]
+struct Past {
+    model: Vec<f32>,
+    memory: Vec<f32>,
 }
 
 impl Learner {
@@ -83,6 +97,9 @@ impl Learner {
             honest: plan.parts[number].clone(),
             poisoned: plan.poisoned_part(number)?,
             attack: plan.population.attack(number).cloned(),
+            colluder: plan.colluder(number),
+            crowd: plan.crowd(&plan.rule),
+            past: Mutex::default(),
             workload: plan.workload.clone(),
             training: plan.training,
             seed: plan.seed,
@@ -117,8 +134,8 @@ impl Learner {
             let leaves = leaves.and_then(|secure| secure.leaves(name_of_training, number, self.inner.number));
             let result = match update {
                 Some(update) if attacker => {
-                    let update = hostile(update, round.layout());
-                    round.submit(update).await.map(|_| ())
+                    let tamper = self.inner.attack.as_ref().map_or(Tamper::None, |attack| attack.tamper_in(number));
+                    hostile::send(round, Message::plain(update, tamper)).await.map(|_| ())
                 }
                 Some(update) => match round.seal(Update::delta(update.clone())) {
                     Err(error) => Err(error),
@@ -173,57 +190,69 @@ impl Learner {
 impl Inner {
     fn update(&self, round: u64, model: &Model, attacked: bool) -> Option<Vec<f32>> {
         let (client, parameters) = (self.number as u64, model.parameters());
-        let attack = self.attack.as_ref().filter(|_| attacked);
-        let data = if attack.is_some() { &self.poisoned } else { &self.honest };
-        let mut batches = random(self.seed, Purpose::Batch, round, client);
-        let mut update = self.workload.local_sgd(parameters, data, &self.training, &mut batches);
-        let Some(attack) = attack else {
+        let batches = || random(self.seed, Purpose::Batch, round, client);
+        let train = |data: &Dataset| self.workload.local_sgd(parameters, data, &self.training, &mut batches());
+        let Some(attack) = self.attack.as_ref().filter(|_| attacked) else {
+            let update = train(&self.honest);
             return update.iter().all(|value| value.is_finite()).then_some(update);
         };
-        // A real client on a network sees the released model and nothing of the others.
-        let observation = Observation { round, model: parameters, ..Observation::default() };
-        let view = View::new(attack.knowledge(), observation);
+        let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
+        let past = &mut *past;
+        if round == 1 {
+            *past = Past::default();
+        }
+        let previous: Vec<f32> = match past.model.len() == parameters.len() {
+            true => parameters.iter().zip(&past.model).map(|(now, before)| now - before).collect(),
+            false => Vec::new(),
+        };
+        // A real client on a network sees the released models and its own updates, and nothing of the others.
+        let open = Observation {
+            round,
+            colluder: self.colluder,
+            crowd: self.crowd,
+            accord: self.seed,
+            memory: &past.memory,
+            model: parameters,
+            previous: &previous,
+            ..Observation::default()
+        };
+        let training = self.training;
+        let lesson =
+            Lesson { round, workload: self.workload.as_ref(), model: parameters, data: &self.poisoned, training };
+        let own = self.trained(attack, &lesson, open, &train);
+        let mut update = own.clone();
+        let trained = [own];
+        let view = View::new(attack.knowledge(), Observation { colluders: &trained, ..open });
         attack.forge(&view, &mut update, &mut random(self.seed, Purpose::Attack, round, client));
-        attack.tamper().apply(&mut update);
+        let memory = attack.wishes().memory.then(|| attack.remember(&view, &trained[0]));
+        past.memory = memory.unwrap_or_default();
+        past.model = parameters.to_vec();
+        attack.tamper_in(round).apply(&mut update);
         Some(update)
     }
-}
 
-/// An update as an attacker sends it, past every check on the device. One of another length names tensors that add up
-/// to it: all but the last keep their shape as far as the coordinates go, the last takes what is left.
-fn hostile(update: Vec<f32>, layout: &Layout) -> Update {
-    if update.len() == layout.dimension() {
-        return Update::delta(update).unchecked();
-    }
-    let last = layout.tensors().len().saturating_sub(1);
-    let mut left = update.len() as u64;
-    let mut tensors = Vec::new();
-    for (index, tensor) in layout.tensors().iter().enumerate() {
-        let whole = tensor.coordinates().unwrap_or(0);
-        let taken = if index == last { left } else { left.min(whole) };
-        let shape = if taken == whole { tensor.shape.clone() } else { vec![taken] };
-        left -= taken;
-        tensors.push((tensor.name.clone(), "F32".to_string(), shape));
-    }
-    let bytes: Vec<u8> = update.iter().flat_map(|value| value.to_le_bytes()).collect();
-    Update::raw(tensors, bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use testudo_client::Tensor;
-
-    #[test]
-    fn an_update_of_another_length_keeps_the_tensors_names_and_not_their_shapes() {
-        let tensor = |name: &str, shape: Vec<u64>| Tensor { name: name.into(), shape };
-        let layout = Layout::new(vec![tensor("weight", vec![2, 3]), tensor("bias", vec![3])]).unwrap();
-        for (length, weight, bias) in [(8, vec![2, 3], vec![2]), (12, vec![2, 3], vec![6]), (4, vec![4], vec![0])] {
-            let text = format!("{:?}", hostile(vec![1.0; length], &layout));
-            for shape in [weight, bias] {
-                assert!(text.contains(&format!("shape: {shape:?}")), "{length}: {text}");
+    /// An attacker's update before it is forged.
+    fn trained(
+        &self,
+        attack: &AttackConfig,
+        lesson: &Lesson<'_>,
+        open: Observation<'_>,
+        train: &dyn Fn(&Dataset) -> Vec<f32>,
+    ) -> Vec<f32> {
+        let (client, wishes) = (self.number as u64, attack.wishes());
+        let mut fresh = None;
+        if wishes.poison_each_round {
+            let mut data = self.honest.clone();
+            let mut same = random(self.seed, Purpose::Poison, 0, client);
+            // Whether the attack fits the data was found out when they were first poisoned.
+            if attack.poison_round(self.colluder, lesson, &mut data, &mut same).is_ok() {
+                fresh = Some(data);
             }
         }
-        assert!(format!("{:?}", hostile(vec![f32::NAN; 9], &layout)).contains("Delta"));
+        let data = fresh.as_ref().unwrap_or(lesson.data);
+        let view = View::new(attack.knowledge().min(Knowledge::Colluders), open);
+        let mut batches = random(self.seed, Purpose::Batch, lesson.round, client);
+        let own_way = wishes.train.then(|| attack.train(&Lesson { data, ..*lesson }, &view, &mut batches)).flatten();
+        own_way.unwrap_or_else(|| train(data))
     }
 }

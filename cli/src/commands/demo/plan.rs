@@ -9,6 +9,7 @@ use std::sync::Arc;
 use testudo_aggregate::RuleConfig;
 use testudo_protocol::{Model, Tensor};
 use testudo_simulator::{
+    attack::{Colluder, Crowd},
     attacks::{self, AttackConfig},
     data::{Dataset, Partition, Split, digits},
     population::{Mix, Placement, Population},
@@ -184,11 +185,22 @@ impl Plan {
         let mut data = self.parts[client].clone();
         if let Some(attack) = self.population.attack(client) {
             let mut random = stream(self.seed, Purpose::Poison, 0, client as u64);
-            attack.poison(&mut data, &mut random).map_err(|error| {
+            attack.poison_as(self.colluder(client), &mut data, &mut random).map_err(|error| {
                 Failure::new(Exit::Usage, format!("cannot use --attack {attack}"), error.to_string())
             })?;
         }
         Ok(data)
+    }
+
+    /// Which of the poisoned clients it is.
+    pub(super) fn colluder(&self, client: usize) -> Colluder {
+        let index = self.population.poisoned().position(|poisoned| poisoned == client).unwrap_or(0);
+        Colluder { index, count: self.poisoned.max(1) }
+    }
+
+    /// What any participant may know of the others.
+    pub(super) fn crowd(&self, rule: &RuleConfig) -> Crowd {
+        Crowd { rows: self.clients, colluding: self.poisoned, declared: rule.rule().byzantine() }
     }
 
     /// How clients train, in words.

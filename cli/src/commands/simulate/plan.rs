@@ -12,10 +12,10 @@ const MOST: u64 = 1 << 20;
 
 /// A study's text and where its files are looked for.
 #[derive(Debug)]
-pub(super) struct Source {
-    pub(super) name: String,
-    pub(super) text: String,
-    pub(super) folder: PathBuf,
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) text: String,
+    pub(crate) folder: PathBuf,
     preset: Option<&'static Preset>,
 }
 
@@ -24,7 +24,7 @@ impl Source {
     ///
     /// # Errors
     /// A file that cannot be read, is too long or no text.
-    pub(super) fn file(path: &Path) -> Result<Self, Failure> {
+    pub(crate) fn file(path: &Path) -> Result<Self, Failure> {
         let failed = |why: String| Failure::new(Exit::Usage, format!("cannot read {}", path.display()), why);
         let length = fs::metadata(path).map_err(|error| failed(error.to_string()))?.len();
         if length > MOST {
@@ -39,7 +39,7 @@ impl Source {
     ///
     /// # Errors
     /// No such preset.
-    pub(super) fn preset(name: &str) -> Result<Self, Failure> {
+    pub(crate) fn preset(name: &str) -> Result<Self, Failure> {
         let Some(preset) = preset::find(name) else {
             let known: Vec<&str> = preset::PRESETS.iter().map(|preset| preset.name).collect();
             let failure = Failure::new(Exit::NotFound, format!("no preset {name:?}"), "");
@@ -50,7 +50,7 @@ impl Source {
     }
 
     /// What a preset lacks here, in a sentence.
-    pub(super) fn missing(&self) -> Option<String> {
+    pub(crate) fn missing(&self) -> Option<String> {
         self.preset.and_then(|preset| preset.missing(|file| self.folder.join(file).is_file()))
     }
 }

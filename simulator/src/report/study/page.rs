@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::html::escape;
-use super::{Findings, Line, percent, tables};
+use super::{Findings, Line, detector, percent, tables};
 
 const STYLE: &str = include_str!("../style.css");
 const OWN_STYLE: &str = include_str!("study.css");
@@ -31,6 +31,7 @@ pub(super) fn page(findings: &Findings<'_>) -> String {
     curves(&mut page, findings);
     backdoors(&mut page, findings);
     verdicts(&mut page, findings);
+    detector::section(&mut page, findings);
     warnings(&mut page, findings);
     reproduce(&mut page, findings);
     page.push_str("</main>\n</body>\n</html>\n");

@@ -94,10 +94,11 @@ pub(super) fn markdown(findings: &Findings<'_>) -> String {
             .collect();
         table(&mut text, &header, &rows);
     }
+    super::detector::markdown(&mut text, findings);
     text
 }
 
-fn table(text: &mut String, header: &[String], rows: &[Vec<String>]) {
+pub(super) fn table(text: &mut String, header: &[String], rows: &[Vec<String>]) {
     let _ = writeln!(text, "| {} |\n|{}|", header.join(" | "), "---|".repeat(header.len()).trim_end_matches('|'));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));
@@ -105,7 +106,7 @@ fn table(text: &mut String, header: &[String], rows: &[Vec<String>]) {
 }
 
 /// A bar would end the cell.
-fn cell_text(text: &str) -> String {
+pub(super) fn cell_text(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }
 
