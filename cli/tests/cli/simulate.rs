@@ -127,7 +127,7 @@ fn a_real_server_with_real_clients_gives_the_same_bytes_as_this_process() {
                    { kind = \"false_examples\", claimed = 0 }, { kind = \"alie_opt\" }, { kind = \"stale\", rounds = 2 }]";
     let all = STUDY.replace("[{ kind = \"none\" }, { kind = \"gaussian\", sd = 5.0 }]", attacks);
     let all = all.replace("seeds = [1, 2]", "seeds = [1]").replace("clients = 9", "clients = 9\ndropout = 0.1");
-    let file = study(folder.path(), &all.replace("[adversary]", "[cohort]\nminimum = 3\n[adversary]"));
+    let file = study(folder.path(), &all.replace("[adversary]", "[cohort]\nminimum = 5\n[adversary]"));
     let (here, wire) = (folder.path().join("here"), folder.path().join("wire"));
     expect(0, &["simulate", &file, "--out", text(&here)]);
     let object = json(0, &["simulate", &file, "--out", text(&wire), "--wire"]);
@@ -141,7 +141,7 @@ fn a_real_server_with_real_clients_gives_the_same_bytes_as_this_process() {
 fn over_the_wire_the_server_draws_cohorts_and_encodings_travel() {
     let folder = tempfile::tempdir().unwrap();
     let some =
-        STUDY.replace("[adversary]", "[cohort]\nsize = 4\nminimum = 2\n[encoding]\nuplink = \"int8\"\n[adversary]");
+        STUDY.replace("[adversary]", "[cohort]\nsize = 4\nminimum = 3\n[encoding]\nuplink = \"int8\"\n[adversary]");
     let some = some.replace("byzantine = 2", "byzantine = 1").replace("seeds = [1, 2]", "seeds = [1]");
     let file = study(folder.path(), &some);
     let object = json(0, &["simulate", &file, "--out", text(&folder.path().join("wire")), "--wire"]);
