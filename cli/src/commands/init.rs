@@ -158,7 +158,7 @@ mod tests {
             let key = key.split(" = ").next().unwrap();
             assert!(MASKED_TASK.lines().any(|line| line.starts_with(&format!("# {key} = "))), "{key}");
         }
-        let key = "7f".repeat(32);
+        let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
         let text = MASKED_TASK
             .replace("# threshold = ", "threshold = ")
             .replace("# byzantine = ", "byzantine = ")

@@ -118,7 +118,7 @@ fn what_init_writes_passes_check_and_is_never_overwritten_unasked() {
     assert!(object["guarantees"].as_array().unwrap().len() >= 4);
     assert!(object["model"]["server_memory_bytes"]["spool_file"].as_u64().unwrap() > 2600);
     let (stdout, _) = expect(0, &["task", "check", text(&task)]);
-    assert!(stdout.starts_with("guarantee report  task digits  suite none  cohort 3\n"), "{stdout}");
+    assert!(stdout.starts_with("guarantee report  task digits  suite none  smallest cohort 3\n"), "{stdout}");
     assert!(stdout.contains("\nrobustness    rule trimmed_mean"), "{stdout}");
 
     expect(0, &["init", "--dir", text(&dir), "--force", "--masking", "pairwise"]);
@@ -126,7 +126,7 @@ fn what_init_writes_passes_check_and_is_never_overwritten_unasked() {
     assert_eq!((&object["suite"], &object["masking"]["group_size"]), (&"pairwise/1".into(), &16.into()));
     assert!(object["masking"]["accept_weak_guarantee"].is_null());
     let (stdout, _) = expect(0, &["task", "check", text(&task)]);
-    assert!(stdout.starts_with("guarantee report  task digits  suite pairwise/1  cohort 48\n"), "{stdout}");
+    assert!(stdout.starts_with("guarantee report  task digits  suite pairwise/1  smallest cohort 48\n"), "{stdout}");
     assert!(stdout.contains("\nvisibility    3 rows of 16 clients; no single update\n"), "{stdout}");
     assert!(stdout.contains("\noverride      none\n"), "{stdout}");
     expect(0, &["init", "--dir", text(&dir), "--force"]);

@@ -225,9 +225,7 @@ impl<T: Element, L: Element> PairStatistics<'_, T, L> {
                 let (groups, rest) = values.as_chunks::<LANES>();
                 if groups.len() == GROUPS {
                     for (group, values) in tile.iter_mut().zip(groups) {
-                        for (lane, value) in group.iter_mut().zip(values) {
-                            *lane = L::of(*value);
-                        }
+                        *group = values.map(L::of);
                     }
                     continue;
                 }

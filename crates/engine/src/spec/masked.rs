@@ -124,9 +124,12 @@ impl Check<'_> {
         if 2 * byzantine < rows {
             return Some(byzantine);
         }
-        // Smaller groups would be refused for what they hide.
-        let smaller = (8..group_size).rev().find(|&size| 2 * spoiled(size) < selected / size);
+        let smaller = (2..group_size).rev().find(|&size| 2 * spoiled(size) < selected / size);
         let fix = match smaller {
+            Some(size) if size < 8 => format!(
+                "declare a smaller share, or write group_size = {size} or less and accept_weak_guarantee, as so few hide \
+                 little"
+            ),
             Some(size) => format!("write group_size = {size} or less, or declare a smaller share"),
             None => "declare a smaller share or a higher risk: no group size would do".to_string(),
         };

@@ -75,12 +75,12 @@ macro_rules! squares {
     };
     (@end f64, $staged:ident, $sums:ident, $pairs:tt) => {};
     (@end f32, $staged:ident, $sums:ident, [$(($row:literal $other:literal))*]) => {
-        $(
-            let (low, high) = $staged[$row][$other].split_at(SUMS);
-            for ((sum, low), high) in $sums[$row][$other].iter_mut().zip(low).zip(high) {
-                *sum += f64::from(*low) + f64::from(*high);
-            }
-        )*
+        for lane in 0..SUMS {
+            $(
+                let (low, high) = ($staged[$row][$other][lane], $staged[$row][$other][lane + SUMS]);
+                $sums[$row][$other][lane] += f64::from(low) + f64::from(high);
+            )*
+        }
     };
     (@load $totals:ident, $staged:ident, $lane:ident, [$(($row:literal $other:literal))*]) => {
         $($totals[$row][$other] = $staged[$row][$other][$lane];)*
