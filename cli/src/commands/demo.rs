@@ -28,6 +28,8 @@ use testudo_simulator::report::Report;
 use training::{Trained, Training};
 
 const WHAT: &str = "cannot run the demo";
+/// Accuracy that an attack must cost the plain mean to be called one.
+const HARM: f64 = 0.02;
 
 /// `testudo demo`.
 #[derive(Debug, Args)]
@@ -78,10 +80,10 @@ pub(crate) struct Demo {
     #[arg(long, value_name = "N")]
     poisoned: Option<u32>,
     /// Clients of a group
-    #[arg(long, value_name = "N", default_value_t = 8, requires = "secure", value_parser = clap::value_parser!(u32).range(8..=100))]
+    #[arg(long, value_name = "N", default_value_t = 8, requires = "secure", conflicts_with = "dp", value_parser = clap::value_parser!(u32).range(8..=100))]
     group_size: u32,
     /// Honest clients that vanish in different steps of round 2 of the defended training
-    #[arg(long, value_name = "N", default_value_t = 6, requires = "secure")]
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "secure", conflicts_with = "dp")]
     dropouts: u32,
     /// What the poisoned ones do: a kind with its parameters, of `testudo simulate --list-attacks`. They see the released
     /// models and their own updates, nothing of the others. Unless told sign_flip:scale=10, with --secure scale=100
@@ -113,7 +115,7 @@ impl Demo {
         // Begun first: a report that cannot be written is known before the work.
         let mut draft = Draft::begin(&self.report, true)?;
         let (trained, views, spent) = self.train(&plan, output).await?;
-        let report = self.compare(&plan, &trained, views.as_ref());
+        let report = self.compare(&plan, &trained, views.as_ref(), spent.as_ref());
         draft.write(report.to_html().as_bytes())?;
         draft.finish()?;
         let path = std::path::absolute(&self.report).unwrap_or_else(|_| self.report.clone());
@@ -177,15 +179,25 @@ impl Demo {
         Ok((trained, view, spent))
     }
 
-    fn compare(&self, plan: &Plan, trained: &[Trained], view: Option<&View>) -> Report {
+    fn compare(&self, plan: &Plan, trained: &[Trained], view: Option<&View>, spent: Option<&Spent>) -> Report {
         let percent = |name: &str| {
             let run = trained.iter().find(|trained| trained.report.name == name);
             run.map_or_else(|| "-".into(), |run| show::percent(run.accuracy()))
         };
         let defended = trained.iter().find(|trained| trained.report.name == "defended");
         let early = defended.and_then(|trained| trained.ended_early.as_deref());
+        let accuracy = |name: &str| trained.iter().find(|run| run.report.name == name).map_or(0.0, Trained::accuracy);
+        let harm = accuracy("clean") - accuracy("poisoned");
         let mut summary = vec![
             match early {
+                None if plan.poisoned == 0 => {
+                    format!("Nobody attacked; the defended training ended at {}.", percent("defended"))
+                }
+                None if harm < HARM => format!(
+                    "The attack did little harm: {} with the plain mean, {} with the rule that defends.",
+                    percent("poisoned"),
+                    percent("defended")
+                ),
                 None => format!(
                     "The robust rule kept {} accuracy although {} of {} clients attacked.",
                     percent("defended"),
@@ -210,7 +222,12 @@ impl Demo {
             ));
             summary.extend(view.map(View::line));
         }
-        let guarantees = view.map(|view| view.record.guarantees.clone()).unwrap_or_default();
+        summary.extend(spent.map(Spent::line));
+        let guarantees = match (view, spent) {
+            (Some(view), _) => &view.record.guarantees[..],
+            (None, Some(spent)) => spent.guarantees(),
+            (None, None) => &[],
+        };
         let settings = [
             ("data", "UCI optical digits, 1,437 to train, 360 to test".to_string()),
             ("workload", format!("{}, {} parameters", plan.workload_text(), format::count(plan.dimension() as u64))),
@@ -252,8 +269,8 @@ impl Demo {
                 }))
                 .collect(),
             command: self.command(plan),
-            // Keys, groups and rounding come from the system's randomness.
-            is_repeatable: plan.secure.is_none(),
+            // Keys, groups, rounding and noise come from the system's randomness.
+            is_repeatable: plan.secure.is_none() && plan.private.is_none(),
         }
     }
 
@@ -300,7 +317,7 @@ impl Demo {
         }
         let mut headline = report.summary.first().cloned().unwrap_or_default();
         if let Some(spent) = spent {
-            headline += &format!(" {}\n\n{}", spent.line(), spent.text(output.colour));
+            headline += &format!("\n\n{}", spent.text(output.colour));
         }
         // The second one repeats the table.
         let rest = report.summary.iter().skip(2).map(|line| format!("\n{}", format::wrapped(line))).collect::<String>();

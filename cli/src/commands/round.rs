@@ -150,7 +150,12 @@ async fn show(task: &TaskName, round: u64, connection: &Connection, output: &Out
     let admin = connection.open(output).await?;
     let mut client = admin.client();
     let request = v1::GetRoundRequest { task: task.to_string(), round };
-    let round = admin.answer("cannot show the round", client.get_round(request)).await?;
+    let answer = admin.answer("cannot show the round", client.get_round(request)).await;
+    let round = answer.map_err(|failure| match failure.why.contains("round 0") {
+        true => Failure { why: format!("{task} has had no round yet"), ..failure }
+            .next("one opens when enough clients wait; `testudo task show` says how many do"),
+        false => failure,
+    })?;
     output.result(json!({ "round": object(&round, true) }), |output| describe(&round, output))
 }
 
@@ -256,6 +261,11 @@ fn is_masked(round: &v1::RoundInfo) -> bool {
     !round.groups.is_empty()
 }
 
+/// A private round shows nothing of an update, and one that was never sent has nothing to show.
+fn is_hidden(client: &v1::ClientRound) -> bool {
+    client.norm == 0.0 && client.num_examples == 0
+}
+
 fn client_object(client: &v1::ClientRound, is_masked: bool) -> Value {
     let verdict = client.verdict.clone().unwrap_or_default();
     json!({
@@ -274,7 +284,12 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
     let mut lines = vec![
         format!("{}: {state}{why}", Tone::Heading.paint(&heading, output.colour)),
         format!("  {}", counts(round)),
-        format!("  rule {}, norm of the aggregate {}", clean(&round.rule), format::number(round.aggregate_norm)),
+        match round.state.as_str() {
+            "released" => {
+                format!("  rule {}, norm of the aggregate {}", clean(&round.rule), format::number(round.aggregate_norm))
+            }
+            _ => format!("  rule {}", clean(&round.rule)),
+        },
         format!(
             "  opened {}, ended {}, took {}",
             format::time(round.opened_at_ms),
@@ -298,10 +313,10 @@ fn describe(round: &v1::RoundInfo, output: &Output) -> String {
             table.row([
                 client.client.clone(),
                 verdict_text(client),
-                if is_masked(round) { "-".into() } else { format::number(client.norm) },
+                if is_masked(round) || is_hidden(client) { "-".into() } else { format::number(client.norm) },
                 format::maybe(client.score),
                 format::maybe(client.weight),
-                if is_masked(round) { "-".into() } else { format::count(client.num_examples) },
+                if is_masked(round) || is_hidden(client) { "-".into() } else { format::count(client.num_examples) },
                 client.detail.clone(),
             ]);
         }

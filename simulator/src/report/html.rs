@@ -220,7 +220,7 @@ fn settings(page: &mut String, report: &Report) {
             match report.is_repeatable {
                 true => "This command gives the same numbers again",
                 false =>
-                    "This command gives numbers a little different each time, as keys and groups are drawn at random",
+                    "This command gives numbers a little different each time, as keys, groups or noise are drawn at random",
             },
             escape(&report.command)
         );

@@ -7,6 +7,7 @@ use crate::{
 };
 use std::sync::Arc;
 use testudo_aggregate::RuleConfig;
+use testudo_engine::TaskSpec;
 use testudo_protocol::{Model, Tensor};
 use testudo_simulator::{
     attack::{Colluder, Crowd},
@@ -147,7 +148,20 @@ impl Plan {
         if demo.secure {
             plan.secure = Some(Secure::new(&plan, demo.group_size as usize, demo.dropouts as usize));
         }
+        plan.check()?;
         Ok(plan)
+    }
+
+    /// Whether the server will take every task: better known before the first training than after it.
+    fn check(&self) -> Result<(), Failure> {
+        for (name, _, rule) in self.trainings() {
+            let (_, toml) = self.task(name, &rule)?;
+            TaskSpec::new("task.toml", &toml).map_err(|error| {
+                Failure::new(Exit::Config, WHAT, format!("of the task.toml that follows from the options\n{error}"))
+                    .next("change --rule, --clients, --poisoned, --rounds, --noise-multiplier or --budget-epsilon")
+            })?;
+        }
+        Ok(())
     }
 
     /// Name, whether the poisoned clients attack, and the rule of each training.

@@ -70,6 +70,11 @@ impl Spent {
         Ok(Self { statement, guarantees })
     }
 
+    /// What the task promised.
+    pub(super) fn guarantees(&self) -> &[String] {
+        &self.guarantees
+    }
+
     /// For people.
     pub(super) fn text(&self, colour: bool) -> String {
         describe(&self.statement, colour)

@@ -123,7 +123,8 @@ impl Checked {
         privacy.fits_alone(self.spec.name.as_str(), self.spec.rounds).map_err(|exhausted| {
             let what = format!("{} cannot be created", self.spec.name);
             let mut failure = Failure::new(Exit::Policy, what, exhausted.to_string())
-                .next("raise noise_multiplier, lower rounds, or agree on another budget_epsilon");
+                .next("raise noise_multiplier (noise over clip_l2: under replace_one twice the noise over the sensitivity), lower rounds, \
+                 or agree on another budget_epsilon");
             failure.code = Reason::PrivacyBudgetExhausted.code();
             failure
         })

@@ -119,7 +119,7 @@ pub struct Account {
 #[error(
     "the privacy budget of population {population:?} does not hold this: limit ε = {limit_epsilon}, ε = {spent_epsilon} \
      with what is spent and promised, ε = {requested_epsilon} with this; {largest_affordable} more releases like it fit{}",
-     z_needed.map(|z| format!(", or all of them with noise_multiplier {z}")).unwrap_or_default()
+     z_needed.map(|z| format!(", or all of them with noise of {z} times the sensitivity")).unwrap_or_default()
 )]
 pub struct Exhausted {
     /// Whose budget.
