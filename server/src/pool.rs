@@ -28,14 +28,21 @@ impl Pool {
         Ok(Self { threads: Arc::new(threads), running: Arc::new(Semaphore::new(cores)) })
     }
 
-    /// Reads the rows' bytes and does the work. A panic or a failed read comes back as a failed job.
-    pub(crate) async fn run(&self, job: Job, spool: Spool, bodies: Arc<HashMap<ClientId, Body>>) -> Done {
+    /// Reads the rows' bytes and does the work. A panic or a failed read comes back as a failed job. In a private task it
+    /// does not say which bytes: a key of the spool holds the update's digest.
+    pub(crate) async fn run(
+        &self,
+        job: Job,
+        spool: Spool,
+        bodies: Arc<HashMap<ClientId, Body>>,
+        is_private: bool,
+    ) -> Done {
         let permit = self.running.clone().acquire_owned().await;
         let (answer, done) = oneshot::channel();
         let span = tracing::Span::current();
         self.threads.spawn(move || {
             let _entered = span.enter();
-            let result = catch_unwind(AssertUnwindSafe(|| read_and_run(job, &spool, &bodies)));
+            let result = catch_unwind(AssertUnwindSafe(|| read_and_run(job, &spool, &bodies, is_private)));
             let result = result.unwrap_or_else(|_| {
                 tracing::error!("a unit job panicked");
                 Job::failed("a unit job panicked; this is a bug")
@@ -48,7 +55,7 @@ impl Pool {
     }
 }
 
-fn read_and_run(job: Job, spool: &Spool, bodies: &HashMap<ClientId, Body>) -> Done {
+fn read_and_run(job: Job, spool: &Spool, bodies: &HashMap<ClientId, Body>, is_private: bool) -> Done {
     let ranges = job.bytes();
     let mut rows: Vec<RowBytes> = Vec::new();
     for client in job.rows() {
@@ -57,6 +64,7 @@ fn read_and_run(job: Job, spool: &Spool, bodies: &HashMap<ClientId, Body>) -> Do
         for range in &ranges {
             match spool.segments(body, range.clone()) {
                 Ok(pieces) => row.extend(pieces),
+                Err(_) if is_private => return Job::failed("spool: a part of an update cannot be read"),
                 Err(error) => return Job::failed(format!("spool: {error}")),
             }
         }

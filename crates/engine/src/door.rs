@@ -177,7 +177,11 @@ impl Door {
         }
         let digest = Digest(self.hash.finalize().into());
         if digest != announced {
-            let detail = format!("the bytes have {}, the header says {}", digest.short(), announced.short());
+            // What a private task saw of an update it would have to hide, even of one damaged on its way.
+            let detail = match self.blind {
+                true => "the bytes are not those that the header announces".to_string(),
+                false => format!("the bytes have {}, the header says {}", digest.short(), announced.short()),
+            };
             return Err(Reject::new(Reason::DigestMismatch, detail));
         }
         if let Some(coordinate) = self.non_finite {

@@ -121,7 +121,8 @@ pub fn outcome(why: &Abandon, refused_for_values: bool) -> Outcome {
 pub fn tells_of_values(reason: Reason) -> bool {
     match reason {
         // About who sent it, when, and in which form.
-        Reason::NotInCohort
+        Reason::Malformed
+        | Reason::NotInCohort
         | Reason::Identity
         | Reason::WrongRound
         | Reason::WrongModel
@@ -167,7 +168,7 @@ mod tests {
         for reason in [Reason::NonFinite, Reason::Magnitude, Reason::NotSelected, Reason::Examples] {
             assert!(tells_of_values(reason), "{reason}");
         }
-        for reason in [Reason::Late, Reason::WrongShape, Reason::TooSlow] {
+        for reason in [Reason::Late, Reason::WrongShape, Reason::TooSlow, Reason::Malformed] {
             assert!(!tells_of_values(reason), "{reason}");
         }
     }

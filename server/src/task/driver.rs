@@ -364,8 +364,9 @@ impl Driver {
         let Some(current) = &self.current else { return Vec::new() };
         let (pool, spool, bodies) = (self.services.pool.clone(), self.services.spool.clone(), current.bodies.clone());
         let (round, events) = (current.number, self.events.0.clone());
+        let is_private = self.spec.privacy.is_some();
         tokio::spawn(async move {
-            let done = pool.run(job, spool, bodies).await;
+            let done = pool.run(job, spool, bodies, is_private).await;
             let _ = events.send(Event::Done { round, done }).await;
         });
         Vec::new()

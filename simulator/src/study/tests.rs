@@ -100,7 +100,7 @@ fn impossible_combinations_are_skipped_when_told_so() {
 }
 
 #[test]
-fn equal_runs_have_equal_ids_and_every_parameter_counts() {
+fn defect_19_equal_runs_have_equal_ids_and_every_parameter_counts() {
     let study = Study::read("s.toml", SMALL).unwrap();
     let ids = runner::identify(&study, &Library::default()).unwrap();
     let mut different = ids.clone();
@@ -155,6 +155,23 @@ fn a_study_stopped_anywhere_and_resumed_equals_an_undisturbed_one_byte_for_byte(
             assert!(*one == other, "{} differs after a stop at {stop_after}", other.0);
         }
     }
+}
+
+#[test]
+fn defect_18_a_finished_study_plays_no_round_again() {
+    let study = Study::read("s.toml", SMALL).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    run_into(&study, folder.path(), Options::default()).unwrap();
+    let (expected, played) = (files(folder.path()), AtomicU64::new(0));
+    let observe = |event: Event| {
+        if matches!(event, Event::Rounds(_)) {
+            played.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let resumed = Options { resume: true, ..Options::default() };
+    run(&study, &Library::default(), folder.path(), resumed, &AtomicBool::new(false), &observe).unwrap();
+    assert_eq!(played.into_inner(), 0);
+    assert!(files(folder.path()) == expected);
 }
 
 #[test]

@@ -91,7 +91,9 @@ impl PrivateSum {
         if shared.privacy.is_centred() {
             extras.push(carry.last_aggregate.clone().map_or(Extra::Zero, Extra::Vector));
         }
-        let units = Units::new(part.dimension(), unit_length(rows.len())).map_err(|error| fault(error.to_string()))?;
+        // A rule that selects looks at every planned row, the absent ones as zeros.
+        let looked_at = if shared.privacy.selects() { rows.len().max(shared.privacy.rows) } else { rows.len() };
+        let units = Units::new(part.dimension(), unit_length(looked_at)).map_err(|error| fault(error.to_string()))?;
         let stage = Stage::Measuring { squares: vec![Vec::new(); units.count()], left: units.count() };
         let (shared, part, extras) = (Arc::new(shared), part.clone(), extras.into());
         let this = Self { shared, part, rows, extras, units, stage, aggregate: vec![0.0; dimension] };
