@@ -1,7 +1,7 @@
 //! Detection of attackers from what a server sees, and the ladder a client climbs down: beside the rule, never in its
 //! place.
 //!
-//! Each round gives every update six [signals](signals). A signal becomes a p-value twice: by its rank among the round's
+//! Each round gives every update six [signals]. A signal becomes a p-value twice: by its rank among the round's
 //! updates, and by its rank among the client's own earlier values. P-values become e-values, whose running products are
 //! two [evidences](evidence) against a client (Vovk and Wang 2021, E-values). A client is suspect only when both speak
 //! against it. Honest clients that are exchangeable and rounds that are independent keep the first evidence below 1/α with
