@@ -84,7 +84,7 @@ async fn what_the_budget_does_not_hold_is_refused_with_what_would_fit() {
     };
     let reject = refused(private_toml("greedy", 1000, "size = 2", MEAN, "")).await;
     assert_eq!(reject.reason, Reason::PrivacyBudgetExhausted);
-    for part in ["\"phones\"", "more releases like it fit", "noise_multiplier"] {
+    for part in ["\"phones\"", "more releases like it fit", "times the sensitivity"] {
         assert!(reject.detail.contains(part), "{}", reject.detail);
     }
     host.create(&private_toml("first", 100, "size = 2", MEAN, ""), &model).await;
