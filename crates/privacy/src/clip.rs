@@ -53,22 +53,39 @@ impl Grid {
     /// # Errors
     /// More than 31 bits, z·2^s above 2³⁵, or sums that could leave 2⁶².
     pub fn new(clip: f64, bits: u32, noise_multiplier: f64, contributions: u64) -> Result<Self, ParameterError> {
-        within("clip_l2", clip, 1e-30, 1e30)?;
-        within("grid_bits", f64::from(bits), 1.0, 31.0)?;
         within("noise_multiplier", noise_multiplier, 0.0, 1e9)?;
-        let steps = (1_u64 << bits) as f64;
+        let steps = (1_u64 << bits.min(31)) as f64;
         if noise_multiplier * steps > 2_f64.powi(35) {
             let fix =
                 format!("give at most {}, or a lower noise_multiplier", 35 - noise_multiplier.log2().ceil() as i64);
             return Err(ParameterError::new("grid_bits", bits, fix));
         }
         // An integer σ, rounded up: what the ledger records is what is drawn.
-        let sigma = (noise_multiplier * steps).ceil();
+        Self::with_sigma(clip, bits, (noise_multiplier * steps).ceil() as u64, contributions)
+    }
+
+    /// The same with σ given in grid steps.
+    ///
+    /// # Errors
+    /// As [`Self::new`], or a σ above 2³⁶.
+    pub fn with_sigma(clip: f64, bits: u32, sigma: u64, contributions: u64) -> Result<Self, ParameterError> {
+        within("clip_l2", clip, 1e-30, 1e30)?;
+        within("grid_bits", f64::from(bits), 1.0, 31.0)?;
+        let sigma = within("sigma_grid", sigma as f64, 0.0, 2_f64.powi(36))?;
+        let steps = (1_u64 << bits) as f64;
         if contributions as f64 * steps + 32.0 * sigma > 2_f64.powi(62) {
             let fix = "give fewer, or fewer grid_bits: sums must stay below 2^62 grid steps";
             return Err(ParameterError::new("cohort", contributions, fix));
         }
         Ok(Self { clip, bits, sigma, contributions })
+    }
+
+    /// The same steps and the same σ in steps within another clip: what a clip that moves leaves as it is.
+    ///
+    /// # Errors
+    /// A clip outside 10⁻³⁰..=10³⁰.
+    pub fn at(self, clip: f64) -> Result<Self, ParameterError> {
+        Ok(Self { clip: within("clip_l2", clip, 1e-30, 1e30)?, ..self })
     }
 
     /// C.
@@ -247,6 +264,26 @@ impl ClippedSum {
     pub fn noised(mut self, stream: &mut NoiseStream<'_>) -> Result<NoisedSum, Overflow> {
         stream.add_to(&mut self.sums)?;
         Ok(NoisedSum { step: self.grid.step(), values: std::mem::take(&mut self.sums) })
+    }
+
+    /// The same with noise that was drawn before: that of a correlated run.
+    ///
+    /// # Errors
+    /// As there, or noise of another length.
+    pub fn noised_by(mut self, noise: &[i64]) -> Result<NoisedSum, Overflow> {
+        if noise.len() != self.sums.len() {
+            return Err(Overflow);
+        }
+        for (sum, value) in self.sums.iter_mut().zip(noise) {
+            *sum = sum.checked_add(*value).ok_or(Overflow)?;
+        }
+        Ok(NoisedSum { step: self.grid.step(), values: std::mem::take(&mut self.sums) })
+    }
+
+    /// Coordinates of the sum.
+    #[must_use]
+    pub fn dimension(&self) -> usize {
+        self.sums.len()
     }
 
     #[cfg(test)]

@@ -6,4 +6,5 @@ pub mod distributed;
 pub mod fed_avg;
 pub mod local;
 pub mod participation;
+pub mod run;
 pub mod tree;

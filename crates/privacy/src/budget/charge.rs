@@ -32,6 +32,11 @@ pub enum ChargeMechanism {
         /// Rounds between two of them, in the mechanism's own convention.
         separation: u64,
     },
+    /// A later step of such a run: its first charge holds the whole, and this one adds nothing.
+    CorrelatedStep {
+        /// Which step, from 2.
+        step: u64,
+    },
 }
 
 /// Parameters of `releases` equal releases.
@@ -98,8 +103,17 @@ impl Charge {
             ChargeMechanism::PoissonGaussian { rate } if !(rate > 0.0 && rate <= 1.0) => {
                 Err(ParameterError::new("rate", rate, "give a probability above 0 and at most 1"))
             }
+            ChargeMechanism::CorrelatedStep { step } if step < 2 => {
+                Err(ParameterError::new("step", step, "give 2 or more: the first step is charged with the whole run"))
+            }
             _ => Ok(()),
         }
+    }
+
+    /// The charge of a later step of the correlated run that this one holds the whole of.
+    #[must_use]
+    pub fn step(&self, step: u64) -> Self {
+        Self { mechanism: ChargeMechanism::CorrelatedStep { step }, ..*self }
     }
 
     /// ρ without amplification in units of 2⁻⁴⁰, rounded up *exactly*: ⌈releases·Δ²·2³⁹/σ²⌉.
@@ -107,6 +121,9 @@ impl Charge {
     /// `None` beyond 2⁶² units: no budget holds it.
     #[must_use]
     pub fn rho_units(&self) -> Option<i64> {
+        if matches!(self.mechanism, ChargeMechanism::CorrelatedStep { .. }) {
+            return Some(0);
+        }
         let square = |value: u64| u128::from(value) * u128::from(value);
         // Δ² ≤ 2⁷²; with 2³⁹ that is 2¹¹¹. The releases multiply the quotient's parts.
         let scaled = square(self.sensitivity_grid) << 39;
@@ -124,7 +141,7 @@ impl Charge {
     #[must_use]
     pub fn renyi_units(&self, order: u32) -> Option<i64> {
         match self.mechanism {
-            ChargeMechanism::Gaussian | ChargeMechanism::Correlated { .. } => {
+            ChargeMechanism::Gaussian | ChargeMechanism::Correlated { .. } | ChargeMechanism::CorrelatedStep { .. } => {
                 self.rho_units()?.checked_mul(i64::from(order)).filter(|units| *units < 1 << 62)
             }
             ChargeMechanism::PoissonGaussian { rate } => {
@@ -155,6 +172,10 @@ impl Charge {
                 bytes.extend(rounds.to_le_bytes());
                 bytes.extend(participations.to_le_bytes());
                 bytes.extend(separation.to_le_bytes());
+            }
+            ChargeMechanism::CorrelatedStep { step } => {
+                bytes.push(3);
+                bytes.extend(step.to_le_bytes());
             }
         }
         bytes.extend(self.sigma_grid.to_le_bytes());

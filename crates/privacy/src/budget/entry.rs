@@ -1,9 +1,9 @@
 //! The chain of charges, which anyone can check offline.
 
-use super::{Charge, Gate};
+use super::{Charge, ChargeMechanism, Gate};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use thiserror::Error;
 
 /// One charge. Its hash covers the one before.
@@ -49,6 +49,9 @@ pub enum VerifyError {
     /// Its parameters are impossible.
     #[error("entry {0}: its charge is impossible")]
     Charge(u64),
+    /// A step of a correlated run whose whole was not charged before, or that is not its next one.
+    #[error("entry {0}: it is no step of a run that was charged before")]
+    Step(u64),
     /// The chain ends elsewhere than announced: a rollback, or entries are missing.
     #[error("the chain ends at another entry than announced")]
     Head,
@@ -91,6 +94,31 @@ impl Entry {
     }
 }
 
+/// Correlated runs that were charged, by task: the charge of the whole, and the newest step.
+#[derive(Default)]
+struct Runs<'a>(BTreeMap<&'a str, (&'a Charge, u64)>);
+
+impl<'a> Runs<'a> {
+    /// Whether a charge that adds nothing belongs to a whole that was charged before, and comes in order. A run is charged
+    /// as a whole once.
+    fn follows(&mut self, entry: &'a Entry) -> bool {
+        match (entry.charge.mechanism, self.0.get_mut(entry.task.as_str())) {
+            (ChargeMechanism::Correlated { .. }, None) => {
+                self.0.insert(&entry.task, (&entry.charge, 1));
+                true
+            }
+            (ChargeMechanism::CorrelatedStep { step }, Some((whole, newest))) => {
+                let planned = matches!(whole.mechanism, ChargeMechanism::Correlated { rounds, .. } if step <= rounds);
+                let next = planned && step == *newest + 1 && entry.charge == whole.step(step);
+                *newest = step;
+                next
+            }
+            (ChargeMechanism::Correlated { .. }, Some(_)) | (ChargeMechanism::CorrelatedStep { .. }, None) => false,
+            _ => true,
+        }
+    }
+}
+
 /// Checks one population's whole chain and adds it up again: the units spent under `gate`.
 ///
 /// `head` is what a release, a checkpoint or the database says the newest entry is.
@@ -99,6 +127,7 @@ impl Entry {
 /// The first thing that is wrong.
 pub fn verify(entries: &[Entry], gate: Gate, head: Option<(u64, [u8; 32])>) -> Result<i64, VerifyError> {
     let (mut previous, mut spent, mut rounds) = ([0; 32], 0_i64, BTreeSet::new());
+    let mut runs = Runs::default();
     for (number, entry) in (0..).zip(entries) {
         if entry.index != number {
             return Err(VerifyError::Order(number));
@@ -114,6 +143,9 @@ pub fn verify(entries: &[Entry], gate: Gate, head: Option<(u64, [u8; 32])>) -> R
         }
         if !rounds.insert((&entry.task, entry.round)) {
             return Err(VerifyError::Twice(number));
+        }
+        if !runs.follows(entry) {
+            return Err(VerifyError::Step(number));
         }
         let amount = entry.charge.check().ok().and_then(|()| gate.amount(&entry.charge));
         spent = amount.and_then(|more| spent.checked_add(more)).ok_or(VerifyError::Charge(number))?;

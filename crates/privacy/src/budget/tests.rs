@@ -202,3 +202,42 @@ fn delta_is_measured_against_the_population() {
     assert!((default_delta(1000) / 1000_f64.powf(-1.1) - 1.0).abs() < 1e-12);
     assert!(check_delta(default_delta(1_000_000), 1_000_000).is_ok());
 }
+
+/// A run of three steps, charged as a whole.
+fn run() -> Charge {
+    let mechanism = ChargeMechanism::Correlated { rounds: 3, participations: 1, separation: 1 };
+    Charge::new(Adjacency::ZeroOut, mechanism, 4 << 24, 1 << 24, 2).unwrap()
+}
+
+#[test]
+fn a_correlated_run_is_charged_once_and_every_step_has_its_entry() {
+    let mut account = account(10.0);
+    account.plan("a", &run(), 1).unwrap();
+    let whole = run().rho_units().unwrap();
+    let mut entries = vec![release(&mut account, 1, run())];
+    for step in 2..=3 {
+        entries.push(release(&mut account, step + 4, run().step(step)));
+        assert_eq!(account.units(), (account.units().0, whole, 0, 0));
+    }
+    assert_eq!(verify(&entries, Gate::Rho, account.head()), Ok(whole));
+    assert_eq!(run().step(2).renyi_units(8), Some(0));
+    assert!(run().step(1).check().is_err());
+}
+
+#[test]
+fn a_step_without_its_run_or_out_of_order_is_found_in_the_chain() {
+    for (charges, wrong) in [
+        (vec![run().step(2)], 0),
+        (vec![run(), run().step(3)], 1),
+        (vec![run(), run().step(2), run().step(2)], 2),
+        (vec![run(), run().step(2), run().step(3), run().step(4)], 3),
+        (vec![run(), Charge { sigma_grid: 5 << 24, ..run().step(2) }], 1),
+        (vec![run(), run()], 1),
+        (vec![charge(4.0), charge(4.0).step(2)], 1),
+    ] {
+        let mut account = account(100.0);
+        let entries: Vec<Entry> =
+            (1..).zip(charges).map(|(round, charge)| release(&mut account, round, charge)).collect();
+        assert_eq!(verify(&entries, Gate::Rho, account.head()), Err(VerifyError::Step(wrong)), "{entries:?}");
+    }
+}

@@ -40,9 +40,15 @@ impl AdaptiveClip {
     #[must_use]
     pub fn next(&self, clip: f64, noised_bits: f64) -> f64 {
         // A fraction far outside 0..1 is noise; it moves the clip by no more than e^{±2η}.
-        let fraction = (noised_bits / self.planned + 0.5).clamp(-1.0, 2.0);
+        let fraction = self.fraction(noised_bits).clamp(-1.0, 2.0);
         let next = clip * fast::exp(-self.rate * (fraction - self.quantile));
         if next.is_nan() { self.least } else { next.clamp(self.least, self.most) }
+    }
+
+    /// b̃, the share of norms within the clip as far as the noise lets it be seen: an absent client counts half.
+    #[must_use]
+    pub fn fraction(&self, noised_bits: f64) -> f64 {
+        noised_bits / self.planned + 0.5
     }
 }
 
@@ -50,6 +56,76 @@ impl AdaptiveClip {
 #[must_use]
 pub fn doubled_bit(norm: f64, clip: f64) -> i64 {
     if norm <= clip { 1 } else { -1 }
+}
+
+/// The bit as one more coordinate of the clipped vector, in its grid steps: all coordinates get noise of one integer σ.
+///
+/// A client's bit adds [`half`](Self::half) or its negative, its vector a length of at most 2^s: zeroed out together they
+/// move the whole by [`sensitivity`](Self::sensitivity).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BitCoordinate {
+    sigma: u64,
+    half: u64,
+    sensitivity: u64,
+}
+
+impl BitCoordinate {
+    /// For vectors within `steps` = 2^s grid steps that are released with their bit at noise multiplier `effective`, the
+    /// bits with noise of standard deviation `bits_stddev` σ_b at least.
+    ///
+    /// # Errors
+    /// Those of [`update_noise_multiplier`], a σ above 2³⁵ steps, or bits that would be less than one step.
+    pub fn new(effective: f64, bits_stddev: f64, steps: u64) -> Result<Self, ParameterError> {
+        within("grid_steps", steps as f64, 2.0, 2_f64.powi(31))?;
+        let alone = update_noise_multiplier(effective, bits_stddev)? * steps as f64;
+        if alone > 2_f64.powi(35) {
+            let fix = "give fewer grid_bits, a lower noise_multiplier, or more noise on the bits: σ must stay below 2^35 grid steps";
+            return Err(ParameterError::new("grid_bits", steps.ilog2(), fix));
+        }
+        // Products and roots of integers below 2³⁶: each is rounded towards more noise and more charge.
+        let least = alone.next_up().ceil();
+        let half = (least / (2.0 * bits_stddev).next_up()).floor() as u64;
+        if half == 0 {
+            let fix = format!("give less than {}, half the noise on the updates in grid steps", least / 2.0);
+            return Err(ParameterError::new("clip_count_stddev", bits_stddev, fix));
+        }
+        let square = u128::from(steps).pow(2) + u128::from(half).pow(2);
+        let root = square.isqrt();
+        // Below 2⁶⁵ only for noise far too small for a budget, which the charge refuses.
+        let sensitivity = u64::try_from(root + u128::from(root * root < square)).unwrap_or(u64::MAX);
+        let sigma = least.max((effective * sensitivity as f64).next_up().ceil()) as u64;
+        Ok(Self { sigma, half, sensitivity })
+    }
+
+    /// σ of every coordinate, in grid steps.
+    #[must_use]
+    pub fn sigma(&self) -> u64 {
+        self.sigma
+    }
+
+    /// h: what a client's bit adds or subtracts.
+    #[must_use]
+    pub fn half(&self) -> u64 {
+        self.half
+    }
+
+    /// Δ of vector and bit together under zero-out: ⌈√(2^{2s} + h²)⌉.
+    #[must_use]
+    pub fn sensitivity(&self) -> u64 {
+        self.sensitivity
+    }
+
+    /// σ_b of what [`Self::bits`] makes of the noised coordinate.
+    #[must_use]
+    pub fn bits_stddev(&self) -> f64 {
+        self.sigma as f64 / (2.0 * self.half as f64)
+    }
+
+    /// Σb_i from the noised sum of this coordinate, for [`AdaptiveClip::next`].
+    #[must_use]
+    pub fn bits(&self, noised: i64) -> f64 {
+        noised as f64 / (2.0 * self.half as f64)
+    }
 }
 
 /// z_Δ such that the vector with noise z_Δ·C and the bits with noise `bits_stddev` together are a release with noise
@@ -91,6 +167,27 @@ mod tests {
             assert!((0.5..=2.0).contains(&plan.next(1.0, bits)), "{bits}");
         }
         assert_eq!(doubled_bit(f64::NAN, 1.0), -1);
+    }
+
+    #[test]
+    fn vector_and_bit_together_cost_no_more_than_the_noise_multiplier() {
+        for effective in [0.1, 0.5, 1.0, 3.7, 20.0] {
+            for times in [0.5001, 0.6, 1.0, 5.0, 1000.0] {
+                for bits in [12, 16, 24] {
+                    let found = BitCoordinate::new(effective, effective * times, 1 << bits).unwrap();
+                    let (sigma, half) = (found.sigma() as f64, found.half() as f64);
+                    assert!(sigma / found.sensitivity() as f64 >= effective, "{found:?}");
+                    assert!(found.bits_stddev() >= effective * times, "{found:?}");
+                    let square = 4_f64.powi(bits) + half * half;
+                    assert!((found.sensitivity() as f64).powi(2) >= square, "{found:?}");
+                    // Nothing is wasted but what rounding to whole steps takes.
+                    assert!(sigma / (square.sqrt() * effective) < 1.0 + 8.0 / sigma, "{found:?}");
+                }
+            }
+        }
+        assert!(BitCoordinate::new(1.0, 0.5, 1 << 24).is_err());
+        assert!(BitCoordinate::new(1e6, 1e6, 1 << 24).is_err());
+        assert!(BitCoordinate::new(1.0, 1e9, 1 << 8).is_err(), "a bit below one step");
     }
 
     #[test]

@@ -54,6 +54,12 @@ pub struct Participation {
 }
 
 impl Participation {
+    /// What was stored: how often it took part, and in which round last.
+    #[must_use]
+    pub fn stored(count: u32, last: Option<u64>) -> Self {
+        Self { count, last }
+    }
+
     /// Whether the client may take part in `round`.
     #[must_use]
     pub fn may_join(&self, limit: ParticipationLimit, round: u64) -> bool {
@@ -84,6 +90,12 @@ impl Participation {
     pub fn count(&self) -> u32 {
         self.count
     }
+
+    /// The first round in which it may take part again; `None` once it took part as often as it may.
+    #[must_use]
+    pub fn next(&self, limit: ParticipationLimit) -> Option<u64> {
+        (self.count < limit.most).then(|| self.last.map_or(0, |last| last.saturating_add(limit.gap)))
+    }
 }
 
 #[cfg(test)]
@@ -98,7 +110,9 @@ mod tests {
         for round in [5, 6, 8, 4, 0] {
             assert!(client.join(limit, round).is_err(), "{round}");
         }
+        assert_eq!((client.next(limit), Participation::default().next(limit)), (Some(9), Some(0)));
         client.join(limit, 9).unwrap();
+        assert_eq!(client.next(limit), None);
         assert!(client.join(limit, 1000).is_err());
         assert_eq!(client.count(), 2);
         assert!(ParticipationLimit::new(0, 1).is_err() && ParticipationLimit::new(1, 0).is_err());

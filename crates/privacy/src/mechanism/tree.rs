@@ -1,7 +1,11 @@
 //! Tree aggregation: the noise of a prefix sum is that of the nodes that make it up (Kairouz et al. 2021).
 //!
-//! Node noise comes from a seed of the whole run, by the node's number, so that it is drawn again instead of stored. The
-//! run is charged up front; what a round releases is bound to its manifest by the ledger: one release per round.
+//! Step t completes one node, the largest dyadic block of steps that ends with t, and draws its noise Z_t. The prefix of t
+//! steps is made up of the binary ones of t: step t adds Z_t and takes the noise of the m nodes away that its own node
+//! replaces, where 2^m is the largest power of two that divides t: N_t = Z_t − Σ_{l<m} Z_{t−2^l}.
+//!
+//! Nothing is stored: Z_t comes from the run's seed and from the manifest of what step t summed, so that one noise never
+//! meets two sums.
 
 use crate::{
     accountant::tree as accountant,
@@ -10,51 +14,37 @@ use crate::{
     noise::{NoiseSeed, NoiseStream, NoiseTable, Overflow},
     sensitivity::Adjacency,
 };
+use zeroize::Zeroizing;
 
-/// Noise of one run.
-#[derive(Debug)]
-pub struct TreeNoise<'table> {
-    table: &'table NoiseTable,
-    seed: NoiseSeed,
-    /// Digest of what defines the run: task, model, parameters.
-    run: [u8; 32],
+/// Adds to `noise`, a unit of the newest step, what it adds to the noise of the sum of all steps. `manifests` are those
+/// of the steps 1, 2, … up to it; `seed` is the run's.
+///
+/// # Errors
+/// Noise beyond i64.
+pub fn add_noise(
+    (table, seed): (&NoiseTable, &NoiseSeed),
+    manifests: &[[u8; 32]],
+    unit: u64,
+    noise: &mut [i64],
+) -> Result<(), Overflow> {
+    let Some(newest) = manifests.last() else { return Ok(()) };
+    let stream = |manifest| NoiseStream::new(table, &seed.key(manifest, table.sigma(), unit));
+    stream(newest).add_to(noise)?;
+    let mut node = Zeroizing::new(vec![0; noise.len()]);
+    for level in 0..manifests.len().trailing_zeros() {
+        stream(&manifests[manifests.len() - 1 - (1 << level)]).fill(&mut node);
+        for (sum, value) in noise.iter_mut().zip(node.iter()) {
+            *sum = sum.checked_sub(*value).ok_or(Overflow)?;
+        }
+    }
+    Ok(())
 }
 
-impl<'table> TreeNoise<'table> {
-    /// `seed` is kept sealed until the run ends; `run` is the digest of the task.
-    #[must_use]
-    pub fn new(table: &'table NoiseTable, seed: NoiseSeed, run: [u8; 32]) -> Self {
-        Self { table, seed, run }
-    }
-
-    /// Adds to `sums`, a unit of round `round` (from 1), the change of the prefix sum's noise: after adding up the
-    /// released rounds 1..=t, the noise in the total is that of t's nodes, at most log₂ t + 1 of them.
-    ///
-    /// # Errors
-    /// Sums beyond i64.
-    pub fn add_to(&self, round: u64, unit: u64, sums: &mut [i64]) -> Result<(), Overflow> {
-        let (old, new) = (nodes(round - 1), nodes(round));
-        let mut noise = vec![0; sums.len()];
-        for (level, index) in new.iter().filter(|node| !old.contains(node)) {
-            self.stream(*level, *index, unit).add_to(sums)?;
-        }
-        for (level, index) in old.iter().filter(|node| !new.contains(node)) {
-            self.stream(*level, *index, unit).fill(&mut noise);
-            for (sum, value) in sums.iter_mut().zip(&noise) {
-                *sum = sum.checked_sub(*value).ok_or(Overflow)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn stream(&self, level: u32, index: u64, unit: u64) -> NoiseStream<'table> {
-        // Node and unit in one number: 64 levels and 2³⁴ units lie apart, the index in the digest.
-        let mut node = self.run;
-        for (byte, more) in node.iter_mut().zip(index.to_le_bytes().into_iter().chain(level.to_le_bytes())) {
-            *byte ^= more;
-        }
-        NoiseStream::new(self.table, &self.seed.key(&node, self.table.sigma(), unit))
-    }
+/// Standard deviation of the noise in the sum of all steps, root mean square over the steps, for nodes of σ = 1.
+#[must_use]
+pub fn prefix_deviation(rounds: u64) -> f64 {
+    let total: u64 = (1..=rounds).map(|step| u64::from(step.count_ones())).sum();
+    (total as f64 / rounds.max(1) as f64).sqrt()
 }
 
 /// The charge of a whole run: σ of a node over one contribution's Δ, times the participations' √Σcount².
@@ -75,49 +65,62 @@ pub fn charge(
     Charge::new(Adjacency::ZeroOut, mechanism, sigma_grid, sensitivity_grid, releases)
 }
 
-/// The dyadic nodes (level, index) that make up rounds 1..=t: the binary ones of t, from the left.
-fn nodes(prefix: u64) -> Vec<(u32, u64)> {
-    let mut nodes = Vec::new();
-    let mut start = 0;
-    for level in (0..64).rev() {
-        if prefix >> level & 1 == 1 {
-            nodes.push((level, start >> level));
-            start += 1 << level;
-        }
-    }
-    nodes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::noise::Law;
+    use proptest::prelude::*;
 
-    #[test]
-    fn prefix_sums_carry_the_noise_of_their_nodes_alone() {
-        let table = NoiseTable::new(Law::Rounded, 1000.0).unwrap();
-        let noise = TreeNoise::new(&table, NoiseSeed::new([1; 32]), [2; 32]);
-        let mut prefix = vec![0; 5];
-        for round in 1..=20 {
-            noise.add_to(round, 3, &mut prefix).unwrap();
-            let mut expected = vec![0; 5];
-            for (level, index) in nodes(round) {
-                noise.stream(level, index, 3).add_to(&mut expected).unwrap();
+    fn manifest(step: u64) -> [u8; 32] {
+        [step as u8; 32]
+    }
+
+    /// The dyadic nodes that make up steps 1..=t, by the step that completes them: the binary ones of t, from the left.
+    fn nodes(prefix: u64) -> Vec<u64> {
+        let mut ends = Vec::new();
+        for level in (0..64).rev().filter(|level| prefix >> level & 1 == 1) {
+            ends.push(ends.last().copied().unwrap_or(0) + (1 << level));
+        }
+        ends
+    }
+
+    proptest! {
+        #[test]
+        fn prefix_sums_carry_the_noise_of_their_nodes_alone(steps in 1..130_u64, unit in 0..5_u64) {
+            let table = NoiseTable::new(Law::Rounded, 1000.0).unwrap();
+            let seed = NoiseSeed::new([1; 32]);
+            let manifests: Vec<[u8; 32]> = (1..=steps).map(manifest).collect();
+            let mut prefix = vec![0; 5];
+            for step in 1..=manifests.len() {
+                add_noise((&table, &seed), &manifests[..step], unit, &mut prefix).unwrap();
             }
-            assert_eq!(prefix, expected, "{round}");
+            let mut expected = vec![0; 5];
+            for end in nodes(steps) {
+                let key = seed.key(&manifest(end), table.sigma(), unit);
+                NoiseStream::new(&table, &key).add_to(&mut expected).unwrap();
+            }
+            prop_assert_eq!(prefix, expected);
         }
     }
 
     #[test]
-    fn every_node_has_its_own_noise() {
+    fn another_sum_in_a_step_gets_other_noise_in_its_node() {
         let table = NoiseTable::new(Law::Rounded, 1e6).unwrap();
-        let noise = TreeNoise::new(&table, NoiseSeed::new([1; 32]), [2; 32]);
-        let mut seen = std::collections::HashSet::new();
-        for (level, index, unit) in [(0, 0, 0), (0, 1, 0), (1, 0, 0), (0, 0, 1), (3, 2, 5)] {
-            let mut value = [0; 2];
-            noise.stream(level, index, unit).fill(&mut value);
-            assert!(seen.insert(value));
-        }
+        let noise = |newest: u8, unit| {
+            let mut values = [0; 2];
+            let manifests = [[1; 32], [newest; 32]];
+            add_noise((&table, &NoiseSeed::new([1; 32])), &manifests, unit, &mut values).unwrap();
+            values
+        };
+        assert_eq!(noise(2, 0), noise(2, 0));
+        assert_ne!(noise(2, 0), noise(3, 0));
+        assert_ne!(noise(2, 0), noise(2, 1));
+    }
+
+    #[test]
+    fn the_noise_of_a_prefix_grows_with_its_binary_ones() {
+        assert_eq!(prefix_deviation(1), 1.0);
+        assert!((prefix_deviation(3) - (4.0_f64 / 3.0).sqrt()).abs() < 1e-12);
     }
 
     #[test]
