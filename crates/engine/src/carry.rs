@@ -16,6 +16,8 @@ pub struct Carry {
     pub history: BTreeMap<ClientId, History>,
     /// What the rule's last plan asked to remember, per part of the model.
     pub memory: Vec<Option<f64>>,
+    /// The L2 norm that the next round's updates are clipped to, where the clip follows the updates' norms.
+    pub clip: Option<f64>,
 }
 
 /// One client's updates so far.
@@ -34,6 +36,7 @@ pub struct CarryError(String);
 
 const LAST_AGGREGATE: &str = "last_aggregate";
 const MEMORY: &str = "memory";
+const CLIP: &str = "clip";
 
 impl Carry {
     /// Whether there is nothing to keep.
@@ -42,7 +45,7 @@ impl Carry {
     }
 
     fn is_forgetful(&self) -> bool {
-        self.last_aggregate.is_none() && self.memory.iter().all(Option::is_none)
+        self.last_aggregate.is_none() && self.clip.is_none() && self.memory.iter().all(Option::is_none)
     }
 
     /// A safetensors file.
@@ -63,6 +66,9 @@ impl Carry {
             // NaN stands for nothing: a memory is finite.
             let bytes = self.memory.iter().flat_map(|value| value.unwrap_or(f64::NAN).to_le_bytes()).collect();
             tensors.push((MEMORY.into(), Dtype::F64, vec![self.memory.len()], bytes));
+        }
+        if let Some(clip) = self.clip {
+            tensors.push((CLIP.into(), Dtype::F64, vec![1], clip.to_le_bytes().into()));
         }
         let views = tensors.iter().map(|(name, dtype, shape, bytes)| {
             let view = TensorView::new(*dtype, shape.clone(), bytes).expect("the bytes were made for this shape");
@@ -85,6 +91,12 @@ impl Carry {
                 let (values, _) = view.data().as_chunks::<8>();
                 let value = |eight: &[u8; 8]| Some(f64::from_le_bytes(*eight)).filter(|value| value.is_finite());
                 carry.memory = values.iter().map(value).collect();
+                continue;
+            }
+            if name == CLIP {
+                let clip = <[u8; 8]>::try_from(view.data()).map(f64::from_le_bytes).ok();
+                let clip = clip.filter(|clip| (1e-30..=1e30).contains(clip));
+                carry.clip = Some(clip.ok_or_else(|| CarryError(format!("{name} is not the norm of an update")))?);
                 continue;
             }
             let (values, rest) = view.data().as_chunks::<4>();
@@ -122,6 +134,7 @@ mod tests {
             last_aggregate: Some(Arc::new(vec![0.25, 0.0, 9.0])),
             history: [(client("a.b-1"), history(1.0, 0)), (client("z"), history(2.0, 17))].into(),
             memory: vec![None, Some(0.125)],
+            clip: Some(0.75),
         }
     }
 
@@ -139,5 +152,8 @@ mod tests {
         assert!(Carry::from_bytes(&bytes, 4).is_err());
         assert!(Carry::from_bytes(&bytes[..bytes.len() - 1], 3).is_err());
         assert!(Carry::from_bytes(b"", 3).is_err());
+        for clip in [0.0, f64::NAN, -1.0, 1e31] {
+            assert!(Carry::from_bytes(&Carry { clip: Some(clip), ..full() }.to_bytes(), 3).is_err(), "{clip}");
+        }
     }
 }

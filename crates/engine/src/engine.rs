@@ -8,6 +8,7 @@ mod unmasking;
 use crate::{
     Carry, TaskSpec,
     job::{Combined, Done, Job, Outcome, Unit},
+    privacy::ClipStep,
     record::RoundRecord,
     row_set::RowSet,
 };
@@ -207,6 +208,8 @@ pub struct Engine {
     misfits: Vec<Misfit>,
     /// Of a private round's noise, until its updates are added.
     noise: Option<NoiseSeed>,
+    /// Manifests of a correlated run up to this round's step, until then.
+    steps: Vec<[u8; 32]>,
     stage: Stage,
 }
 
@@ -222,7 +225,8 @@ enum Stage {
     Finishing(Box<Aggregation>),
     /// Adding up a private round.
     Adding(Box<PrivateSum>),
-    FinishingPrivately,
+    /// With where an adaptive clip goes.
+    FinishingPrivately(Option<ClipStep>),
     Ended,
 }
 
@@ -257,6 +261,7 @@ impl Engine {
             locked: BTreeMap::new(),
             misfits: Vec::new(),
             noise: None,
+            steps: Vec::new(),
             stage: Stage::Input,
         }
     }

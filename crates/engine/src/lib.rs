@@ -34,7 +34,7 @@ pub use engine::{Action, Engine, EngineInput, Judgement, Release, UploadMeta};
 pub use job::{Done, Job, RowBytes};
 pub use masking::{Assumed, COMPLETE_GROUP, Group, Masking};
 pub use part::{Granularity, Policy, TensorPolicy};
-pub use privacy::{GRID_BITS, Privacy};
+pub use privacy::{AdaptiveClipping, Correlated, CorrelatedKind, GRID_BITS, Privacy};
 pub use record::{RecordedGroup, RoundRecord};
 pub use selection::select;
 pub use spec::{Cohort, Examples, SpecError, TaskSpec};

@@ -1,5 +1,13 @@
 //! What a private task adds up, how much noise it gets, and what that costs.
 
+mod adaptive;
+mod correlated;
+
+pub use adaptive::AdaptiveClipping;
+pub(crate) use adaptive::{AskedClipping, ClipStep};
+pub(crate) use correlated::AskedRun;
+pub use correlated::{Correlated, CorrelatedKind};
+
 use std::sync::{Arc, OnceLock};
 use testudo_privacy::{
     ParameterError,
@@ -12,7 +20,8 @@ use testudo_privacy::{
 /// `privacy.grid_bits` unless told: steps of 6·10⁻⁸ of the clip.
 pub const GRID_BITS: u32 = 24;
 
-/// Differential privacy of a task: central model, one client as the unit, Gaussian noise, no claim for sampling.
+/// Differential privacy of a task: central model, one client as the unit, Gaussian noise (independent or correlated), no
+/// claim for sampling.
 #[derive(Debug, Clone)]
 pub struct Privacy {
     /// Whose budget pays.
@@ -21,8 +30,12 @@ pub struct Privacy {
     pub budget_epsilon: f64,
     /// At this δ.
     pub delta: f64,
-    /// z = σ/C.
+    /// z = σ/C; of updates and bits together where the clip adapts.
     pub noise_multiplier: f64,
+    /// How the clip follows the updates' norms; `None`: it stays as it is.
+    pub adaptive: Option<AdaptiveClipping>,
+    /// How the noise of the releases hangs together; `None`: it is independent.
+    pub correlated: Option<Correlated>,
     /// What "one client's data" may change.
     pub adjacency: Adjacency,
     /// How rows are combined, as far as the proof goes.
@@ -31,9 +44,9 @@ pub struct Privacy {
     pub rows: usize,
     /// What the noised sum is divided by, fixed and public.
     pub divisor: f64,
-    /// Clip, resolution and σ.
+    /// Clip (the first one, where it adapts), resolution and σ.
     pub grid: Grid,
-    /// Parameters of one release.
+    /// Parameters of one release; of the whole run where the noise is correlated.
     pub charge: Charge,
     /// The sampler's table, made when the first noise is drawn.
     table: Table,
@@ -52,6 +65,8 @@ pub(crate) struct Asked {
     pub(crate) noise_multiplier: f64,
     pub(crate) adjacency: Adjacency,
     pub(crate) clip: f64,
+    pub(crate) adaptive: Option<AskedClipping>,
+    pub(crate) correlated: Option<AskedRun>,
     pub(crate) grid_bits: u32,
     pub(crate) combination: Combination,
     /// Rows that are planned for.
@@ -63,16 +78,38 @@ pub(crate) struct Asked {
 impl Privacy {
     /// Checks that the sums fit, that the rule's sensitivity is proved, and what a release costs.
     pub(crate) fn new(asked: Asked) -> Result<Self, Refusal> {
-        let grid = Grid::new(asked.clip, asked.grid_bits, asked.noise_multiplier, asked.most_rows as u64)?;
-        let (sensitivity, divisor) = asked.combination.on_grid(asked.rows as u64, asked.grid_bits, asked.adjacency)?;
+        let (z, bits, most_rows) = (asked.noise_multiplier, asked.grid_bits, asked.most_rows as u64);
+        let (mut sensitivity, divisor) = asked.combination.on_grid(asked.rows as u64, bits, asked.adjacency)?;
+        let fixed = Grid::new(asked.clip, bits, z, most_rows)?;
+        let clipping =
+            |asked_clip| AdaptiveClipping::new(asked_clip, (asked.clip, z), (asked.rows, fixed.sensitivity()));
+        let adaptive = asked.adaptive.map(clipping).transpose()?;
+        let grid = match &adaptive {
+            None => fixed,
+            Some(clipping) => {
+                // The bit beside the vector: both adjacencies move both by the same multiple.
+                let bit = clipping.bit();
+                sensitivity = (sensitivity / fixed.sensitivity()).saturating_mul(bit.sensitivity());
+                // Whichever is larger, the sum of vectors or that of bits, has to fit.
+                let bits_sum = most_rows.saturating_mul(bit.half().div_ceil(fixed.sensitivity()));
+                Grid::with_sigma(asked.clip, bits, bit.sigma(), bits_sum)?;
+                Grid::with_sigma(asked.clip, bits, bit.sigma(), most_rows)?
+            }
+        };
         // σ is an integer by construction of the grid.
         let sigma = grid.sigma() as u64;
-        let charge = Charge::new(asked.adjacency, ChargeMechanism::Gaussian, sigma, sensitivity, 1)?;
+        let correlated = asked.correlated.as_ref().map(|run| Correlated::new(run, sigma)).transpose()?;
+        let charge = match &correlated {
+            None => Charge::new(asked.adjacency, ChargeMechanism::Gaussian, sigma, sensitivity, 1)?,
+            Some(run) => run.charge(sigma, sensitivity)?,
+        };
         Ok(Self {
             population: asked.population,
             budget_epsilon: asked.budget_epsilon,
             delta: asked.delta,
-            noise_multiplier: asked.noise_multiplier,
+            noise_multiplier: z,
+            adaptive,
+            correlated,
             adjacency: asked.adjacency,
             combination: asked.combination,
             rows: asked.rows,
@@ -83,10 +120,27 @@ impl Privacy {
         })
     }
 
-    /// σ of the noise on every coordinate of the released aggregate.
+    /// σ of the noise on every coordinate of the released aggregate. Where the noise is correlated: on the sum of all
+    /// aggregates so far, root mean square over the releases.
     #[must_use]
     pub fn deviation(&self) -> f64 {
-        self.grid.sigma() * self.grid.step() / self.divisor
+        let times = self.correlated.as_ref().map_or(1.0, |run| run.plan().prefix_deviation());
+        times * self.grid.sigma() * self.grid.step() / self.divisor
+    }
+
+    /// How many of its charges a task of so many rounds plans: a correlated run is charged as a whole.
+    #[must_use]
+    pub fn charges(&self, rounds: u64) -> u64 {
+        if self.correlated.is_some() { 1 } else { rounds }
+    }
+
+    /// What the release of a step costs, counted from 1: a correlated run's first one holds the whole of it.
+    #[must_use]
+    pub fn charge_of(&self, step: u64) -> Charge {
+        match &self.correlated {
+            Some(_) if step > 1 => self.charge.step(step),
+            _ => self.charge,
+        }
     }
 
     /// σ over the rule's sensitivity, as accountants count it.
@@ -95,10 +149,11 @@ impl Privacy {
         self.charge.sigma_grid as f64 / self.charge.sensitivity_grid as f64
     }
 
-    /// ε of `releases` releases at the task's δ, rounded up; ∞ if no budget could hold them.
+    /// ε of `releases` releases at the task's δ, rounded up; ∞ if no budget could hold them. A correlated run costs the
+    /// whole, however few of its releases were made.
     #[must_use]
     pub fn epsilon(&self, releases: u64) -> f64 {
-        let units = self.charge.rho_units().zip(i64::try_from(releases).ok());
+        let units = self.charge.rho_units().zip(i64::try_from(self.charges(releases)).ok());
         let units = units.and_then(|(once, releases)| once.checked_mul(releases));
         units.map_or(f64::INFINITY, |units| Gate::Rho.epsilon(units, self.delta))
     }
@@ -111,10 +166,15 @@ impl Privacy {
         let Ok(mut account) = Account::new(&self.population, Gate::Rho, self.budget_epsilon, self.delta) else {
             return Ok(());
         };
-        match account.plan(task, &self.charge, u32::try_from(releases).unwrap_or(u32::MAX)) {
+        match account.plan(task, &self.charge, u32::try_from(self.charges(releases)).unwrap_or(u32::MAX)) {
             Err(ReservationError::Exhausted(exhausted)) => Err(exhausted),
             _ => Ok(()),
         }
+    }
+
+    /// The same with the clip of a later release; the steps within it and σ in steps stay.
+    pub(crate) fn at(&self, clip: f64) -> Result<Self, ParameterError> {
+        Ok(Self { grid: self.grid.at(clip)?, ..self.clone() })
     }
 
     /// Values cut at each end of a trimmed mean.
@@ -137,7 +197,9 @@ impl Privacy {
 
     /// The sampler's table.
     pub(crate) fn noise_table(&self) -> Result<&NoiseTable, String> {
-        let table = self.table.0.get_or_init(|| NoiseTable::new(Law::Rounded, self.grid.sigma()));
+        let sigma = self.grid.sigma();
+        let sigma = self.correlated.as_ref().map_or(sigma, |run| run.plan().stream_sigma(sigma as u64));
+        let table = self.table.0.get_or_init(|| NoiseTable::new(Law::Rounded, sigma));
         table.as_ref().map_err(ToString::to_string)
     }
 }

@@ -1,7 +1,7 @@
 //! How a round ends: every seat's verdict, and the release or the reason why there is none.
 
 use super::{Action, Engine, GIVEN_UP, Judgement, Release, Stage};
-use crate::{Carry, job::Finished, row_set::RowSet};
+use crate::{Carry, job::Finished, privacy::ClipStep, row_set::RowSet};
 use std::sync::Arc;
 use testudo_aggregate::RowReason;
 use testudo_protocol::{Abandon, ClientId, Reason, Seat, Verdict};
@@ -10,7 +10,7 @@ impl Engine {
     pub(super) fn finished(&mut self, finished: Finished) -> Vec<Action> {
         let aggregation = match std::mem::replace(&mut self.stage, Stage::Ended) {
             Stage::Finishing(aggregation) => aggregation,
-            Stage::FinishingPrivately => return self.released_privately(finished),
+            Stage::FinishingPrivately(clip) => return self.released_privately(finished, clip),
             _ => return Vec::new(),
         };
         let rows = aggregation.rows();
@@ -35,7 +35,7 @@ impl Engine {
         }
         let Finished { model, file, digest, optimizer, aggregate, norm } = finished;
         let last_aggregate = self.spec.rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate));
-        let carry = Carry { optimizer, last_aggregate, history: outcome.history, memory: outcome.memory };
+        let carry = Carry { optimizer, last_aggregate, history: outcome.history, memory: outcome.memory, clip: None };
         let notes = outcome.notes;
         let record = self.record();
         let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats, record };
@@ -43,15 +43,16 @@ impl Engine {
     }
 
     /// Every update in time is accepted, whatever was in it: a verdict would be another release.
-    fn released_privately(&self, finished: Finished) -> Vec<Action> {
+    fn released_privately(&self, finished: Finished, clip: Option<ClipStep>) -> Vec<Action> {
         let mut seats = self.judge();
         for seat in seats.iter_mut().filter(|seat| seat.verdict == Verdict::Pending) {
             seat.verdict = Verdict::Accepted;
         }
         let Finished { model, file, digest, optimizer, aggregate, norm } = finished;
         let last_aggregate = self.spec.rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate));
-        let carry = Carry { optimizer, last_aggregate, ..Carry::default() };
-        let (notes, record) = (Vec::new(), None);
+        let carry = Carry { optimizer, last_aggregate, clip: clip.map(|clip| clip.next), ..Carry::default() };
+        // Nothing that depends on the updates but what was noised.
+        let (notes, record) = (clip.map_or_else(Vec::new, |clip| clip.notes()), None);
         let release = Release { model, file, digest, carry, aggregate_norm: norm, notes, seats, record };
         vec![Action::Release(Box::new(release))]
     }

@@ -8,18 +8,22 @@ use super::{
     aggregation::{scatter, unit_length},
 };
 use crate::{
-    Carry, TaskSpec,
+    Carry, Privacy, TaskSpec,
     job::{Extra, Factors, Found, Job, Shared, Step, Unit},
     part::Part,
+    privacy::ClipStep,
     row_set::RowSet,
 };
 use std::sync::Arc;
 use testudo_aggregate::{Decision, Observation, RuleError, StatisticsTree, Units, Weights};
 use testudo_privacy::{
     clip::{ATTEMPTS, ClippedSum, Grid},
-    noise::NoiseSeed,
+    noise::{NoiseSeed, NoiseStream},
 };
 use testudo_protocol::{Abandon, ClientId, Digest};
+
+/// The unit whose noise the bits of an adaptive clip get: no block of coordinates has its number.
+pub(super) const BITS_UNIT: u64 = u64::MAX;
 
 /// A private round that has its updates.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(super) struct PrivateSum {
     units: Units,
     stage: Stage,
     aggregate: Vec<f32>,
+    /// Sum of the clients' bits in grid steps, not private; 0 with a fixed clip.
+    bits: i64,
 }
 
 #[derive(Debug)]
@@ -96,7 +102,7 @@ impl PrivateSum {
         let units = Units::new(part.dimension(), unit_length(looked_at)).map_err(|error| fault(error.to_string()))?;
         let stage = Stage::Measuring { squares: vec![Vec::new(); units.count()], left: units.count() };
         let (shared, part, extras) = (Arc::new(shared), part.clone(), extras.into());
-        let this = Self { shared, part, rows, extras, units, stage, aggregate: vec![0.0; dimension] };
+        let this = Self { shared, part, rows, extras, units, stage, aggregate: vec![0.0; dimension], bits: 0 };
         let jobs = this.jobs(|_| Step::Measure);
         Ok((this, jobs))
     }
@@ -154,6 +160,18 @@ impl PrivateSum {
         std::mem::take(&mut self.aggregate)
     }
 
+    /// Where an adaptive clip goes from here: the noised sum of bits is released like any other coordinate.
+    pub(super) fn clip_step(&self) -> Result<Option<ClipStep>, Abandon> {
+        let Shared { privacy, seed, manifests } = &*self.shared;
+        let (Some(clipping), Some(manifest)) = (&privacy.adaptive, manifests.last()) else { return Ok(None) };
+        let fault = |detail: String| Abandon::Fault { detail };
+        let key = seed.key(manifest, privacy.grid.sigma(), BITS_UNIT);
+        let mut sum = [self.bits];
+        let table = privacy.noise_table().map_err(fault)?;
+        NoiseStream::new(table, &key).add_to(&mut sum).map_err(|error| fault(error.to_string()))?;
+        Ok(Some(clipping.step(privacy.grid.clip(), sum[0])))
+    }
+
     /// Every row's factor, from the sums of squares in the order of blocks.
     fn measured(&mut self) -> Result<Next, Abandon> {
         let Stage::Measuring { squares, .. } = &self.stage else { return Ok(Next::Jobs(Vec::new())) };
@@ -161,8 +179,12 @@ impl PrivateSum {
             let blocks = squares.iter().filter_map(|unit| unit.get(row)).flatten();
             blocks.fold(0.0, |sum, square| sum + square).sqrt()
         };
-        let grid = &self.shared.privacy.grid;
-        let factors: Factors = (0..self.rows.len()).map(|row| grid.factor_of_norm(norm(row))).collect();
+        let Privacy { grid, adaptive, .. } = &self.shared.privacy;
+        let norms: Vec<f64> = (0..self.rows.len()).map(norm).collect();
+        if let Some(clipping) = adaptive {
+            self.bits = norms.iter().map(|norm| clipping.steps_of(*norm, grid.clip())).sum();
+        }
+        let factors: Factors = norms.iter().map(|norm| grid.factor_of_norm(*norm)).collect();
         if !self.shared.privacy.selects() {
             return Ok(Next::Jobs(self.clip(factors, 0)));
         }
@@ -243,17 +265,43 @@ impl Engine {
         self.noise = Some(seed);
     }
 
+    /// The same for a round of a correlated run: the run's seed, and the [manifests](Engine::step_manifest) of its steps
+    /// up to this one.
+    pub fn set_noise_run(&mut self, seed: NoiseSeed, manifests: Vec<[u8; 32]>) {
+        self.noise = Some(seed);
+        self.steps = manifests;
+    }
+
+    /// What a step of a correlated run adds up, counted from 1: kept with the survivors until the run ends, so that later
+    /// steps can draw this one's noise again.
+    #[must_use]
+    pub fn step_manifest(&self, step: u64, survivors: &[ClientId]) -> [u8; 32] {
+        let mut bytes = b"testudo step 1".to_vec();
+        bytes.extend(step.to_le_bytes());
+        bytes.extend(self.manifest(survivors));
+        Digest::of(&bytes).0
+    }
+
     /// Adds up a private round's updates.
     pub(super) fn add_privately(&mut self, survivors: Vec<ClientId>) -> Vec<Action> {
-        let (Some(privacy), Some(seed)) = (self.spec.privacy.clone(), self.noise.take()) else {
+        let (Some(privacy), Some(seed)) = (self.privacy(), self.noise.take()) else {
             return self.abandon(Abandon::Fault { detail: "a private round has no seed for its noise".into() });
         };
-        let manifest = self.manifest(&survivors);
+        let manifests = match &privacy.correlated {
+            None => vec![self.manifest(&survivors)],
+            Some(_) => {
+                let steps = std::mem::take(&mut self.steps);
+                if steps.last() != Some(&self.step_manifest(steps.len() as u64, &survivors)) {
+                    return self.abandon(Abandon::Fault { detail: "a run's newest step is not this sum".into() });
+                }
+                steps
+            }
+        };
         let layout = self.base.layout();
         let Some(part) = self.spec.parts(layout).into_iter().next() else {
             return self.abandon(Abandon::Rule { detail: "no tensor is left for the rule".into() });
         };
-        let shared = Shared { privacy, seed, manifest };
+        let shared = Shared { privacy, seed, manifests };
         match PrivateSum::start(&self.spec, shared, &part, layout.dimension(), &self.carry, survivors) {
             Ok((sum, jobs)) => {
                 self.stage = EngineStage::Adding(Box::new(sum));
@@ -275,10 +323,24 @@ impl Engine {
             Ok(Next::Done) => {
                 let EngineStage::Adding(sum) = &mut self.stage else { return Vec::new() };
                 let aggregate = sum.take_aggregate();
-                self.stage = EngineStage::FinishingPrivately;
+                let clip = match sum.clip_step() {
+                    Ok(clip) => clip,
+                    Err(why) => return self.abandon(why),
+                };
+                self.stage = EngineStage::FinishingPrivately(clip);
                 vec![Action::Run(Job::finish(&self.spec, self.base.clone(), self.carry.clone(), aggregate))]
             }
             Err(why) => self.abandon(why),
+        }
+    }
+
+    /// The task's privacy with the clip that this round has.
+    fn privacy(&self) -> Option<Privacy> {
+        let privacy = self.spec.privacy.as_ref()?;
+        match self.carry.clip.filter(|_| privacy.adaptive.is_some()) {
+            // What was carried was checked when it was read.
+            Some(clip) => privacy.at(clip).ok(),
+            None => Some(privacy.clone()),
         }
     }
 
@@ -292,7 +354,7 @@ impl Engine {
         };
         put(self.spec.name.as_str().as_bytes());
         put(self.spec.rule_config.to_string().as_bytes());
-        if let Some(privacy) = &self.spec.privacy {
+        if let Some(privacy) = self.privacy() {
             put(&privacy.grid.clip().to_le_bytes());
             put(&privacy.charge.sensitivity_grid.to_le_bytes());
             put(&privacy.divisor.to_le_bytes());

@@ -208,7 +208,9 @@ fn units_hold_a_bounded_number_of_bytes_whatever_the_dimension() {
     assert_eq!(unit_length(100_000), BLOCK);
 }
 
+mod adaptive;
 mod audit;
+mod correlated;
 mod masked;
 mod parts;
 mod private;

@@ -1,6 +1,6 @@
 //! The report of a private task: what is promised about one client, and what is not.
 
-use crate::{Privacy, TaskSpec};
+use crate::{Correlated, CorrelatedKind, Privacy, TaskSpec};
 use testudo_privacy::{
     budget::check_delta,
     sensitivity::{Adjacency, Combination},
@@ -19,7 +19,6 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
         Adjacency::ReplaceOne => ("2C", "replace-one adjacency: one contribution becomes another"),
         _ => ("C", "zero-out adjacency: one contribution becomes 0, and the cohort's size is public"),
     };
-    let clip = privacy.grid.clip();
     let mut lines = vec![
         format!(
             "privacy: epsilon = {} at delta = {:e} after {} releases, without amplification by sampling: a worst-case bound \
@@ -28,14 +27,10 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
             privacy.delta,
             spec.rounds
         ),
-        format!(
-            "mechanism: updates are clipped to an L2 norm of C = {clip}, checked in integers; {}; Gaussian noise of \
-             standard deviation z*C = {} on the sum (z = {}), which is {} on every released coordinate",
-            rule(privacy, sensitivity),
-            privacy.noise_multiplier * clip,
-            privacy.noise_multiplier,
-            privacy.deviation()
-        ),
+        match &privacy.correlated {
+            None => mechanism(privacy, sensitivity),
+            Some(run) => run_mechanism(spec, privacy, run, sensitivity),
+        },
         format!(
             "budget: population {:?}, limit epsilon = {} at delta = {:e} over all its tasks; a round is reserved \
              before clients train and charged with its release; what does not fit is refused",
@@ -45,8 +40,73 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
          a person with several devices (k devices count as k clients); what clients or operators publish besides releases"
             .to_string(),
     ];
+    if let Some(run) = &privacy.correlated {
+        lines.push(participation(spec, run));
+    }
     lines.extend(warnings(spec, privacy).into_iter().map(|warning| format!("warning: {warning}")));
     lines
+}
+
+/// Clip, rule and noise.
+fn mechanism(privacy: &Privacy, sensitivity: &str) -> String {
+    let (rule, clip, z) = (rule(privacy, sensitivity), privacy.grid.clip(), privacy.noise_multiplier);
+    let Some(clipping) = &privacy.adaptive else {
+        return format!(
+            "mechanism: updates are clipped to an L2 norm of C = {clip}, checked in integers; {rule}; Gaussian noise of \
+             standard deviation z*C = {} on the sum (z = {z}), which is {} on every released coordinate",
+            digits(z * clip),
+            digits(privacy.deviation())
+        );
+    };
+    format!(
+        "mechanism: updates are clipped to an L2 norm of C, checked in integers; C starts at {clip} and goes to the {} quantile \
+         of the updates' norms by exp(-{} * (share within C - {})) a round, from {} to {}; {rule}; Gaussian noise of standard \
+         deviation {}*C on the sum and of {} on the number of norms within C, which together are a release with z = {z}; C and \
+         the noised share are released with every round",
+        clipping.quantile,
+        clipping.learning_rate,
+        clipping.quantile,
+        digits(clipping.least),
+        digits(clipping.most),
+        digits(privacy.grid.sigma() / privacy.grid.sensitivity() as f64),
+        digits(clipping.bits_noise),
+    )
+}
+
+/// The same where the noise is correlated.
+fn run_mechanism(spec: &TaskSpec, privacy: &Privacy, run: &Correlated, sensitivity: &str) -> String {
+    let noise = match run.kind {
+        CorrelatedKind::Tree => "Gaussian noise on the nodes of a binary tree over the rounds".to_string(),
+        CorrelatedKind::Matrix { bands: 1 } => "independent Gaussian noise in every round".to_string(),
+        CorrelatedKind::Matrix { bands } => {
+            format!("Gaussian noise correlated over {bands} rounds through a lower triangular Toeplitz matrix")
+        }
+    };
+    let clip = privacy.grid.clip();
+    format!(
+        "mechanism: updates are clipped to an L2 norm of C = {clip}, checked in integers; {}; {noise}, of standard deviation \
+         z*C = {} (z = {}), which leaves {} on every coordinate of the sum of all releases so far (root mean square over {} \
+         rounds); the whole run is charged with its first release; it is drawn again from a sealed seed that is kept until the \
+         task ends",
+        rule(privacy, sensitivity),
+        digits(privacy.noise_multiplier * clip),
+        privacy.noise_multiplier,
+        digits(privacy.deviation()),
+        spec.rounds,
+    )
+}
+
+/// What the noise of a correlated run was sized for, and who sees to it.
+fn participation(spec: &TaskSpec, run: &Correlated) -> String {
+    let (most, gap) = (u64::from(run.limit.most()), run.limit.gap());
+    let selected = spec.cohort.selected as u64;
+    let needed = (selected * spec.rounds).div_ceil(most.min(spec.rounds)).max(selected * gap.min(spec.rounds));
+    format!(
+        "participation: no client takes part in more than {most} of the {} rounds, two of them at least {gap} apart; the server \
+         draws nobody who would, counts whoever was drawn, whatever came of it, and keeps the count across restarts; at least \
+         {needed} clients are needed; a client that comes back under another name is counted anew",
+        spec.rounds
+    )
 }
 
 /// What the rule adds up and divides by.
@@ -65,7 +125,7 @@ fn rule(privacy: &Privacy, sensitivity: &str) -> String {
             "the sum of {selected} selected rows of {rows} is divided by {divisor}; one client can change the selection, so \
              the sensitivity is {}C/{divisor} and the noise is only {} times it (accept_large_sensitivity)",
             2 * selected.min(rows as u64 - selected + 1),
-            privacy.effective_multiplier()
+            digits(privacy.effective_multiplier())
         ),
         _ => format!(
             "their sum is divided by {divisor} whoever came (sensitivity {sensitivity}/{divisor}); an absent update adds \
@@ -84,7 +144,7 @@ fn warnings(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
     }
     let z = privacy.effective_multiplier();
     if z < SMALL_NOISE {
-        list.push(format!("noise of {z} times the sensitivity hides little in a single release"));
+        list.push(format!("noise of {} times the sensitivity hides little in a single release", digits(z)));
     }
     if privacy.rows < SMALL_COHORT {
         list.push(format!(
@@ -104,4 +164,9 @@ fn warnings(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
 /// Three decimals, the last one up: epsilon is never understated.
 fn rounded_up(epsilon: f64) -> String {
     if epsilon.is_finite() { format!("{:.3}", (epsilon * 1000.0).ceil() / 1000.0) } else { "unbounded".into() }
+}
+
+/// At most six digits.
+fn digits(value: f64) -> String {
+    format!("{value:.5e}").parse::<f64>().unwrap_or(value).to_string()
 }

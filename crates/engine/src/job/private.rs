@@ -15,15 +15,15 @@ use testudo_privacy::{
 /// What every job of one private sum shares.
 pub(crate) struct Shared {
     pub(crate) privacy: Privacy,
-    /// Of this round alone.
+    /// Of this round alone; of the whole run where the noise is correlated.
     pub(crate) seed: NoiseSeed,
-    /// Digest of what is summed.
-    pub(crate) manifest: [u8; 32],
+    /// Digest of what is summed; where the noise is correlated, those of the run's earlier steps before it.
+    pub(crate) manifests: Vec<[u8; 32]>,
 }
 
 impl fmt::Debug for Shared {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Shared").field("manifest", &self.manifest).finish_non_exhaustive()
+        formatter.debug_struct("Shared").field("steps", &self.manifests.len()).finish_non_exhaustive()
     }
 }
 
@@ -149,12 +149,20 @@ impl Shared {
     /// Every block's noise is its own: its key follows from seed, manifest, σ and the block's number.
     fn noised(&self, unit: &Unit, sums: Vec<ClippedSum>) -> Result<Vec<f32>, String> {
         let table = self.privacy.noise_table()?;
-        let sigma = self.privacy.grid.sigma();
         let mut values = Vec::with_capacity(unit.own.len());
         for (block, sum) in ((unit.own.start / BLOCK) as u64..).zip(sums) {
-            let key = self.seed.key(&self.manifest, sigma, block);
-            let noised = sum.noised(&mut NoiseStream::new(table, &key)).map_err(|error| error.to_string())?;
-            values.extend(noised.release(self.privacy.divisor));
+            let noised = match &self.privacy.correlated {
+                None => {
+                    let manifest = self.manifests.last().ok_or("a sum without a manifest")?;
+                    let key = self.seed.key(manifest, table.sigma(), block);
+                    sum.noised(&mut NoiseStream::new(table, &key))
+                }
+                Some(run) => {
+                    let noise = run.plan().noise((table, &self.seed), &self.manifests, block, sum.dimension());
+                    noise.and_then(|noise| sum.noised_by(&noise))
+                }
+            };
+            values.extend(noised.map_err(|error| error.to_string())?.release(self.privacy.divisor));
         }
         if self.privacy.is_centred() {
             values.iter_mut().zip(centre(unit)?).for_each(|(value, centre)| *value += f64::from(centre));

@@ -1,5 +1,8 @@
 //! The checks on `[privacy]`, and what it does to other sections.
 
+mod adaptive;
+mod correlated;
+
 use super::{
     Cohort,
     check::Check,
@@ -33,7 +36,11 @@ impl Check<'_> {
     ) -> Option<Privacy> {
         let before = self.list.len();
         self.not_beside_privacy(raw, granularity, tensors);
-        self.only_choice("mechanism", &asked.mechanism, "gaussian", mechanism_is_missing(&asked.mechanism));
+        let is_correlated = matches!(asked.mechanism.as_str(), "tree" | "matrix");
+        if !is_correlated {
+            self.only_choice("mechanism", &asked.mechanism, "gaussian", mechanism_is_missing(&asked.mechanism));
+            self.no_run(asked);
+        }
         self.only_choice("sampling", &asked.sampling, "none", SAMPLING);
         self.only_choice("sampler", &asked.sampler, "grid", "the running task draws with the grid sampler alone");
         let adjacency = self.adjacency(&asked.adjacency);
@@ -49,6 +56,8 @@ impl Check<'_> {
         let clip = self.private_clip(raw);
         let (rule, cohort, adjacency, delta, clip) = (rule?, cohort?, adjacency?, delta?, clip?);
         let combination = self.combination(asked, rule, cohort, clip)?;
+        let adaptive = self.adaptive_clip(asked, rule);
+        let correlated = if is_correlated { self.run(raw.rounds, asked, rule, cohort) } else { None };
         if self.list.len() > before {
             return None;
         }
@@ -59,6 +68,8 @@ impl Check<'_> {
             noise_multiplier,
             adjacency,
             clip,
+            adaptive,
+            correlated,
             grid_bits: asked.grid_bits as u32,
             combination,
             rows: cohort.size,
@@ -250,6 +261,14 @@ impl Check<'_> {
                     "byzantine" => "rule.byzantine",
                     "selected" => "rule.select",
                     "cohort" | "rows" => "cohort.size",
+                    "rounds" => "rounds",
+                    "max_participation" => "privacy.participations",
+                    "min_separation" => "privacy.separation",
+                    "bands" => "privacy.bands",
+                    "coefficients" => "privacy.coefficients",
+                    "clip_min" => "privacy.adaptive_clip.min",
+                    "clip_max" => "privacy.adaptive_clip.max",
+                    "clip_count_stddev" => "privacy.adaptive_clip.bits_noise",
                     _ => "privacy.noise_multiplier",
                 };
                 self.fail_none(path, format!("{value} does not fit the other figures"), fix)
@@ -273,8 +292,8 @@ const SAMPLING: &str = "amplification needs a secret coin for every registered c
 /// Why another mechanism is refused.
 fn mechanism_is_missing(word: &str) -> &'static str {
     match word {
-        "tree" | "dp_ftrl" | "matrix" | "banded" => {
-            "correlated noise needs participation limits that a running task does not enforce in this version"
+        "dp_ftrl" | "banded" | "toeplitz" => {
+            "is not a mechanism's name: correlated noise is \"tree\", or \"matrix\" with bands or coefficients"
         }
         "local" => "noise on the client is not in this version",
         "distributed" | "discrete_gaussian" | "skellam" => "noise shares under masking are not in this version",

@@ -116,6 +116,21 @@ pub(super) struct RawPrivacy {
     pub(super) grid_bits: u64,
     #[serde(default)]
     pub(super) accept_large_sensitivity: bool,
+    pub(super) adaptive_clip: Option<RawAdaptiveClip>,
+    pub(super) participations: Option<u64>,
+    pub(super) separation: Option<u64>,
+    pub(super) bands: Option<u64>,
+    pub(super) coefficients: Option<Vec<f64>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAdaptiveClip {
+    pub(super) quantile: Option<f64>,
+    pub(super) learning_rate: Option<f64>,
+    pub(super) min: Option<f64>,
+    pub(super) max: Option<f64>,
+    pub(super) bits_noise: Option<f64>,
 }
 
 fn zero_out() -> String {

@@ -1,5 +1,7 @@
 use super::{check::MAX_EXAMPLES, *};
 
+mod adaptive;
+mod correlated;
 mod masking;
 mod privacy;
 

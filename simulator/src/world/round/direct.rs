@@ -109,7 +109,7 @@ impl World {
         }
         let last_aggregate = rule.needs().extras.last_aggregate.then(|| Arc::new(aggregate.output));
         let memory = vec![aggregate.memory];
-        ending.carry = Arc::new(Carry { optimizer: state, last_aggregate, history: BTreeMap::new(), memory });
+        ending.carry = Arc::new(Carry { optimizer: state, last_aggregate, memory, ..Carry::default() });
         ending.model = Some(Arc::new(model));
         Ok(())
     }

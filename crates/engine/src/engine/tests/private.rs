@@ -45,6 +45,21 @@ pub(super) fn round(
     seed: [u8; 32],
     reverse: bool,
 ) -> (Action, [u8; 32]) {
+    round_with(spec, base, carry, rows, reverse, |engine, survivors| {
+        engine.set_noise_seed(NoiseSeed::new(seed));
+        engine.manifest(survivors)
+    })
+}
+
+/// The same with noise that `noise` sets for the survivors.
+pub(super) fn round_with<T>(
+    spec: &Arc<TaskSpec>,
+    base: Arc<Model>,
+    carry: Carry,
+    rows: &[Option<Vec<f32>>],
+    reverse: bool,
+    noise: impl FnOnce(&mut Engine, &[ClientId]) -> T,
+) -> (Action, T) {
     let params = RoundParams::new((0..rows.len()).map(name).collect(), rows.len(), 1, 1000).unwrap();
     let mut engine = Engine::open(spec.clone(), base, Arc::new(carry), params, [7; 32]);
     let payloads: BTreeMap<ClientId, Bytes> =
@@ -57,8 +72,7 @@ pub(super) fn round(
     }
     actions.extend(engine.handle(1000, EngineInput::Tick).unwrap());
     let survivors: Vec<ClientId> = payloads.keys().cloned().collect();
-    let manifest = engine.manifest(&survivors);
-    engine.set_noise_seed(NoiseSeed::new(seed));
+    let manifest = noise(&mut engine, &survivors);
     loop {
         if reverse {
             actions.reverse();

@@ -3,7 +3,7 @@
 use super::*;
 use testudo_privacy::sensitivity::{Adjacency, Combination};
 
-const PRIVATE: &str = r#"
+pub(super) const PRIVATE: &str = r#"
 name = "keyboard"
 rounds = 10
 [model]
@@ -127,7 +127,7 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         ("clip_l2 = 0.5", "clip_l2 = 0.5\naccept = [\"f16\"]", "encoding.accept", "without noise", "f32"),
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "2C", "false"),
         ("[rule]", "[tensors]\n\"bn.*\" = \"stats\"\n[rule]", "tensors.bn.*", "without noise", "ignore"),
-        ("gaussian", "tree", "privacy.mechanism", "participation limits", "gaussian"),
+        ("gaussian", "dp_ftrl", "privacy.mechanism", "correlated noise is", "gaussian"),
         ("gaussian", "gausian", "privacy.mechanism", "not a mechanism", "gaussian"),
         ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
         ("[privacy]", "[privacy]\nsampler = \"opendp\"", "privacy.sampler", "grid", "grid"),
