@@ -122,7 +122,13 @@ impl Session {
                 Answer::Ended { why } => self.ended = Some(ended(why)),
                 Answer::NotNow { retry_after, why } => {
                     backoff.succeeded();
-                    tracing::debug!(task = %self.task, why = why.word(), "not now");
+                    match why {
+                        NotNowWhy::LimitReached => tracing::info!(
+                            task = %self.task,
+                            "this client took part as often as its task permits; it waits for the task's end"
+                        ),
+                        why => tracing::debug!(task = %self.task, why = why.word(), "not now"),
+                    }
                     sleep(retry_after.clamp(CHECK_IN_PAUSE.0, CHECK_IN_PAUSE.1)).await;
                 }
                 Answer::Assignment(assignment) => match self.take(*assignment, arrived).await? {

@@ -48,6 +48,10 @@ words!(
         Paused = "paused",
         /// This client's update of the running round is recorded.
         Served = "served",
+        /// This client took part not long enough ago: its task limits how far apart two rounds of one client are.
+        TooSoon = "too_soon",
+        /// This client took part as often as its task permits: it gets no further place in it.
+        LimitReached = "limit_reached",
     }
 );
 words!(

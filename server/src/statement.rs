@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use testudo_privacy::{
     accountant::zcdp::RHO_UNIT,
     budget::{Account, Charge, ChargeMechanism, Entry, Gate, VerifyError, verify},
+    mechanism::participation::ParticipationLimit,
     sensitivity::Adjacency,
 };
 
@@ -77,20 +78,29 @@ pub struct TaskStatement {
     pub state: String,
     /// What may differ between neighbouring data.
     pub adjacency: Adjacency,
-    /// How noise is added, and participation limits where it counts on them.
+    /// How noise is added, as it is charged.
     pub mechanism: ChargeMechanism,
+    /// `privacy.mechanism` as the task has it; empty where its text does not say.
+    #[serde(default)]
+    pub mechanism_word: String,
+    /// How often and how far apart one client takes part, where the noise counts on that.
+    #[serde(default)]
+    pub participation_limit: Option<ParticipationLimit>,
     /// σ over the sensitivity.
     pub noise_multiplier: f64,
-    /// σ in the units of updates, where the task's clip is known.
+    /// σ in the units of updates, where the task's clip is known and fixed.
     pub sigma: Option<f64>,
-    /// L2 norm that updates are clipped to.
+    /// L2 norm that updates are clipped to; where it starts, if it adapts.
     pub clip: Option<f64>,
+    /// Whether the clip follows the updates' norms. Every round's record has the clip it used.
+    #[serde(default)]
+    pub adaptive_clip: bool,
     /// σ in grid steps.
     pub sigma_grid: u64,
     /// The sensitivity in grid steps.
     pub sensitivity_grid: u64,
     /// Rounds planned.
-    pub rounds_planned: u32,
+    pub rounds_planned: u64,
     /// Rounds charged: released, or abandoned too late.
     pub rounds_charged: u64,
     /// Rounds released.
@@ -300,17 +310,20 @@ fn task(plan: &PlanRow) -> TaskStatement {
         state: plan.state.word().into(),
         adjacency: charge.adjacency,
         mechanism: charge.mechanism,
+        mechanism_word: plan.mechanism.clone(),
+        participation_limit: limit(plan),
         noise_multiplier,
-        sigma: plan.clip.filter(|_| !matches!(charge.mechanism, ChargeMechanism::Correlated { .. })).map(|clip| {
+        sigma: plan.clip.filter(|_| !plan.adaptive_clip && !is_correlated(charge)).map(|clip| {
             match plan.grid_bits.filter(|bits| *bits < 32) {
                 Some(bits) => charge.sigma_grid as f64 * clip / (1_u64 << bits) as f64,
                 None => clip * sensitivity * noise_multiplier,
             }
         }),
         clip: plan.clip,
+        adaptive_clip: plan.adaptive_clip,
         sigma_grid: charge.sigma_grid,
         sensitivity_grid: charge.sensitivity_grid,
-        rounds_planned: plan.releases,
+        rounds_planned: plan.rounds(),
         rounds_charged: plan.charged,
         rounds_released: plan.released,
         rounds_reserved: plan.reserved,
@@ -318,6 +331,20 @@ fn task(plan: &PlanRow) -> TaskStatement {
         sampler_version: charge.sampler_version,
         accountant_version: charge.accountant_version,
     }
+}
+
+/// The limit on participations behind a charge; only trees count the rounds strictly between two of them.
+fn limit(plan: &PlanRow) -> Option<ParticipationLimit> {
+    let ChargeMechanism::Correlated { participations, separation, .. } = plan.charge.mechanism else { return None };
+    match plan.mechanism.as_str() {
+        "tree" => ParticipationLimit::between(participations, separation).ok(),
+        _ => ParticipationLimit::new(participations, separation).ok(),
+    }
+}
+
+/// Whether the charge's σ is that of a node or of a matrix's noise, and not of a release.
+fn is_correlated(charge: &Charge) -> bool {
+    matches!(charge.mechanism, ChargeMechanism::Correlated { .. })
 }
 
 fn line(entry: &Entry) -> Line {

@@ -18,7 +18,7 @@ pub mod conformance;
 mod sqlite;
 
 pub use batch::Batcher;
-pub use budget::{AccountRow, PlanRow, PrivacyPlan};
+pub use budget::{AccountRow, Participations, PlanRow, PrivacyPlan, RunNoise};
 
 /// Opens the ledger that a location names.
 ///
@@ -81,6 +81,12 @@ pub enum StoreError {
     /// The privacy budget does not hold it; nothing was changed. For a round, the figures are those of its task's plan.
     #[error(transparent)]
     Exhausted(Box<Exhausted>),
+    /// A noise seed was sealed with a key that is lost: what needs it can only be given up.
+    #[error("{what} was sealed with another key than that in noise.key")]
+    KeyLost {
+        /// Which seed.
+        what: String,
+    },
     /// The backend failed; the result of a write is unknown.
     #[error("ledger: {0}")]
     Backend(String),
@@ -206,6 +212,8 @@ pub struct NewRound {
     pub cohort: Vec<(ClientId, Nonce)>,
     /// What its release will cost, reserved before clients train.
     pub reserve: Option<Charge>,
+    /// Which step of its task's correlated run it is, counted from 1; `None` for other tasks.
+    pub step: Option<u64>,
 }
 
 /// Where the payload of an update lies.
@@ -292,6 +300,8 @@ pub struct RoundRow {
     pub notes: Vec<(String, f64)>,
     /// The groups of a masked round and what it promised, as JSON; empty in clear mode.
     pub groups: String,
+    /// Which step of its task's correlated run it is.
+    pub step: Option<u64>,
     /// Clients selected; also the length of `seats` where they are loaded.
     pub selected: u64,
     /// Clients per kind of verdict.
@@ -413,6 +423,9 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
     /// `WrongState` unless the task is running, no round of it is open or closing, the number is the next one and the
     /// base is the task's newest model; `Exists` if the cohort names a client twice. A round of a task with a plan needs
     /// a reservation and no other round may have one (`WrongState`); one that does not fit is `Exhausted`.
+    ///
+    /// A round of a correlated run is its next step (`WrongState`), within the plan (`Exhausted`), and names nobody who has
+    /// taken part too often or too recently (`WrongState`): see [`Store::participations`].
     async fn open_round(&self, round: NewRound) -> Result<(), StoreError>;
 
     /// The open or closing round of a task with its seats and bodies, if there is one.
@@ -470,8 +483,30 @@ pub trait Store: fmt::Debug + Send + Sync + 'static {
 
     /// The seed fixed by [`Store::close_round`]; `None` before, after the round's end, and where there was none.
     ///
-    /// `Backend` if it was sealed with a key that is lost: the round can then only be abandoned.
+    /// `KeyLost` if it was sealed with a key that is lost: the round can then only be abandoned.
     async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError>;
+
+    /// [`Store::close_round`] for a step of a correlated run: keeps what it sums until the task ends, the first time it is
+    /// told, and returns what draws the step's noise.
+    async fn close_step(
+        &self,
+        task: &TaskName,
+        round: u64,
+        survivors: &[ClientId],
+        manifest: [u8; 32],
+        at: Tick,
+    ) -> Result<RunNoise, StoreError>;
+
+    /// What draws the noise of a closing step; `None` before and after, and for other rounds.
+    ///
+    /// `KeyLost` if the run's seed cannot be opened any more: the round can then only be abandoned.
+    async fn step_noise(&self, task: &TaskName, round: u64) -> Result<Option<RunNoise>, StoreError>;
+
+    /// Who took part in a task's correlated run so far, and its next step; `None` for other tasks.
+    ///
+    /// Whoever had a seat took part, whatever came of it, unless the round was given back. `KeyLost` if the task goes on
+    /// and its run's seed cannot be opened any more: no step can be noised.
+    async fn participations(&self, task: &TaskName) -> Result<Option<Participations>, StoreError>;
 
     /// The survivors fixed by [`Store::close_round`]; empty before.
     async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError>;

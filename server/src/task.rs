@@ -26,6 +26,7 @@ mod driver;
 mod ending;
 mod exchange;
 mod journal;
+mod limits;
 mod opening;
 mod pace;
 mod private;

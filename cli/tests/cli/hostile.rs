@@ -151,6 +151,8 @@ impl Admin for Liar {
             state: "running".into(),
             clip: Some(f64::NAN),
             grid_bits: Some(u32::MAX),
+            adaptive_clip: false,
+            mechanism: String::new(),
             charge: Some(charge.clone()),
             releases: u32::MAX,
             charged: u64::MAX,

@@ -18,6 +18,14 @@ fn private(name: &str, rounds: u64) -> String {
     )
 }
 
+/// The same with correlated noise and twice as many clients: whoever was in one round sits out the next.
+fn run(name: &str, mechanism: &str, rounds: u64) -> String {
+    private(name, rounds).replace("kind = \"trimmed_mean\"\nbyzantine = 1", "kind = \"mean\"").replace(
+        "mechanism = \"gaussian\"",
+        &format!("mechanism = {mechanism:?}\nparticipations = {rounds}\nseparation = 2"),
+    )
+}
+
 async fn participate(url: String, name: String, task: &'static str) -> Ended {
     let mut session = session(&url, &name, task).await;
     loop {
@@ -61,24 +69,38 @@ async fn sound(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
     released
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_private_task_is_killed_again_and_again() {
-    let cycles: u64 = env::var("TESTUDO_CRASH_CYCLES").map_or(6, |cycles| cycles.parse().unwrap());
-    let directory = tempfile::tempdir().unwrap();
-    let mut host = Host::new(directory.path());
+/// Nobody was in two released rounds that follow each other.
+async fn apart(host: &Host, task: &str, released: &BTreeMap<u64, Vec<u8>>) {
+    let mut before = Vec::new();
+    for round in released.keys() {
+        let request = v1::GetRoundRequest { task: task.to_owned(), round: *round };
+        let record = host.admin().await.get_round(request).await.unwrap().into_inner();
+        let now: Vec<String> = record.clients.into_iter().map(|client| client.client).collect();
+        assert!(
+            !now.is_empty() && now.iter().all(|client| !before.contains(client)),
+            "round {round}: {now:?} {before:?}"
+        );
+        before = now;
+    }
+}
+
+/// Kills the server again and again while a task runs to its end; everything it released.
+async fn killed_to_the_end(
+    host: &mut Host,
+    (toml, task): (&str, &'static str),
+    (clients, cycles): (usize, u64),
+) -> BTreeMap<u64, Vec<u8>> {
     host.start();
-    let rounds = 4 * cycles;
-    host.create(&private("private", rounds), &model(400)).await;
-    let clients: Vec<_> = (0..CLIENTS)
-        .map(|number| tokio::spawn(participate(host.url.clone(), format!("c{number:02}"), "private")))
-        .collect();
+    host.create(toml, &model(400)).await;
+    let clients: Vec<_> =
+        (0..clients).map(|number| tokio::spawn(participate(host.url.clone(), format!("c{number:02}"), task))).collect();
     let mut random = Random(11);
     let mut before = BTreeMap::new();
     for _ in 0..cycles {
         tokio::time::sleep(Duration::from_millis(20 + random.below(300))).await;
         host.stop(Stop::Kill);
         host.start();
-        let now = sound(&host, "private").await;
+        let now = sound(host, task).await;
         for (round, digest) in &before {
             assert_eq!(now.get(round), Some(digest), "round {round} was released before the kill with these bytes");
         }
@@ -90,8 +112,34 @@ async fn a_private_task_is_killed_again_and_again() {
         // A round that was closed and could not be ended is spent; then the plan does not hold all the others.
         assert_eq!(ended, Ended::Finished, "{}", host.log());
     }
-    let now = sound(&host, "private").await;
-    assert_eq!(now.len() as u64, rounds);
+    let now = sound(host, task).await;
     assert!(before.iter().all(|(round, digest)| now.get(round) == Some(digest)));
+    now
+}
+
+fn cycles() -> u64 {
+    env::var("TESTUDO_CRASH_CYCLES").map_or(6, |cycles| cycles.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_task_is_killed_again_and_again() {
+    let (cycles, directory) = (cycles(), tempfile::tempdir().unwrap());
+    let mut host = Host::new(directory.path());
+    let task = (&*private("private", 4 * cycles), "private");
+    let released = killed_to_the_end(&mut host, task, (CLIENTS, cycles)).await;
+    assert_eq!(released.len() as u64, 4 * cycles);
     host.stop(Stop::Terminate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_is_killed_again_and_again() {
+    for mechanism in ["tree", "matrix"] {
+        let (cycles, directory) = (cycles(), tempfile::tempdir().unwrap());
+        let mut host = Host::new(directory.path());
+        let task = (&*run("run", mechanism, 3 * cycles), "run");
+        let released = killed_to_the_end(&mut host, task, (2 * CLIENTS, cycles)).await;
+        assert_eq!(released.len() as u64, 3 * cycles, "{mechanism}");
+        apart(&host, "run", &released).await;
+        host.stop(Stop::Terminate);
+    }
 }

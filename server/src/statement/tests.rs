@@ -26,6 +26,8 @@ fn budget() -> (AccountRow, Vec<Entry>) {
         state: TaskState::Running,
         clip: Some(0.5),
         grid_bits: None,
+        adaptive_clip: false,
+        mechanism: "gaussian".into(),
         charge,
         releases: 10,
         charged: 4,

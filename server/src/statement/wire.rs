@@ -84,6 +84,8 @@ fn plan_to_wire(plan: &PlanRow) -> v1::BudgetPlan {
         state: plan.state.word().into(),
         clip: plan.clip,
         grid_bits: plan.grid_bits,
+        adaptive_clip: plan.adaptive_clip,
+        mechanism: plan.mechanism.clone(),
         charge: Some(charge_to_wire(&plan.charge)),
         releases: plan.releases,
         charged: plan.charged,
@@ -118,6 +120,7 @@ fn charge_to_wire(charge: &Charge) -> v1::Charge {
             ChargeMechanism::Correlated { rounds, participations, separation } => {
                 Mechanism::Correlated(v1::charge::Correlated { rounds, participations, separation })
             }
+            ChargeMechanism::CorrelatedStep { step } => Mechanism::CorrelatedStep(step),
         }),
         sigma_grid: charge.sigma_grid,
         sensitivity_grid: charge.sensitivity_grid,
@@ -135,6 +138,8 @@ fn plan(plan: v1::BudgetPlan) -> Result<PlanRow, WireError> {
         state: state.ok_or(WireError("state"))?,
         clip: plan.clip,
         grid_bits: plan.grid_bits,
+        adaptive_clip: plan.adaptive_clip,
+        mechanism: plan.mechanism,
         charge: charge(plan.charge)?,
         releases: plan.releases,
         charged: plan.charged,
@@ -175,6 +180,7 @@ fn charge(charge: Option<v1::Charge>) -> Result<Charge, WireError> {
             participations: run.participations,
             separation: run.separation,
         },
+        Mechanism::CorrelatedStep(step) => ChargeMechanism::CorrelatedStep { step },
     };
     let charge = Charge {
         adjacency,

@@ -1,8 +1,13 @@
 //! Privacy budgets as the ledger has them.
 
 use super::TaskState;
-use testudo_privacy::budget::{Charge, Gate, Outcome};
-use testudo_protocol::{Abandon, Reason, TaskName, Tick};
+use std::{collections::BTreeMap, fmt};
+use testudo_privacy::{
+    budget::{Charge, ChargeMechanism, Gate, Outcome},
+    mechanism::participation::{Participation, ParticipationLimit},
+};
+use testudo_protocol::{Abandon, ClientId, Reason, TaskName, Tick};
+use zeroize::Zeroize as _;
 
 /// What a private task will cost, and whose budget pays.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,8 +20,42 @@ pub struct PrivacyPlan {
     pub delta: f64,
     /// What one release costs.
     pub charge: Charge,
-    /// How many releases at most.
+    /// How many such charges at most: releases, or 1 for the whole of a correlated run.
     pub releases: u32,
+    /// How often and how far apart one client takes part, where the noise is correlated.
+    pub limit: Option<ParticipationLimit>,
+}
+
+/// What draws the noise of a step of a correlated run.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RunNoise {
+    /// The run's.
+    pub seed: [u8; 32],
+    /// What the steps 1, 2, … up to this one summed.
+    pub manifests: Vec<[u8; 32]>,
+}
+
+impl fmt::Debug for RunNoise {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunNoise").field("steps", &self.manifests.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RunNoise {
+    fn drop(&mut self) {
+        self.seed.zeroize();
+    }
+}
+
+/// Who took part in a correlated run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Participations {
+    /// What the noise was sized for.
+    pub limit: ParticipationLimit,
+    /// The next step, counted from 1.
+    pub step: u64,
+    /// Everybody who took part so far.
+    pub clients: BTreeMap<ClientId, Participation>,
 }
 
 /// A population's budget.
@@ -61,6 +100,10 @@ pub struct PlanRow {
     pub clip: Option<f64>,
     /// Grid steps within the clip, as a power of two, where the text of the task says so.
     pub grid_bits: Option<u32>,
+    /// Whether the clip follows the updates' norms: `clip` is then where it starts.
+    pub adaptive_clip: bool,
+    /// `privacy.mechanism` in the text of the task; empty where it does not say.
+    pub mechanism: String,
     /// What one release costs.
     pub charge: Charge,
     /// Releases planned.
@@ -74,12 +117,21 @@ pub struct PlanRow {
 }
 
 impl PlanRow {
+    /// Rounds that were planned.
+    #[must_use]
+    pub fn rounds(&self) -> u64 {
+        match self.charge.mechanism {
+            ChargeMechanism::Correlated { rounds, .. } => rounds,
+            _ => u64::from(self.releases),
+        }
+    }
+
     /// Rounds that the plan still holds; none once the task has ended.
     #[must_use]
     pub fn left(&self) -> u64 {
         match self.state {
             TaskState::Running | TaskState::Paused => {
-                u64::from(self.releases).saturating_sub(self.charged.saturating_add(self.reserved))
+                self.rounds().saturating_sub(self.charged.saturating_add(self.reserved))
             }
             TaskState::Finished | TaskState::Stopped | TaskState::Failed => 0,
         }
@@ -97,6 +149,19 @@ pub(crate) fn grid_bits(toml: &str) -> Option<u32> {
     let text = toml.parse::<toml::Table>().ok()?;
     let section = text.get("privacy")?.as_table()?;
     section.get("grid_bits").map_or(Some(testudo_engine::GRID_BITS), |bits| u32::try_from(bits.as_integer()?).ok())
+}
+
+/// `privacy.mechanism` in the text of a task; empty if it is not there.
+pub(crate) fn mechanism(toml: &str) -> String {
+    let text = toml.parse::<toml::Table>().ok();
+    let word = text.as_ref().and_then(|text| text.get("privacy")?.get("mechanism")?.as_str());
+    word.unwrap_or_default().to_owned()
+}
+
+/// Whether the text of a task has `privacy.adaptive_clip`.
+pub(crate) fn adaptive_clip(toml: &str) -> bool {
+    let text = toml.parse::<toml::Table>().ok();
+    text.is_some_and(|text| text.get("privacy").and_then(|section| section.get("adaptive_clip")).is_some())
 }
 
 /// Whether the values of updates can have decided that an open round was abandoned.

@@ -14,6 +14,7 @@ mod end;
 mod fixture;
 mod masked;
 mod round;
+mod run;
 mod survivor;
 mod task;
 mod upload;
@@ -65,6 +66,7 @@ where
         masked::groups_are_recorded_until_the_round_ends,
         budget::a_charge_is_planned_reserved_and_spent_with_the_release,
         budget::releasing_twice_charges_once,
+        budget::the_audit_log_commits_to_private_updates_without_telling_their_digests,
         budget::nothing_private_is_released_without_its_reservation,
         budget::only_an_open_round_that_ignored_the_updates_is_given_back,
         budget::what_does_not_fit_is_refused_at_creation_and_nothing_is_made,
@@ -73,6 +75,10 @@ where
         budget::the_end_of_a_task_frees_what_it_did_not_use,
         budget::the_first_noise_seed_is_kept_until_the_round_ends,
         budget::concurrent_tasks_never_spend_more_than_the_limit,
+        run::a_run_is_charged_once_and_its_steps_keep_what_they_summed,
+        run::nobody_has_a_seat_too_often_or_too_soon,
+        run::a_round_given_back_leaves_its_step_and_one_spent_does_not,
+        run::the_end_of_a_task_forgets_the_seed_of_its_run,
         client::check_ins_create_clients_and_move_only_forward,
         client::counts_say_what_became_of_a_clients_seats,
         client::verdicts_of_ended_rounds_come_oldest_first,

@@ -5,8 +5,8 @@
 //! memory, readers and the writer share the one connection, which is never closed while the ledger lives.
 
 use super::{
-    AccountRow, ClientRow, EventRow, Judged, NewRound, NewTask, Release, RoundRow, Store, StoreError, TaskRow,
-    TaskState, UploadRow,
+    AccountRow, ClientRow, EventRow, Judged, NewRound, NewTask, Participations, Release, RoundRow, RunNoise, Store,
+    StoreError, TaskRow, TaskState, UploadRow,
 };
 use async_trait::async_trait;
 use sqlx::{
@@ -32,12 +32,16 @@ mod head;
 mod input;
 pub(super) mod offline;
 mod round;
+mod run;
 mod seal;
 mod seat;
 mod task;
 #[cfg(test)]
 mod tests;
 mod upload;
+
+use round::Noise;
+use seal::Place;
 
 static SCHEMA: Migrator = sqlx::migrate!("./migrations");
 
@@ -98,7 +102,7 @@ impl Sqlite {
         let mut connection = writer.acquire().await.map_err(backend)?;
         let heads = Some(Arc::new(head::HeadFile::open(&directory, &mut connection).await?));
         drop(connection);
-        let sealer = seal::Sealer::open(&directory, !round::any_sealed(&writer).await?)?;
+        let sealer = seal::Sealer::open(&directory, !run::any_sealed(&writer).await?)?;
         let reader =
             pool(READERS, options.pragma("query_only", "ON")).await.map_err(|error| unusable(&shown, &error))?;
         // SQLite makes what is in the file durable; the file's own entry in the directory is ours to see to.
@@ -137,7 +141,7 @@ impl Store for Sqlite {
 
     async fn create_task(&self, task: NewTask) -> Result<(), StoreError> {
         let mut transaction = self.write().await?;
-        task::create(&mut transaction, &task).await?;
+        task::create(&mut transaction, &task, &self.sealer).await?;
         transaction.commit().await.map_err(backend)
     }
 
@@ -228,19 +232,44 @@ impl Store for Sqlite {
     ) -> Result<Option<[u8; 32]>, StoreError> {
         let mut transaction = self.write().await?;
         let seed = match noise_seed {
-            Some(seed) => Some(self.sealer.seal((task, round), &seed)?),
+            Some(seed) => Some(self.sealer.seal(Place::Round(task, round), &seed)?),
             None => None,
         };
-        round::close(&mut transaction, (task, round), survivors, seed, at).await?;
+        let noise = seed.map_or(Noise::None, Noise::Sealed);
+        round::close(&mut transaction, (task, round), survivors, noise, at).await?;
         let sealed = round::noise_seed(&mut transaction, (task, round)).await?;
-        let kept = sealed.map(|sealed| self.sealer.open_seed((task, round), &sealed)).transpose()?;
+        let kept = sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()?;
         transaction.commit().await.map_err(backend)?;
         Ok(kept)
     }
 
     async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let sealed = round::noise_seed(&mut *self.read().await?, (task, round)).await?;
-        sealed.map(|sealed| self.sealer.open_seed((task, round), &sealed)).transpose()
+        sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()
+    }
+
+    async fn close_step(
+        &self,
+        task: &TaskName,
+        round: u64,
+        survivors: &[ClientId],
+        manifest: [u8; 32],
+        at: Tick,
+    ) -> Result<RunNoise, StoreError> {
+        let mut transaction = self.write().await?;
+        round::close(&mut transaction, (task, round), survivors, Noise::Step(manifest), at).await?;
+        let noise = run::noise(&mut transaction, (task, round), &self.sealer).await?;
+        let noise = noise.ok_or_else(|| StoreError::KeyLost { what: Place::Run(task).to_string() })?;
+        transaction.commit().await.map_err(backend)?;
+        Ok(noise)
+    }
+
+    async fn step_noise(&self, task: &TaskName, round: u64) -> Result<Option<RunNoise>, StoreError> {
+        run::noise(&mut *self.read().await?, (task, round), &self.sealer).await
+    }
+
+    async fn participations(&self, task: &TaskName) -> Result<Option<Participations>, StoreError> {
+        run::participations(&mut *self.read().await?, task, &self.sealer).await
     }
 
     async fn survivors(&self, task: &TaskName, round: u64) -> Result<Vec<ClientId>, StoreError> {

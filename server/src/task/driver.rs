@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     clock,
-    store::{Body, TaskRow, TaskState, UploadRow},
+    store::{Body, Participations, TaskRow, TaskState, UploadRow},
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -42,6 +42,8 @@ pub(crate) struct Driver {
     pub(super) file: bytes::Bytes,
     /// What the task carries from round to round besides its model.
     pub(super) carry: Arc<Carry>,
+    /// Who took part in a run of correlated noise; `None` before it was read, and for other tasks.
+    pub(super) run: Option<Participations>,
     pub(super) room: WaitingRoom,
     pub(super) current: Option<Current>,
     /// An abandonment that the ledger could not take, and when to try again. The round and its bytes stay till then.
@@ -64,6 +66,8 @@ pub(crate) struct Driver {
 pub(super) struct Current {
     pub(super) number: u64,
     pub(super) opened_at: Tick,
+    /// Its step of a run of correlated noise.
+    pub(super) step: Option<u64>,
     pub(super) engine: Engine,
     pub(super) nonces: BTreeMap<ClientId, Nonce>,
     pub(super) slots: HashMap<ClientId, Arc<Slot>>,
@@ -188,6 +192,10 @@ impl Driver {
                 Some(_) => why = NotNowWhy::Served,
                 None => why = NotNowWhy::Running,
             }
+        }
+        if let Some(answered) = self.over_limit(&client).await {
+            let _ = answer.send(answered);
+            return;
         }
         let expected = self.spec.reference.as_ref() == Some(&client);
         let crowded = !expected && self.room.len() >= HELD_PER_SEAT * self.spec.cohort.selected + 64;
@@ -350,9 +358,7 @@ impl Driver {
         let Some(current) = &mut self.current else { return Vec::new() };
         let input = match sealed {
             Ok(noise) => {
-                if let Some(seed) = noise {
-                    current.engine.set_noise_seed(seed);
-                }
+                noise.give(&mut current.engine);
                 EngineInput::Sealed
             }
             Err(detail) => EngineInput::Abandon(Abandon::Fault { detail }),
@@ -390,6 +396,7 @@ impl Current {
         Self {
             number,
             opened_at,
+            step: None,
             engine,
             nonces,
             slots,

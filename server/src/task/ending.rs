@@ -86,6 +86,8 @@ impl Driver {
             return;
         }
         self.row.abandoned += 1;
+        // The round may have given its step back.
+        self.run = None;
         self.not_before = clock::now() + ABANDON_PAUSE_MS;
         self.end(number, "abandoned", &seats).await;
     }

@@ -10,13 +10,13 @@ use crate::{
 };
 use std::collections::BTreeMap;
 use testudo_proto::{Answer, NotNowWhy};
-use testudo_protocol::{ClientId, Nonce, RoundParams, Tick};
+use testudo_protocol::{ClientId, Nonce, Reason, RoundParams, Tick};
 
 /// Why a round did not open.
 #[derive(Debug)]
 enum Unopened {
-    /// The privacy budget does not hold it, and never will.
-    Exhausted(String),
+    /// The privacy budget does not hold it, or its noise cannot be drawn, and that never changes.
+    Never(String),
     /// Anything else: worth another try.
     Fault(String),
 }
@@ -32,6 +32,9 @@ impl Driver {
             return;
         }
         self.room.forget_gone();
+        if !self.send_limited_away().await {
+            return;
+        }
         let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
         let reference = self.spec.reference.as_ref();
         let complete = reference.is_none_or(|client| self.room.holds(client));
@@ -44,8 +47,8 @@ impl Driver {
         let nonces: BTreeMap<ClientId, Nonce> =
             drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
         let opened = self.open(seed, nonces, now).await;
-        if let Err(Unopened::Exhausted(why)) = opened {
-            self.exhausted(why).await;
+        if let Err(Unopened::Never(why)) = opened {
+            self.give_task_up(why).await;
             for (_, answer) in drawn {
                 let again =
                     Answer::NotNow { retry_after: self.retry_after(NotNowWhy::Filling), why: NotNowWhy::Filling };
@@ -64,6 +67,7 @@ impl Driver {
             if let Ok(row) = self.services.store.task(&self.row.name).await {
                 self.row = row;
             }
+            self.run = None;
             self.take_up().await;
             return;
         }
@@ -75,8 +79,9 @@ impl Driver {
     }
 
     async fn open(&mut self, seed: [u8; 32], nonces: BTreeMap<ClientId, Nonce>, now: Tick) -> Result<(), Unopened> {
-        let cohort = &self.spec.cohort;
+        let cohort = self.spec.cohort.clone();
         let number = self.row.last_round + 1;
+        let step = self.run.as_ref().map(|run| run.step);
         let closes_at = now + cohort.phase_limit_ms;
         let params = RoundParams::new(nonces.keys().cloned().collect(), cohort.size, cohort.minimum, closes_at)
             .map_err(|error| Unopened::Fault(error.to_string()))?;
@@ -93,15 +98,20 @@ impl Driver {
             opened_at: now,
             closes_at,
             cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
-            reserve: self.reserve(),
+            reserve: self.reserve(step),
+            step,
         };
         store.open_round(round).await.map_err(|error| match error {
-            StoreError::Exhausted(exhausted) => Unopened::Exhausted(exhausted.to_string()),
+            StoreError::Exhausted(exhausted) => {
+                Unopened::Never(format!("{}: {exhausted}", Reason::PrivacyBudgetExhausted))
+            }
             other => Unopened::Fault(other.to_string()),
         })?;
         self.row.last_round = number;
+        self.joined(nonces.keys());
         let engine = self.engine(number, params, seed);
-        self.current = Some(Current::new(number, now, engine, nonces, &self.row.name));
+        let current = Current::new(number, now, engine, nonces, &self.row.name);
+        self.current = Some(Current { step, ..current });
         self.services.metrics.round_opened(self.row.name.as_str(), number);
         tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
         Ok(())

@@ -46,6 +46,7 @@ impl Driver {
             model: Arc::new(model),
             file,
             carry: Arc::new(carry),
+            run: None,
             room: WaitingRoom::default(),
             current: None,
             unwritten: None,
@@ -96,6 +97,7 @@ impl Driver {
         let engine = self.engine(round.number, params, round.seed);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
+        current.step = round.step;
         if let Some(slots) = salvage.as_ref().and_then(|salvage| salvage.slots_of(round.number)) {
             current.slots = slots;
         }
@@ -142,9 +144,7 @@ impl Driver {
             let bodies: HashMap<_, _> =
                 current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone())).collect();
             current.bodies = Arc::new(bodies);
-            if let Some(seed) = self.kept_noise(round.number).await? {
-                current.engine.set_noise_seed(seed);
-            }
+            self.kept_noise(round.number).await?.give(&mut current.engine);
             actions = current.engine.resume_closed(&survivors).map_err(|error| error.to_string())?;
         }
         self.current = Some(current);
@@ -180,6 +180,8 @@ impl Driver {
             return;
         }
         self.row.abandoned += 1;
+        // The round may have given its step back.
+        self.run = None;
         let _ = self.services.spool.delete(&round_prefix(&self.row.name, round.number)).await;
     }
 

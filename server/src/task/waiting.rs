@@ -87,6 +87,21 @@ impl WaitingRoom {
         self.waiting.contains_key(client)
     }
 
+    /// Who waits.
+    pub(super) fn clients(&self) -> impl Iterator<Item = &ClientId> {
+        self.waiting.keys()
+    }
+
+    /// Answers one client's call.
+    pub(super) fn dismiss(&mut self, client: &ClientId, answer: Answer) {
+        if let Some(waiter) = self.waiting.remove(client) {
+            let _ = waiter.answer.send(answer);
+        }
+        if self.waiting.is_empty() {
+            self.since = None;
+        }
+    }
+
     /// Draws a cohort and takes its members out, with the calls to answer. `always`, who waits, is one of them.
     pub(super) fn draw(
         &mut self,

@@ -33,7 +33,14 @@ fn task() -> TaskName {
 }
 
 async fn create(store: &dyn Store) -> Result<(), StoreError> {
-    let plan = PrivacyPlan { population: "phones".into(), epsilon: 2.0, delta: 1e-6, charge: charge(), releases: 1000 };
+    let plan = PrivacyPlan {
+        population: "phones".into(),
+        epsilon: 2.0,
+        delta: 1e-6,
+        charge: charge(),
+        releases: 1000,
+        limit: None,
+    };
     let model = Digest::of(b"initial");
     store.create_task(NewTask { name: task(), toml: String::new(), model, privacy: Some(plan), at: 1 }).await
 }
@@ -60,6 +67,7 @@ async fn step(store: &dyn Store, print: bool) {
             closes_at: number,
             cohort: vec![],
             reserve: Some(charge()),
+            step: None,
         };
         store.open_round(round).await.expect("must succeed");
         said("open");
@@ -289,6 +297,7 @@ async fn nothing_is_reserved_while_the_head_file_cannot_be_written() {
         closes_at: 1,
         cohort: vec![],
         reserve: Some(charge()),
+        step: None,
     };
     store.open_round(round(1, row.model)).await.unwrap();
     store.close_round(&task(), 1, &[], Some([1; 32]), 1).await.unwrap();
@@ -320,6 +329,7 @@ async fn a_lost_noise_key_leaves_only_to_abandon() {
         closes_at: 1,
         cohort: vec![],
         reserve: Some(charge()),
+        step: None,
     };
     store.open_round(round).await.unwrap();
     store.close_round(&task(), 1, &[], Some([1; 32]), 1).await.unwrap();
@@ -333,7 +343,7 @@ async fn a_lost_noise_key_leaves_only_to_abandon() {
     fs::remove_file(&key).unwrap();
     let store = open(&path).await;
     let error = store.noise_seed(&task(), 1).await.unwrap_err().to_string();
-    assert!(error.contains("can only be abandoned"), "{error}");
+    assert!(error.contains("another key"), "{error}");
     store.close_round(&task(), 1, &[], Some([2; 32]), 1).await.unwrap_err();
     store.abandon(&task(), 1, &Abandon::Fault { detail: error }, &[], 2).await.unwrap();
     assert_eq!(store.entries("phones").await.unwrap().len(), 1, "it was closing: spent");

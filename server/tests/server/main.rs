@@ -4,7 +4,9 @@
 
 mod common;
 
+mod adaptive;
 mod budget;
+mod correlated;
 mod encodings;
 mod faults;
 mod hostile;

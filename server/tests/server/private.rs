@@ -2,17 +2,18 @@
 
 use crate::common::*;
 use futures::future::join_all;
-use std::{fs, path::Path, time::Duration};
+use std::{fs, path::Path, sync::Arc, time::Duration};
+use testudo_engine::{Engine, EngineInput, TaskSpec, UploadMeta};
 use testudo_privacy::budget::Entry;
 use testudo_proto::{Answer, EndedWhy, framing, from_status, v1};
-use testudo_protocol::{Digest, Reason, TaskName};
+use testudo_protocol::{ClientId, Digest, Reason, RoundParams, TaskName};
 use testudo_server::{
     statement::{self, Statement},
-    store::{self, AccountRow, Location},
+    store::{self, AccountRow, Location, RoundRow},
 };
 
 /// A task of `cohort` clients with `rounds` releases of noise 50 C: ε ≈ 0.08 each.
-fn private_toml(name: &str, rounds: u64, cohort: &str, rule: &str, more: &str) -> String {
+pub(crate) fn private_toml(name: &str, rounds: u64, cohort: &str, rule: &str, more: &str) -> String {
     let rest = format!(
         "[encoding]\nclip_l2 = 1.0\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\n\
          noise_multiplier = 50.0\nbudget_epsilon = 1.0\ndelta = 1e-6\n{more}"
@@ -20,10 +21,10 @@ fn private_toml(name: &str, rounds: u64, cohort: &str, rule: &str, more: &str) -
     task_toml(name, rounds, cohort, rule, &rest)
 }
 
-const MEAN: &str = "kind = \"mean\"";
+pub(crate) const MEAN: &str = "kind = \"mean\"";
 
 /// The population's budget with every charge.
-async fn budget(host: &Host) -> (AccountRow, Vec<Entry>) {
+pub(crate) async fn budget(host: &Host) -> (AccountRow, Vec<Entry>) {
     let request = v1::GetBudgetRequest { population: "phones".into(), from: 0, limit: 0 };
     let budgets = within("the budget", host.admin.clone().get_budget(request)).await.unwrap().into_inner().budgets;
     let (account, entries) = statement::from_wire(budgets.into_iter().next().unwrap()).unwrap();
@@ -43,7 +44,10 @@ async fn a_private_task_is_charged_round_by_round_and_shows_nothing_of_single_up
         let seats = host.seats("private", &["a", "b", "c", "d"]).await;
         // One of them sends what is not finite: taken like any other, and a zero in the sum.
         let strange = framing::payload(&vec![f32::NAN; seats[0].dimension()]);
-        seats[0].send(seats[0].parts(&strange, |header| header.num_examples = 77)).await.unwrap();
+        seats[0]
+            .send(seats[0].parts(&strange, |header| header.num_examples = if round == 2 { -1 } else { 77 }))
+            .await
+            .unwrap();
         for seat in &seats[1..] {
             seat.submit().await.unwrap();
         }
@@ -121,7 +125,7 @@ async fn a_round_with_too_few_updates_is_given_back_and_the_next_one_runs() {
     host.stop().await;
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -134,11 +138,28 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// What an open round of a correlated run sums, as its engine says.
+fn manifest(toml: &str, round: &RoundRow, step: u64, survivors: &[ClientId]) -> [u8; 32] {
+    let spec = Arc::new(TaskSpec::new("task.toml", toml).unwrap());
+    let cohort = round.seats.iter().map(|seat| seat.client.clone()).collect();
+    let params = RoundParams::new(cohort, round.target, round.minimum, round.closes_at).unwrap();
+    let mut engine = Engine::open(spec, Arc::new(small_model(3000)), Arc::default(), params, round.seed);
+    for upload in round.seats.iter().filter_map(|seat| seat.upload.as_ref()) {
+        let meta = UploadMeta { digest: upload.digest, norm: upload.norm, examples: upload.examples };
+        engine.handle(round.opened_at, EngineInput::Offer { client: upload.client.clone(), upload: meta }).unwrap();
+    }
+    engine.step_manifest(step, survivors)
+}
+
 /// A directory whose only round is closed, its seed sealed, and not released.
 async fn closed(directory: &Path, rounds: u64, rule: &str) {
+    closed_round_of(directory, &private_toml("resumed", rounds, "size = 5\nminimum = 4", rule, "")).await;
+}
+
+/// The same for a task "resumed" of five clients, four of whom come.
+pub(crate) async fn closed_round_of(directory: &Path, toml: &str) {
     let host = Host::on(directory, |_| {}).await;
-    let toml = private_toml("resumed", rounds, "size = 5\nminimum = 4", rule, "");
-    host.create(&toml, &small_model(3000)).await;
+    host.create(toml, &small_model(3000)).await;
     for seat in &host.seats("resumed", &["a", "b", "c", "d", "e"]).await[..4] {
         seat.submit().await.unwrap();
     }
@@ -149,9 +170,14 @@ async fn closed(directory: &Path, rounds: u64, rule: &str) {
     let survivors: Vec<_> =
         round.seats.iter().filter(|seat| seat.upload.is_some()).map(|seat| seat.client.clone()).collect();
     assert_eq!(survivors.len(), 4);
-    let mut seed = [0; 32];
-    getrandom::fill(&mut seed).unwrap();
-    store.close_round(&task, 1, &survivors, Some(seed), round.opened_at).await.unwrap();
+    if let Some(step) = round.step {
+        let manifest = manifest(toml, &round, step, &survivors);
+        store.close_step(&task, 1, &survivors, manifest, round.opened_at).await.unwrap();
+    } else {
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed).unwrap();
+        store.close_round(&task, 1, &survivors, Some(seed), round.opened_at).await.unwrap();
+    }
     store.close().await;
 }
 

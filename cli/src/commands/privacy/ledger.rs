@@ -257,6 +257,7 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
         ">sigma",
         ">clip",
         ">rounds",
+        ">reserved",
         ">charged",
         ">released",
         ">left",
@@ -288,26 +289,39 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
     lines.join("\n")
 }
 
-fn task_row(task: &TaskStatement) -> [String; 11] {
+fn task_row(task: &TaskStatement) -> [String; 12] {
     let adjacency = serde_json::to_value(task.adjacency).ok();
     let adjacency = adjacency.as_ref().and_then(|value| value.as_str()).unwrap_or_default().replace('_', "-");
     let mechanism = match task.mechanism {
         ChargeMechanism::Gaussian => "gaussian".into(),
         ChargeMechanism::PoissonGaussian { rate } => format!("gaussian, poisson rate {rate}"),
-        ChargeMechanism::Correlated { rounds, participations, separation } => {
-            format!("correlated over {rounds}, at most {participations} times, {separation} apart")
+        ChargeMechanism::Correlated { rounds, .. } => {
+            let limit = task.participation_limit.map(|limit| {
+                format!(
+                    "; a client in at most {}, at least {} apart",
+                    plural(limit.most().into(), "round"),
+                    limit.gap()
+                )
+            });
+            format!("{} over {rounds} rounds{}", clean(&task.mechanism_word), limit.unwrap_or_default())
         }
+        ChargeMechanism::CorrelatedStep { step } => format!("step {step} of a run"),
     };
     let figure = |value: Option<f64>| value.map_or("unknown".into(), |value| format!("{value:.6}"));
+    let (sigma, clip) = match task.adaptive_clip {
+        true => ("with the clip".into(), format!("from {}", figure(task.clip))),
+        false => (figure(task.sigma), figure(task.clip)),
+    };
     [
         clean(&task.task),
         clean(&task.state),
         adjacency,
         mechanism,
         format!("{:.6}", task.noise_multiplier),
-        figure(task.sigma),
-        figure(task.clip),
-        count(u64::from(task.rounds_planned)),
+        sigma,
+        clip,
+        count(task.rounds_planned),
+        count(task.rounds_reserved),
         count(task.rounds_charged),
         count(task.rounds_released),
         count(task.rounds_left),

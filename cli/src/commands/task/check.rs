@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testudo_aggregate::Units;
-use testudo_engine::{Masking, Privacy, TaskSpec};
+use testudo_engine::{AdaptiveClipping, Masking, Privacy, TaskSpec};
 use testudo_protocol::{Digest, Model, Reason, limits};
 use testudo_server::Config;
 
@@ -224,7 +224,15 @@ fn privacy(privacy: &Privacy, rounds: u64) -> Value {
         "population": privacy.population, "budget_epsilon": privacy.budget_epsilon, "delta": privacy.delta,
         "epsilon": privacy.epsilon(rounds), "epsilon_unamplified": privacy.epsilon(rounds),
         "noise_multiplier": privacy.noise_multiplier, "sigma_over_sensitivity": privacy.effective_multiplier(),
-        "clip_l2": privacy.grid.clip(), "divisor": privacy.divisor, "deviation": privacy.deviation(),
+        "clip_l2": privacy.grid.clip(), "adaptive_clip": privacy.adaptive.as_ref().map(adaptive_clip), "divisor": privacy.divisor, "deviation": privacy.deviation(),
+    })
+}
+
+/// How a clip moves, for programs.
+fn adaptive_clip(clipping: &AdaptiveClipping) -> Value {
+    json!({
+        "quantile": clipping.quantile, "learning_rate": clipping.learning_rate, "min": clipping.least,
+        "max": clipping.most, "bits_noise": clipping.bits_noise,
     })
 }
 

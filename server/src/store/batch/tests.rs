@@ -36,6 +36,7 @@ async fn ledger(seats: usize) -> (Arc<dyn Store>, TaskName) {
         closes_at: 9,
         cohort: (0..seats).map(|index| (client(index), Nonce([0; 16]))).collect(),
         reserve: None,
+        step: None,
     };
     store.open_round(round).await.unwrap();
     (store, task)

@@ -1,6 +1,6 @@
 //! Privacy budgets: plans, reservations, charges and what becomes of them.
 
-use super::super::{NewRound, NewTask, PlanRow, PrivacyPlan, Release, Store, StoreError, TaskState};
+use super::super::{EventRow, NewRound, NewTask, PlanRow, PrivacyPlan, Release, Store, StoreError, TaskState};
 use super::{fixture::*, not_found, ok, wrong_state};
 use std::sync::Arc;
 use testudo_privacy::{
@@ -21,7 +21,14 @@ pub(super) fn units(z: u64) -> i64 {
 
 /// A task of population "phones" with ε = 2 at δ = 10⁻⁶ that releases `releases` times with z = 20.
 pub(super) fn private(task: &TaskName, releases: u32) -> NewTask {
-    let plan = PrivacyPlan { population: "phones".into(), epsilon: 2.0, delta: 1e-6, charge: charge(20), releases };
+    let plan = PrivacyPlan {
+        population: "phones".into(),
+        epsilon: 2.0,
+        delta: 1e-6,
+        charge: charge(20),
+        releases,
+        limit: None,
+    };
     NewTask { privacy: Some(plan), toml: "[encoding]\nclip_l2 = 0.5\n".into(), ..new_task(task) }
 }
 
@@ -95,6 +102,8 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
         state: TaskState::Running,
         clip: Some(0.5),
         grid_bits: None,
+        adaptive_clip: false,
+        mechanism: String::new(),
         charge: charge(20),
         releases: 3,
         charged: 1,
@@ -109,6 +118,32 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
     assert_eq!((entry.task.as_str(), entry.round, entry.charge), ("a", 1, charge(20)));
     assert_eq!(entry.release, Some(digest("model 1").0), "the charge names the released model");
     assert_eq!(account.head, Some((0, entry.hash)));
+}
+
+pub(super) async fn the_audit_log_commits_to_private_updates_without_telling_their_digests(store: Arc<dyn Store>) {
+    let (private, open) = (planned(&*store, "private", 3).await, created(&*store, "open").await);
+    ok(store.open_round(reserving(&*store, &private, 1).await).await);
+    let base = ok(store.task(&open).await).model;
+    ok(store.open_round(new_round(&open, 1, base, 2)).await);
+    for task in [&private, &open] {
+        record(&*store, task, 1, &[0, 1]).await;
+    }
+    let events = ok(store.events(0, 100).await);
+    let of = |task: &TaskName| {
+        let kept = |event: &&EventRow| event.task == task.as_str() && event.kind == "record_upload";
+        let body = |event: &EventRow| serde_json::from_str::<serde_json::Value>(&event.body).expect("events are JSON");
+        events.iter().filter(kept).map(body).collect::<Vec<_>>()
+    };
+    let (hidden, shown) = (of(&private), of(&open));
+    assert_eq!((hidden.len(), shown.len()), (2, 2));
+    let digests: Vec<&str> = shown.iter().filter_map(|body| body["digest"].as_str()).collect();
+    assert_eq!(digests.len(), 2);
+    for body in &hidden {
+        assert!(body["commitment"].as_str().is_some_and(|text| !digests.contains(&text)), "{body}");
+        assert!(["digest", "norm", "examples"].iter().all(|key| body.get(key).is_none()), "{body}");
+        assert!(digests.iter().all(|digest| !body.to_string().contains(digest)), "{body}");
+    }
+    assert_ne!(hidden[0]["commitment"], hidden[1]["commitment"]);
 }
 
 pub(super) async fn releasing_twice_charges_once(store: Arc<dyn Store>) {

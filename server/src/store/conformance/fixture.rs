@@ -44,6 +44,7 @@ pub(super) fn new_round(task: &TaskName, number: u64, base: Digest, seats: usize
         closes_at: 10 * number + 5,
         cohort: (0..seats).rev().map(|index| (client(index), nonce(index))).collect(),
         reserve: None,
+        step: None,
     }
 }
 

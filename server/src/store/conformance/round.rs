@@ -17,6 +17,7 @@ pub(super) async fn a_thousand_seats_read_back_sorted_with_their_nonces(store: A
         weight: None,
     };
     let expected = RoundRow {
+        step: None,
         task: task.clone(),
         number: 1,
         state: RoundState::Open,

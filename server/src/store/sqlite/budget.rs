@@ -8,6 +8,7 @@ use super::{
     backend,
     column::{damaged, get, integer, seed, task_name, task_state, unsigned, verdict},
     round::{self, Head},
+    run,
 };
 use serde_json::{Value, json};
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
@@ -81,7 +82,8 @@ pub(super) async fn plan(
 pub(super) async fn end_plan(connection: &mut SqliteConnection, task: &TaskName) -> Result<(), StoreError> {
     let Some(mut held) = of_task(connection, task).await? else { return Ok(()) };
     held.account.end_plan(task.as_str());
-    save(connection, &held).await
+    save(connection, &held).await?;
+    run::end(connection, task).await
 }
 
 /// Opening a round: reserves before clients train.
@@ -398,6 +400,8 @@ async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<Pl
             state: task_state(row)?,
             clip: budget::clip(&text),
             grid_bits: budget::grid_bits(&text),
+            adaptive_clip: budget::adaptive_clip(&text),
+            mechanism: budget::mechanism(&text),
             charge: from_text(get(row, "charge")?)?,
             releases: releases(row)?,
             charged: unsigned(row, "charged")?,

@@ -8,12 +8,12 @@ use super::{
         digest, finite, get, integer, limit, notes, optional_digest, optional_unsigned, round_state, seed, size,
         unsigned,
     },
-    input,
+    input, run,
     seat::{self, End},
     task,
 };
 use serde_json::json;
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use std::collections::BTreeSet;
 use testudo_protocol::{Abandon, ClientId, TaskName, Tick};
 
@@ -23,6 +23,18 @@ pub(super) struct Head {
     pub(super) row: RoundRow,
     /// Whether the survivors were ever fixed.
     closed: bool,
+    /// Whether its release is charged to a privacy budget.
+    pub(super) private: bool,
+}
+
+/// What a closing round keeps of its noise.
+#[derive(PartialEq, Eq)]
+pub(super) enum Noise {
+    None,
+    /// Its seed, sealed.
+    Sealed(Vec<u8>),
+    /// What a step of a correlated run sums.
+    Step([u8; 32]),
 }
 
 impl Head {
@@ -78,10 +90,11 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     if let Some((twice, _)) = round.cohort.iter().find(|(client, _)| !clients.insert(client)) {
         return Err(StoreError::Exists { what: seat::what(&round.task, round.number, twice) });
     }
+    run::check_step(connection, id, round).await?;
     let at = integer(round.opened_at, "tick")?;
     let round_id: i64 = sqlx::query_scalar(
-        "INSERT INTO round (task, number, state, base, seed, target, minimum, opened_at, closes_at, selected)
-         VALUES (?, ?, 'open', ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO round (task, number, state, base, seed, target, minimum, opened_at, closes_at, selected, step)
+         VALUES (?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(id)
     .bind(integer(round.number, "round number")?)
@@ -92,6 +105,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     .bind(at)
     .bind(integer(round.closes_at, "tick")?)
     .bind(limit(round.cohort.len()))
+    .bind(round.step.map(|step| integer(step, "step")).transpose()?)
     .fetch_one(&mut *connection)
     .await
     .map_err(backend)?;
@@ -111,6 +125,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
         "minimum": round.minimum,
         "closes_at": round.closes_at,
         "reserve": round.reserve,
+        "step": round.step,
     });
     audit::append(connection, Event::of(&round.task, "open_round", at, body)).await
 }
@@ -137,7 +152,7 @@ pub(super) async fn close(
     connection: &mut SqliteConnection,
     round: (&TaskName, u64),
     survivors: &[ClientId],
-    noise_seed: Option<Vec<u8>>,
+    noise: Noise,
     at: Tick,
 ) -> Result<(), StoreError> {
     let at = integer(at, "tick")?;
@@ -157,9 +172,16 @@ pub(super) async fn close(
     }
     seat::fix_survivors(connection, &head, &survivors).await?;
     budget::finalise(connection, &head).await?;
-    sqlx::query("UPDATE round SET state = 'closing', closed_at = ?, noise_seed = ? WHERE id = ?")
+    let is_noised = noise != Noise::None;
+    let (seed, manifest) = match noise {
+        Noise::None => (None, None),
+        Noise::Sealed(seed) => (Some(seed), None),
+        Noise::Step(manifest) => (None, Some(manifest.to_vec())),
+    };
+    sqlx::query("UPDATE round SET state = 'closing', closed_at = ?, noise_seed = ?, manifest = ? WHERE id = ?")
         .bind(at)
-        .bind(&noise_seed)
+        .bind(&seed)
+        .bind(&manifest)
         .bind(head.id)
         .execute(&mut *connection)
         .await
@@ -169,7 +191,7 @@ pub(super) async fn close(
         "round": round.1,
         "survivors": survivors.len(),
         "survivors_sha256": testudo_protocol::Digest::of(&names).to_string(),
-        "noise": noise_seed.is_some(),
+        "noise": is_noised,
     });
     audit::append(connection, Event::of(round.0, "close_round", at, body)).await
 }
@@ -183,14 +205,6 @@ pub(super) async fn noise_seed(
     sqlx::query_scalar("SELECT noise_seed FROM round WHERE id = ?")
         .bind(head.id)
         .fetch_one(connection)
-        .await
-        .map_err(backend)
-}
-
-/// Whether any round has a sealed seed.
-pub(super) async fn any_sealed(pool: &SqlitePool) -> Result<bool, StoreError> {
-    sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM round WHERE noise_seed IS NOT NULL)")
-        .fetch_one(pool)
         .await
         .map_err(backend)
 }
@@ -370,11 +384,13 @@ fn head(row: &SqliteRow, task: &TaskName) -> Result<Head, StoreError> {
         aggregate_norm: get(row, "aggregate_norm")?,
         notes: notes(row, "notes")?,
         groups: get(row, "groups")?,
+        step: optional_unsigned(row, "step")?,
         selected: unsigned(row, "selected")?,
         counts: counts(row)?,
         seats: Vec::new(),
     };
-    Ok(Head { id: get(row, "id")?, row: read, closed: optional_unsigned(row, "closed_at")?.is_some() })
+    let private = get::<Option<&str>>(row, "reservation")?.is_some();
+    Ok(Head { id: get(row, "id")?, row: read, closed: optional_unsigned(row, "closed_at")?.is_some(), private })
 }
 
 /// Columns `received`, `accepted`, `rejected` and `dropouts`.

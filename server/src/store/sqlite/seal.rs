@@ -22,7 +22,35 @@ use zeroize::Zeroizing;
 const FILE: &str = "noise.key";
 const NONCE_BYTES: usize = 24;
 
-/// Seals seeds, each for its round alone.
+/// Where a sealed seed lies: moved elsewhere it does not open.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// Of one round's noise.
+    Round(&'a TaskName, u64),
+    /// Of a correlated run's noise.
+    Run(&'a TaskName),
+}
+
+impl Place<'_> {
+    /// Table, column, task and round.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Self::Round(task, round) => format!("testudo round.noise_seed {task} {round}").into_bytes(),
+            Self::Run(task) => format!("testudo plan.run_seed {task}").into_bytes(),
+        }
+    }
+}
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Round(task, round) => write!(f, "the noise seed of round {round} of task {task}"),
+            Self::Run(task) => write!(f, "the noise seed of task {task}"),
+        }
+    }
+}
+
+/// Seals seeds, each for its place alone.
 pub(super) struct Sealer {
     key: Zeroizing<[u8; 32]>,
 }
@@ -61,25 +89,25 @@ impl Sealer {
     }
 
     /// Nonce, ciphertext and tag.
-    pub(super) fn seal(&self, round: (&TaskName, u64), seed: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
+    pub(super) fn seal(&self, place: Place<'_>, seed: &[u8; 32]) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(no_randomness)?;
-        let payload = Payload { msg: seed, aad: &place(round) };
+        let payload = Payload { msg: seed, aad: &place.bytes() };
         let sealed = XChaCha20Poly1305::new((&*self.key).into()).encrypt((&nonce).into(), payload);
         let sealed = sealed.map_err(|_| StoreError::Backend("cannot seal a noise seed".into()))?;
         Ok([&nonce[..], &sealed].concat())
     }
 
-    /// The seed, if it was sealed for this round with this key.
-    pub(super) fn open_seed(&self, round: (&TaskName, u64), sealed: &[u8]) -> Result<[u8; 32], StoreError> {
-        let lost = || {
-            StoreError::Backend(format!(
-                "the noise seed of round {} of task {} was sealed with another key than that in {FILE}: the round can only be abandoned",
-                round.1, round.0
-            ))
-        };
+    /// A fresh seed from the operating system, sealed for its place.
+    pub(super) fn seal_fresh(&self, place: Place<'_>) -> Result<Vec<u8>, StoreError> {
+        self.seal(place, &*draw()?)
+    }
+
+    /// The seed, if it was sealed for this place with this key.
+    pub(super) fn open_seed(&self, place: Place<'_>, sealed: &[u8]) -> Result<[u8; 32], StoreError> {
+        let lost = || StoreError::KeyLost { what: place.to_string() };
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or_else(lost)?;
-        let payload = Payload { msg: sealed, aad: &place(round) };
+        let payload = Payload { msg: sealed, aad: &place.bytes() };
         let seed = XChaCha20Poly1305::new((&*self.key).into()).decrypt(nonce.into(), payload).map_err(|_| lost())?;
         let seed = Zeroizing::new(seed);
         <[u8; 32]>::try_from(&seed[..]).map_err(|_| lost())
@@ -113,11 +141,6 @@ fn no_randomness(error: getrandom::Error) -> StoreError {
     StoreError::Backend(format!("the operating system gives no randomness: {error}"))
 }
 
-/// Table, column, task and round: a sealed seed moved elsewhere does not open.
-fn place((task, round): (&TaskName, u64)) -> Vec<u8> {
-    format!("testudo round.noise_seed {task} {round}").into_bytes()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,22 +150,22 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (task, other) = (TaskName::new("a").unwrap(), TaskName::new("b").unwrap());
         let sealer = Sealer::open(directory.path(), false).unwrap();
-        let sealed = sealer.seal((&task, 1), &[7; 32]).unwrap();
+        let sealed = sealer.seal(Place::Round(&task, 1), &[7; 32]).unwrap();
         assert_eq!(sealed.len(), 72);
-        assert_eq!(sealer.open_seed((&task, 1), &sealed).unwrap(), [7; 32]);
-        for round in [(&task, 2), (&other, 1)] {
-            assert!(sealer.open_seed(round, &sealed).is_err());
+        assert_eq!(sealer.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
+        for place in [Place::Round(&task, 2), Place::Round(&other, 1), Place::Run(&task)] {
+            assert!(sealer.open_seed(place, &sealed).is_err());
         }
         for place in [0, 30, 71] {
             let mut changed = sealed.clone();
             changed[place] ^= 1;
-            assert!(sealer.open_seed((&task, 1), &changed).is_err());
+            assert!(sealer.open_seed(Place::Round(&task, 1), &changed).is_err());
         }
-        assert!(sealer.open_seed((&task, 1), &sealed[..10]).is_err());
+        assert!(sealer.open_seed(Place::Round(&task, 1), &sealed[..10]).is_err());
         let again = Sealer::open(directory.path(), false).unwrap();
-        assert_eq!(again.open_seed((&task, 1), &sealed).unwrap(), [7; 32]);
+        assert_eq!(again.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
         let fresh = Sealer::open(directory.path(), true).unwrap();
-        let error = fresh.open_seed((&task, 1), &sealed).unwrap_err().to_string();
+        let error = fresh.open_seed(Place::Round(&task, 1), &sealed).unwrap_err().to_string();
         assert!(error.contains("another key"), "{error}");
         assert_eq!(format!("{fresh:?}"), "Sealer { .. }");
     }

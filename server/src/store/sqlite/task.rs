@@ -5,12 +5,18 @@ use super::{
     audit::{self, Event},
     backend, budget,
     column::{digest, get, integer, optional_digest, task_name, task_state, unsigned},
+    run,
+    seal::Sealer,
 };
 use serde_json::json;
 use sqlx::{SqliteConnection, sqlite::SqliteRow};
 use testudo_protocol::{Digest, TaskName, Tick};
 
-pub(super) async fn create(connection: &mut SqliteConnection, task: &NewTask) -> Result<(), StoreError> {
+pub(super) async fn create(
+    connection: &mut SqliteConnection,
+    task: &NewTask,
+    sealer: &Sealer,
+) -> Result<(), StoreError> {
     let at = integer(task.at, "tick")?;
     let id: Option<i64> = sqlx::query_scalar(
         "INSERT INTO task (name, toml, state, initial, model, created_at) VALUES (?1, ?2, 'running', ?3, ?3, ?4)
@@ -25,6 +31,7 @@ pub(super) async fn create(connection: &mut SqliteConnection, task: &NewTask) ->
     .map_err(backend)?;
     let Some(id) = id else { return Err(StoreError::Exists { what: what(&task.name) }) };
     let plan = budget::plan(connection, id, task, at).await?;
+    run::plan(connection, id, task, sealer).await?;
     let body = json!({
         "model": task.model.to_string(),
         "toml_sha256": Digest::of(task.toml.as_bytes()).to_string(),

@@ -86,6 +86,7 @@ async fn the_check_names_what_does_not_add_up() {
             closes_at: 3,
             cohort: vec![],
             reserve: None,
+            step: None,
         };
         store.open_round(round).await.unwrap();
         store.check().await.unwrap();

@@ -4,14 +4,14 @@ use super::{
     super::{Body, RoundState, StoreError, UploadRow, verdict_reason},
     audit::{self, Event},
     backend,
-    column::{client, finite, integer, limit, optional_digest, verdict},
+    column::{client, finite, integer, limit, nonce, optional_digest, verdict},
     round::{self, Head},
     seat::{self, BULK},
 };
 use serde_json::json;
 use sqlx::{QueryBuilder, Sqlite, SqliteConnection};
 use std::collections::HashMap;
-use testudo_protocol::{ClientId, Digest, TaskName, Tick, Verdict};
+use testudo_protocol::{ClientId, Digest, Nonce, TaskName, Tick, Verdict};
 
 /// A row of table `upload`, checked.
 pub(super) struct Recorded {
@@ -35,14 +35,19 @@ pub(super) async fn record(
     for (task, number, upload) in uploads {
         let round = rounds.get_mut(&(task, *number)).and_then(Option::as_mut);
         results.push(match admit(round, task, *number, upload) {
-            Ok(Some(row)) => {
-                let body = json!({
-                    "round": number,
-                    "client": upload.client,
-                    "digest": upload.digest.to_string(),
-                    "norm": upload.norm,
-                    "examples": upload.examples,
-                });
+            Ok(Some((row, commitment))) => {
+                let body = match commitment {
+                    Some(commitment) => {
+                        json!({ "round": number, "client": upload.client, "commitment": commitment.to_string() })
+                    }
+                    None => json!({
+                        "round": number,
+                        "client": upload.client,
+                        "digest": upload.digest.to_string(),
+                        "norm": upload.norm,
+                        "examples": upload.examples,
+                    }),
+                };
                 events.push(Event::of(task, "record_upload", row.at, body));
                 recorded.push(row);
                 Ok(())
@@ -156,6 +161,7 @@ struct Round {
 }
 
 struct Seat {
+    nonce: Nonce,
     verdict: Verdict,
     digest: Option<Digest>,
 }
@@ -191,7 +197,7 @@ async fn seats(
     let mut seats = HashMap::with_capacity(clients.len());
     for clients in clients.chunks(BULK) {
         let mut select = QueryBuilder::<Sqlite>::new(
-            "SELECT seat.client, verdict, reason, value, digest
+            "SELECT seat.client, nonce, verdict, reason, value, digest
                FROM seat LEFT JOIN upload ON upload.round = seat.round AND upload.client = seat.client
               WHERE seat.round = ",
         );
@@ -203,20 +209,27 @@ async fn seats(
         select.push(")");
         let rows = select.build().persistent(false).fetch_all(&mut *connection).await.map_err(backend)?;
         for row in &rows {
-            let seat = Seat { verdict: verdict(row)?, digest: optional_digest(row, "digest")? };
+            let (nonce, digest) = (nonce(row, "nonce")?, optional_digest(row, "digest")?);
+            let seat = Seat { nonce, verdict: verdict(row)?, digest };
             seats.insert(client(row, "client")?, seat);
         }
     }
     Ok(seats)
 }
 
-/// `Ok(None)`: recorded before, or earlier in this batch.
+/// What the audit log has of a private update: whoever knows the seat's nonce can show which update it was, and nobody
+/// else can tell whether a guess is right.
+fn commitment(nonce: &Nonce, digest: &Digest) -> Digest {
+    Digest::of(&[b"testudo private upload ", &nonce.0[..], digest.as_bytes()].concat())
+}
+
+/// `Ok(None)`: recorded before, or earlier in this batch. With the commitment to a private update.
 fn admit(
     round: Option<&mut Round>,
     task: &TaskName,
     number: u64,
     upload: &UploadRow,
-) -> Result<Option<Recorded>, StoreError> {
+) -> Result<Option<(Recorded, Option<Digest>)>, StoreError> {
     let Some(round) = round else { return Err(StoreError::NotFound { what: round::what(task, number) }) };
     let what = || seat::what(task, number, &upload.client);
     let Some(seat) = round.seats.get_mut(&upload.client) else { return Err(StoreError::NotFound { what: what() }) };
@@ -240,7 +253,8 @@ fn admit(
         at: integer(upload.at, "tick")?,
         body: Some(upload.body.clone()),
     };
+    let commitment = round.head.private.then(|| commitment(&seat.nonce, &upload.digest));
     seat.digest = Some(upload.digest);
     round.recorded += 1;
-    Ok(Some(recorded))
+    Ok(Some((recorded, commitment)))
 }
