@@ -125,6 +125,10 @@ impl From<Exit> for ExitCode {
 const OPERATOR: &str = "call from the server's own machine, or with --cert and --key of a certificate whose digest is in \
                         access.operators of server.toml";
 
+/// What helps where a budget does not hold a plan.
+const BUDGET: &str = "raise noise_multiplier, lower rounds, or stop a task of this population that will not use its plan; \
+                      `testudo privacy show` has what is spent and promised";
+
 /// Why a command did not do what was asked: what, why, and what to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -183,6 +187,7 @@ impl Failure {
                 (_, Some(after)) => format!("try again in {:.0} s", after.as_secs_f64().ceil()),
                 (Exit::NotFound, _) => "`testudo task list` shows what is there".into(),
                 (Exit::Authentication, _) => OPERATOR.into(),
+                _ if reject.reason == Reason::PrivacyBudgetExhausted => BUDGET.into(),
                 _ => String::new(),
             };
             return failure;

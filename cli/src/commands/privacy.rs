@@ -18,6 +18,11 @@ use testudo_privacy::{
     accountant::{Mechanism, Report},
 };
 
+/// From here on ε says little.
+const LARGE_EPSILON: f64 = 10.0;
+/// Noise over the sensitivity that hides little in a single release.
+const SMALL_NOISE: f64 = 0.3;
+
 /// `testudo privacy`.
 #[derive(Debug, Args)]
 pub(crate) struct Privacy {
@@ -136,6 +141,7 @@ fn object(options: &Options, mechanism: &Mechanism, report: &Report) -> Value {
         "rho": mechanism.rho(),
         "sensitivity": mechanism.sensitivity().ok(),
         "assumptions": options.assumptions(),
+        "warnings": warnings(mechanism, report),
     });
     object[options.noise_word().replace('-', "_")] = json!(options::noise_of(mechanism));
     object
@@ -162,7 +168,21 @@ fn text(options: &Options, mechanism: &Mechanism, report: &Report, colour: bool)
     lines.push(table.text(colour));
     lines.push(format!("ε is a worst-case bound for one client, {} adjacency. It holds if:", options.adjacency()));
     lines.extend(options.assumptions().iter().map(|line| format!("  - {line}")));
+    lines.extend(warnings(mechanism, report).iter().map(|line| format!("warning: {line}")));
     lines.join("\n")
+}
+
+/// What deserves a second look before anything runs.
+fn warnings(mechanism: &Mechanism, report: &Report) -> Vec<String> {
+    let mut list = Vec::new();
+    if report.best > LARGE_EPSILON {
+        list.push(format!("an ε of {} permits to learn much about a client", rounded_up(report.best)));
+    }
+    let noise = options::noise_of(mechanism);
+    if noise < SMALL_NOISE {
+        list.push(format!("noise of {noise} times the sensitivity hides little in a single release"));
+    }
+    list
 }
 
 /// Six digits, the last one up: ε is never understated.

@@ -131,6 +131,8 @@ fn budgets_are_shown_and_verified_offline_and_by_a_server() {
     fs::write(&export, asked.to_string()).unwrap();
     let verified = json(0, &["privacy", "verify-ledger", text(&export)]);
     assert_eq!(verified["head_file"], false);
+    let (said, _) = expect(0, &["privacy", "verify-ledger", text(&export)]);
+    assert!(said.contains("no budget.head beside it") && !said.contains("sound"), "{said}");
     json(0, &["privacy", "verify-ledger", text(&data.join("ledger.sqlite"))]);
     json(6, &["privacy", "show", "--data-dir", text(&data), "--population", "tablets"]);
     let (shown, _) = expect(0, &["privacy", "show", "--data-dir", text(&data)]);
@@ -171,6 +173,11 @@ fn what_does_not_add_up_is_named_and_exits_with_7() {
     fs::write(data.join("budget.head"), head.replace("\"index\": 2", "\"index\": 5")).unwrap();
     let error = json(7, &["privacy", "verify-ledger", "--data-dir", text(&data)])["error"].clone();
     assert!(error["why"].as_str().unwrap().contains("older ledger"), "{error}");
+    fs::remove_file(data.join("budget.head")).unwrap();
+    let error = json(7, &["privacy", "verify-ledger", "--data-dir", text(&data)])["error"].clone();
+    assert!(error["why"].as_str().unwrap().contains("budget.head is missing"), "{error}");
+    assert!(error["next"].as_str().unwrap().contains("verify-ledger"), "{error}");
+    json(0, &["privacy", "verify-ledger", text(&data.join("ledger.sqlite"))]);
     fs::write(data.join("budget.head"), head.replace("phones", "tablets")).unwrap();
     let error = json(7, &["privacy", "verify-ledger", "--data-dir", text(&data)])["error"].clone();
     assert!(error["why"].as_str().unwrap().contains("tablets"), "{error}");

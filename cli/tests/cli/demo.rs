@@ -118,7 +118,7 @@ fn a_task_whose_plan_does_not_fit_its_limit_is_told_so_by_check() {
         format!(
             "name = \"a\"\nrounds = 100\n[model]\ninitial = \"m\"\n[cohort]\nsize = 100\n[encoding]\nclip_l2 = 1.0\n\
              [rule]\nkind = \"mean\"\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = 8.0\n\
-             budget_epsilon = {epsilon:?}\ndelta = 1e-6\n"
+             budget_epsilon = {epsilon:?}\ndelta = 1e-6\nclients = 100000\n"
         )
     };
     for (epsilon, expected) in [(1.0, 8), (20.0, 0)] {

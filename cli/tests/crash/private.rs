@@ -14,7 +14,7 @@ fn private(name: &str, rounds: u64) -> String {
         "name = {name:?}\nrounds = {rounds}\n[model]\ninitial = \"model.safetensors\"\n\
          [cohort]\nsize = {CLIENTS}\nminimum = 4\nphase_limit_s = 3\n\
          [encoding]\nclip_l2 = 1.0\n[rule]\nkind = \"trimmed_mean\"\nbyzantine = 1\n\
-         [privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = 50.0\nbudget_epsilon = 5.0\ndelta = 1e-6\n"
+         [privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = 50.0\nbudget_epsilon = 5.0\ndelta = 1e-6\nclients = 100000\n"
     )
 }
 

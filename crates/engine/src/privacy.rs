@@ -30,6 +30,8 @@ pub struct Privacy {
     pub budget_epsilon: f64,
     /// At this δ.
     pub delta: f64,
+    /// Clients in the population, where the task says so.
+    pub clients: Option<u64>,
     /// z = σ/C; of updates and bits together where the clip adapts.
     pub noise_multiplier: f64,
     /// How the clip follows the updates' norms; `None`: it stays as it is.
@@ -62,6 +64,7 @@ pub(crate) struct Asked {
     pub(crate) population: String,
     pub(crate) budget_epsilon: f64,
     pub(crate) delta: f64,
+    pub(crate) clients: Option<u64>,
     pub(crate) noise_multiplier: f64,
     pub(crate) adjacency: Adjacency,
     pub(crate) clip: f64,
@@ -107,6 +110,7 @@ impl Privacy {
             population: asked.population,
             budget_epsilon: asked.budget_epsilon,
             delta: asked.delta,
+            clients: asked.clients,
             noise_multiplier: z,
             adaptive,
             correlated,

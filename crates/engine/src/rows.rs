@@ -3,6 +3,7 @@
 use crate::RowBytes;
 use bytes::Bytes;
 use std::cell::Cell;
+use zeroize::Zeroize as _;
 
 /// Most values whose memory a thread keeps for its next unit.
 const KEPT: usize = 2 << 20;
@@ -18,6 +19,15 @@ pub(crate) fn in_own_memory<T>(work: impl FnOnce(&mut Vec<f32>) -> T) -> T {
         MEMORY.set(values);
     }
     result
+}
+
+/// The same for updates of a private task: nothing of them stays behind.
+pub(crate) fn in_erased_memory<T>(work: impl FnOnce(&mut Vec<f32>) -> T) -> T {
+    in_own_memory(|values| {
+        let result = work(values);
+        values.zeroize();
+        result
+    })
 }
 
 /// Adds all rows one after the other as f32.

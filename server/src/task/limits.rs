@@ -2,17 +2,21 @@
 //!
 //! The ledger has the last word when a round opens; what is here spares clients the wait.
 
-use super::{Driver, driver::LEDGER_PAUSE_MS};
+use super::{
+    Driver,
+    driver::{LEDGER_PAUSE_MS, ended},
+};
 use crate::{clock, store::StoreError};
 use std::time::Duration;
 use testudo_proto::{Answer, NotNowWhy};
 use testudo_protocol::ClientId;
 
 impl Driver {
-    /// What a client hears that may not take part in the next round; `None` if it may.
+    /// What a client hears that may not take part in the next round; `None` if it may, as far as is known.
     pub(super) async fn over_limit(&mut self, client: &ClientId) -> Option<Answer> {
         if !self.ready_run().await {
-            return None;
+            // Looking may have ended the task.
+            return ended(self.row.state).map(|why| Answer::Ended { why });
         }
         let wait = self.steps_to_wait(client)?;
         Some(self.limited(wait))

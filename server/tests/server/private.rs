@@ -16,7 +16,7 @@ use testudo_server::{
 pub(crate) fn private_toml(name: &str, rounds: u64, cohort: &str, rule: &str, more: &str) -> String {
     let rest = format!(
         "[encoding]\nclip_l2 = 1.0\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\n\
-         noise_multiplier = 50.0\nbudget_epsilon = 1.0\ndelta = 1e-6\n{more}"
+         noise_multiplier = 50.0\nbudget_epsilon = 1.0\ndelta = 1e-6\nclients = 100000\n{more}"
     );
     task_toml(name, rounds, cohort, rule, &rest)
 }

@@ -17,6 +17,8 @@ pub(super) struct Private {
     pub(super) budget_epsilon: f64,
     /// A twentieth of one over the population, which is everybody who trains.
     pub(super) delta: f64,
+    /// The population: everybody in the demo.
+    pub(super) clients: usize,
 }
 
 impl Private {
@@ -32,6 +34,7 @@ impl Private {
             noise_multiplier: noise_multiplier.unwrap_or(Self::NOISE_MULTIPLIER),
             budget_epsilon: budget_epsilon.unwrap_or(Self::BUDGET_EPSILON),
             delta: 0.05 / clients.max(1) as f64,
+            clients,
         }
     }
 
@@ -39,11 +42,12 @@ impl Private {
     pub(super) fn sections(&self) -> String {
         format!(
             "[encoding]\nclip_l2 = {:?}\n\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"{POPULATION}\"\n\
-             noise_multiplier = {:?}\nbudget_epsilon = {:?}\ndelta = {:?}\n\n",
+             noise_multiplier = {:?}\nbudget_epsilon = {:?}\ndelta = {:?}\nclients = {}\n\n",
             Self::CLIP_L2,
             self.noise_multiplier,
             self.budget_epsilon,
-            self.delta
+            self.delta,
+            self.clients
         )
     }
 }

@@ -132,6 +132,7 @@ impl Verify {
     /// [`Exit::Verification`] with the first thing that does not hold.
     pub(super) async fn run(self, output: &Output) -> Result<(), Failure> {
         let what = "the ledger does not hold";
+        let is_whole = self.data_dir.is_some();
         let path = match (self.file, self.data_dir) {
             (Some(file), _) => file,
             (None, Some(directory)) => directory.join(LEDGER),
@@ -152,6 +153,18 @@ impl Verify {
                 population,
                 "budget.head knows it and the ledger does not: this is an older ledger".into(),
             ));
+        }
+        // A copy of the ledger has no such file beside it; a server's own directory has.
+        if is_whole && published.is_none() && statements.iter().any(|statement| statement.head.is_some()) {
+            let why = format!(
+                "{} is missing, although privacy budgets were charged: whether the ledger is the newest one cannot be told",
+                path.with_file_name("budget.head").display()
+            );
+            return Err(Failure::new(Exit::Verification, what, why).next(format!(
+                "put back the newest copy of it (\"Privacy budgets\" in docs/operations.md); `testudo privacy verify-ledger {}` adds \
+                 the charges up without it",
+                path.display()
+            )));
         }
         for statement in &statements {
             let head = published.as_ref().and_then(|heads| heads.get(&statement.population)).copied();
@@ -176,7 +189,9 @@ impl Verify {
             let mut lines: Vec<String> = statements.iter().map(verified).collect();
             lines.push(match published {
                 Some(_) => "sound: every chain adds up to what is shown as spent, and budget.head agrees".into(),
-                None => "sound: every chain adds up to what is shown as spent (no budget.head to compare with)".into(),
+                None => "every chain adds up to what is shown as spent; there is no budget.head beside it, so whether these are \
+                         all charges, or an older state, is not known"
+                    .into(),
             });
             lines.join("\n")
         })

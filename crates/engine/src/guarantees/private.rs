@@ -152,11 +152,9 @@ fn warnings(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
             privacy.rows
         ));
     }
-    if check_delta(privacy.delta, spec.cohort.selected as u64).is_ok_and(|close| close) {
-        list.push(format!(
-            "delta = {:e} is within ten times of one over a cohort; one over the population is the most",
-            privacy.delta
-        ));
+    let clients = privacy.clients.unwrap_or(spec.cohort.selected as u64);
+    if check_delta(privacy.delta, clients).is_ok_and(|close| close) {
+        list.push(format!("delta = {:e} is within ten times of one over the population", privacy.delta));
     }
     list
 }

@@ -11,6 +11,7 @@ use testudo_privacy::{
     clip::{ClippedSum, Coordinate, TrimmedSum, squares},
     noise::{NoiseSeed, NoiseStream},
 };
+use zeroize::Zeroizing;
 
 /// What every job of one private sum shares.
 pub(crate) struct Shared {
@@ -74,7 +75,7 @@ impl Step {
             Self::Noise { sums } => Found::Noised(shared.noised(&unit, sums)?),
             step => {
                 let length = unit.own.len();
-                rows::in_own_memory(|values| {
+                rows::in_erased_memory(|values| {
                     unit.rows.decode(&used, &unit.places, bytes, values)?;
                     if values.len() != used.len() * length {
                         return Err(format!("{} values for {} rows of {length}", values.len(), used.len()));
@@ -85,9 +86,11 @@ impl Step {
                     }
                     let centre = centre(&unit)?;
                     let offset = |(value, centre): (&f32, &f32)| f64::from(*value) - f64::from(*centre);
-                    let offsets = values.chunks_exact(length).map(|row| row.iter().zip(&centre).map(offset).collect());
-                    let offsets: Vec<Vec<f64>> = offsets.collect();
-                    let views: Vec<&[f64]> = offsets.iter().map(Vec::as_slice).collect();
+                    let offsets = values
+                        .chunks_exact(length)
+                        .map(|row| Zeroizing::new(row.iter().zip(&centre).map(offset).collect()));
+                    let offsets: Vec<Zeroizing<Vec<f64>>> = offsets.collect();
+                    let views: Vec<&[f64]> = offsets.iter().map(|row| row.as_slice()).collect();
                     step.over(shared, &unit, &used, &views)
                 })?
             }
@@ -104,7 +107,7 @@ impl Step {
             }
             Self::Look { factors, observation } => {
                 // Absent rows are zeros.
-                let mut points = vec![0.0_f32; observation.rows * unit.own.len()];
+                let mut points = Zeroizing::new(vec![0.0_f32; observation.rows * unit.own.len()]);
                 for ((row, &at), point) in rows.iter().zip(used).zip(points.chunks_exact_mut(unit.own.len())) {
                     let scale = factors[at].unwrap_or(0.0) * shared.privacy.grid.step();
                     for (point, value) in point.iter_mut().zip(*row) {

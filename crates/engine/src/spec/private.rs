@@ -21,6 +21,8 @@ use testudo_privacy::{
 
 /// Longest name of a population, bytes.
 const POPULATION_BYTES: usize = 128;
+/// A δ below this is below one over any population: there are not as many devices.
+const BELOW_ANY_POPULATION: f64 = 1e-10;
 /// Most releases that a plan holds.
 const MOST_ROUNDS: u64 = u32::MAX as u64;
 
@@ -72,6 +74,7 @@ impl Check<'_> {
             correlated,
             grid_bits: asked.grid_bits as u32,
             combination,
+            clients: asked.clients,
             rows: cohort.size,
             most_rows: cohort.selected,
         };
@@ -157,10 +160,17 @@ impl Check<'_> {
             return self.fail_none("privacy.clients", what, "write the number of clients in the population");
         }
         let delta = match (asked.delta, asked.clients) {
+            (Some(delta), None) if delta >= BELOW_ANY_POPULATION => {
+                let what =
+                    format!("is missing: whether delta = {delta:e} is below one over the population cannot be told");
+                let fix = "add clients, the number of clients in the population; delta then follows from it where it is left out";
+                return self.fail_none("privacy.clients", what, fix);
+            }
             (Some(delta), _) => delta,
             (None, Some(clients)) => default_delta(clients),
             (None, None) => {
-                let fix = "add delta, for example delta = 1e-6, or clients, the number of clients in the population";
+                let fix =
+                    "add clients, the number of clients in the population, and delta if it should not follow from it";
                 return self.fail_none("privacy.delta", "is missing: ε means nothing without it", fix);
             }
         };

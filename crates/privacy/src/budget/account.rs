@@ -114,12 +114,22 @@ pub struct Account {
     head: Option<(u64, [u8; 32])>,
 }
 
+/// Four decimals, the last one up, so that nothing is understated; six digits where there are fewer before them.
+fn up(value: f64) -> String {
+    if !value.is_finite() {
+        return "unbounded".into();
+    }
+    let scale = if value >= 0.01 { 1e4 } else { 1e6 };
+    ((value * scale).ceil() / scale).to_string()
+}
+
 /// A charge that does not fit.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[error(
-    "the privacy budget of population {population:?} does not hold this: limit ε = {limit_epsilon}, ε = {spent_epsilon} \
-     with what is spent and promised, ε = {requested_epsilon} with this; {largest_affordable} more releases like it fit{}",
-     z_needed.map(|z| format!(", or all of them with noise of {z} times the sensitivity")).unwrap_or_default()
+    "the privacy budget of population {population:?} does not hold this: limit ε = {limit_epsilon}, ε = {} \
+     with what is spent and promised, ε = {} with this; {largest_affordable} more releases like it fit{}",
+     up(*spent_epsilon), up(*requested_epsilon),
+     z_needed.map(|z| format!(", or all of them with noise of {} times the sensitivity", up(z))).unwrap_or_default()
 )]
 pub struct Exhausted {
     /// Whose budget.

@@ -53,7 +53,8 @@ impl TrimmedSum {
             sums: vec![0; dimension],
             low: vec![i32::MAX; extremes],
             high: vec![i32::MIN; extremes],
-            all: Vec::new(),
+            // At once: memory that is left for larger one is not erased.
+            all: Vec::with_capacity(if cut <= FEW { 0 } else { rows * dimension }),
             row: vec![0; dimension],
             moving: vec![0; dimension],
         })

@@ -181,7 +181,7 @@ mod tests {
                     let square = 4_f64.powi(bits) + half * half;
                     assert!((found.sensitivity() as f64).powi(2) >= square, "{found:?}");
                     // Nothing is wasted but what rounding to whole steps takes.
-                    assert!(sigma / (square.sqrt() * effective) < 1.0 + 8.0 / sigma, "{found:?}");
+                    assert!(sigma / (square.sqrt() * effective) < 1.0 + 8.0 / sigma + 2.0 / square.sqrt(), "{found:?}");
                 }
             }
         }

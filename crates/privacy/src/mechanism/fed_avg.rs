@@ -8,6 +8,7 @@ use crate::{
     math::Wide,
     sensitivity::Adjacency,
 };
+use zeroize::Zeroizing;
 
 /// A private weighted mean with a fixed clip.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -46,8 +47,9 @@ impl FedAvg {
         if weight == 1.0 {
             return sum.add(update);
         }
-        let weighted: Vec<f64> = update.iter().map(|value| (*value).into() * weight).collect();
-        sum.add(&weighted)
+        let weighted: Zeroizing<Vec<f64>> =
+            Zeroizing::new(update.iter().map(|value| (*value).into() * weight).collect());
+        sum.add(&weighted[..])
     }
 
     /// What one round costs; `rate` if the server samples as `docs/privacy.md` demands.

@@ -1,6 +1,9 @@
 //! A distinguisher against whole private rounds: does one client stand out more than the claim allows, and are planted
 //! defects caught? The statistic is the canary's coordinate, the threshold is set beforehand, seeds are fixed.
 
+mod bounds;
+mod composed;
+
 use super::{
     private::{private_spec, round, zeros},
     *,

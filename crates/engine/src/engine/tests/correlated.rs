@@ -14,7 +14,7 @@ fn spec(mechanism: &str) -> Arc<TaskSpec> {
     let text = format!(
         "name = \"t\"\nrounds = {ROUNDS}\n[model]\ninitial = \"m\"\n[cohort]\nsize = 4\n[encoding]\nclip_l2 = 2.0\n\
          [rule]\nkind = \"mean\"\n[privacy]\nmechanism = {mechanism}\npopulation = \"p\"\nbudget_epsilon = 1000\n\
-         delta = 1e-3\n{more}\n"
+         delta = 1e-3\nclients = 100\n{more}\n"
     );
     Arc::new(TaskSpec::new("task.toml", &text).unwrap_or_else(|error| panic!("{error}")))
 }

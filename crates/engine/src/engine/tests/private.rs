@@ -12,7 +12,7 @@ const CLIP: f64 = 2.0;
 pub(super) fn private_spec(cohort: usize, rule: &str, privacy: &str, clip: f64) -> Arc<TaskSpec> {
     let text = format!(
         "name = \"t\"\nrounds = 3\n[model]\ninitial = \"m\"\n[cohort]\nsize = {cohort}\n[encoding]\nclip_l2 = {clip:?}\n\
-         [rule]\n{rule}\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"p\"\nbudget_epsilon = 1000\ndelta = 1e-3\n{privacy}\n"
+         [rule]\n{rule}\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"p\"\nbudget_epsilon = 1000\ndelta = 1e-3\nclients = 100\n{privacy}\n"
     );
     Arc::new(TaskSpec::new("task.toml", &text).unwrap_or_else(|error| panic!("{error}")))
 }

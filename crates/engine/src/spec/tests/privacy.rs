@@ -19,6 +19,7 @@ mechanism = "gaussian"
 population = "phones"
 noise_multiplier = 2.0
 budget_epsilon = 10.0
+clients = 10000
 delta = 1e-6
 "#;
 
@@ -141,16 +142,17 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
             "no effect",
             "remove",
         ),
-        ("[privacy]", "[privacy]\nclients = 99", "privacy.clients", "fewer than one cohort", "population"),
+        ("clients = 10000", "clients = 99", "privacy.clients", "fewer than one cohort", "population"),
         ("[privacy]", "[privacy]\nclip = 1.0", "privacy.clip", "unknown field", ""),
         ("\"phones\"", "\"\"", "privacy.population", "not a name", "phones"),
         ("noise_multiplier = 2.0", "noise_multiplier = 0", "privacy.noise_multiplier", "outside", "from"),
         ("noise_multiplier = 2.0", "noise_multiplier = 1e6", "privacy.grid_bits", "does not fit", "at most"),
         ("noise_multiplier = 2.0", "", "privacy.noise_multiplier", "missing field", "add"),
         ("budget_epsilon = 10.0", "budget_epsilon = -1", "privacy.budget_epsilon", "outside", "from"),
-        ("delta = 1e-6", "", "privacy.delta", "missing", "clients"),
+        ("clients = 10000\ndelta = 1e-6", "", "privacy.delta", "missing", "clients"),
+        ("clients = 10000\n", "", "privacy.clients", "cannot be told", "add clients"),
         ("delta = 1e-6", "delta = 0.01", "privacy.delta", "publish one client", "less than"),
-        ("delta = 1e-6", "delta = 1e-6\nclients = 1000000", "privacy.delta", "publish one client", "less than"),
+        ("clients = 10000", "clients = 1000000", "privacy.delta", "publish one client", "less than"),
         ("size = 100", "size = 100\nover_selection = 1.1", "cohort.over_selection", "fixed beforehand", "1"),
         (
             "rounds = 10",
@@ -175,9 +177,11 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
 
 #[test]
 fn a_delta_follows_from_the_number_of_clients() {
-    let text = PRIVATE.replace("delta = 1e-6", "clients = 100000");
+    let text = PRIVATE.replace("clients = 10000\ndelta = 1e-6", "clients = 100000");
     let delta = spec(&text).privacy.unwrap().delta;
     assert!((delta / 100_000_f64.powf(-1.1) - 1.0).abs() < 1e-9, "{delta}");
+    // Below one over any number of devices that there may be.
+    assert!(spec(&PRIVATE.replace("clients = 10000\ndelta = 1e-6", "delta = 1e-11")).privacy.is_some());
 }
 
 #[test]
@@ -192,5 +196,5 @@ fn what_deserves_a_second_look_is_a_warning() {
         "hides little",
     );
     warned(&PRIVATE.replace("budget_epsilon = 10.0", "budget_epsilon = 1.0"), "does not fit its own limit");
-    warned(&PRIVATE.replace("delta = 1e-6", "delta = 5e-3"), "within ten times");
+    warned(&PRIVATE.replace("delta = 1e-6", "delta = 5e-5"), "within ten times");
 }
