@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testudo_proto::{Answer, Assignment, EndedWhy, Masking, Place, round_verdict_from_wire, v1};
+use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, round_verdict_from_wire, v1};
 use testudo_protocol::{
     Digest, Model, Reason, TaskName, Verdict,
     secagg::{Announcement, VerifyingKey},
