@@ -367,7 +367,7 @@ fn warnings(account: &AccountRow) -> Vec<String> {
     for plan in &account.plans {
         let z = plan.charge.sigma_grid as f64 / plan.charge.sensitivity_grid as f64;
         if z < SMALL_NOISE {
-            list.push(format!("task {}: a noise multiplier of {z} hides little in a single release", plan.task));
+            list.push(format!("task {}: a noise multiplier of {z:.4} hides little in a single release", plan.task));
         }
     }
     list
@@ -380,6 +380,7 @@ fn not_covered() -> Vec<String> {
         "the server itself, which sees what it noises",
         "a person with several devices: k devices count as k clients",
         "clients that belong to another population as well: their budgets add up",
+        "clients under several names, where a task limits how often one takes part",
         "single examples of a client's data as a unit",
     ]
     .map(String::from)

@@ -219,7 +219,10 @@ fn suite(masking: Option<&Masking>) -> &'static str {
 
 /// Differential privacy, for programs.
 fn privacy(privacy: &Privacy, rounds: u64) -> Value {
+    let run = privacy.correlated.as_ref();
     json!({
+        "mechanism": run.map_or("gaussian", |run| run.kind.word()),
+        "participation_limit": run.map(|run| run.limit),
         "unit": "client", "trust_model": "central", "adjacency": privacy.adjacency, "sampling": "none",
         "population": privacy.population, "budget_epsilon": privacy.budget_epsilon, "delta": privacy.delta,
         "epsilon": privacy.epsilon(rounds), "epsilon_unamplified": privacy.epsilon(rounds),

@@ -1,6 +1,6 @@
 //! One population's budget.
 
-use super::{Charge, Entry};
+use super::{Charge, ChargeMechanism, Entry};
 use crate::{
     accountant::{gaussian, zcdp},
     error::{ParameterError, within},
@@ -382,7 +382,11 @@ impl Account {
         }
         let taken = self.limit - free;
         let requested = amount.map_or(f64::INFINITY, |more| self.gate.epsilon(taken.saturating_add(more), self.delta));
-        let once = Charge { releases: 1, ..*charge };
+        // A run of correlated noise is one charge, however it is put together.
+        let once = match charge.mechanism {
+            ChargeMechanism::Correlated { .. } => *charge,
+            _ => Charge { releases: 1, ..*charge },
+        };
         Err(Box::new(Exhausted {
             population: self.population.clone(),
             limit_epsilon: self.epsilon,

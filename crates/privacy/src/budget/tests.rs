@@ -225,6 +225,16 @@ fn a_correlated_run_is_charged_once_and_every_step_has_its_entry() {
 }
 
 #[test]
+fn a_run_that_does_not_fit_is_refused_as_a_whole() {
+    let mut account = account(0.01);
+    let error = account.plan("a", &run(), 1).unwrap_err();
+    let ReservationError::Exhausted(exhausted) = &error else { panic!("{error}") };
+    assert_eq!(exhausted.largest_affordable, 0);
+    let text = error.to_string();
+    assert!(text.contains("0 more releases like it fit") && !text.contains("000000"), "{text}");
+}
+
+#[test]
 fn a_step_without_its_run_or_out_of_order_is_found_in_the_chain() {
     for (charges, wrong) in [
         (vec![run().step(2)], 0),
