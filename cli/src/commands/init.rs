@@ -152,6 +152,38 @@ mod tests {
         }
     }
 
+    /// The section as a whole has no default: its lines are indented, and shown here by their keys.
+    #[test]
+    fn the_privacy_section_of_the_sample_is_accepted_key_by_key() {
+        let section = &TASK[TASK.find("# [privacy]").unwrap()..];
+        let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
+        assert_eq!(lines.len(), 13, "{lines:?}");
+        let common = ["population", "clients", "budget_epsilon", "delta", "noise_multiplier", "adjacency", "grid_bits"];
+        for (mechanism, keys) in [
+            ("gaussian", vec!["adaptive_clip"]),
+            ("tree", vec!["participations", "separation"]),
+            ("matrix", vec!["participations", "separation", "bands"]),
+            ("matrix", vec!["participations", "separation", "coefficients"]),
+        ] {
+            let shown = |key: &&str| {
+                let line = lines.iter().find(|line| line.starts_with(&format!("{key} = ")));
+                (*line.unwrap_or_else(|| panic!("{key}"))).to_owned()
+            };
+            let shown: Vec<String> = common.iter().chain(&keys).map(shown).collect();
+            let rule =
+                if mechanism == "gaussian" { "kind = \"trimmed_mean\"\nbyzantine = 1" } else { "kind = \"mean\"" };
+            let text = format!(
+                "name = \"a\"\nrounds = 100\n[model]\ninitial = \"m\"\n[cohort]\nsize = 100\n[encoding]\nclip_l2 = 0.1\n\
+                 [rule]\n{rule}\n[privacy]\nmechanism = {mechanism:?}\n{}\n",
+                shown.join("\n")
+            );
+            let spec = TaskSpec::new("task.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+            let privacy = spec.privacy.unwrap();
+            assert_eq!(privacy.adaptive.is_some(), mechanism == "gaussian");
+            assert_eq!(privacy.correlated.map_or("gaussian", |run| run.kind.word()), mechanism);
+        }
+    }
+
     #[test]
     fn keys_of_the_masked_sample_without_a_default_exist() {
         for key in ["authority = \"…\"", "byzantine = 0.01", "threshold = 13", "max = 10000"] {
