@@ -284,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn a_plan_that_a_budget_does_not_hold_is_told_what_would_help() {
+        let status = to_status(&Reject::new(Reason::PrivacyBudgetExhausted, "limit ε = 1"));
+        let failure = Failure::from_status("cannot create the task", "http://x", &status);
+        assert_eq!(failure.exit, Exit::Policy);
+        for part in ["noise_multiplier", "rounds", "stop a task", "`testudo privacy show`"] {
+            assert!(failure.next.contains(part), "{}", failure.next);
+        }
+    }
+
+    #[test]
     fn an_error_says_what_why_and_what_next_without_control_characters() {
         let status = to_status(&Reject::new(Reason::NotFound, "no task \"\u{1b}[31mx\""));
         let text = Failure::from_status("cannot show the task", "http://x", &status).text();

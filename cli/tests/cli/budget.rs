@@ -136,9 +136,14 @@ fn budgets_are_shown_and_verified_offline_and_by_a_server() {
     json(0, &["privacy", "verify-ledger", text(&data.join("ledger.sqlite"))]);
     json(6, &["privacy", "show", "--data-dir", text(&data), "--population", "tablets"]);
     let (shown, _) = expect(0, &["privacy", "show", "--data-dir", text(&data)]);
-    for part in
-        ["worst-case bound", "of 2 at δ = 1e-6", "without any claim for sampling", "not covered", "abandoned too late"]
-    {
+    for part in [
+        "reserved",
+        "worst-case bound",
+        "of 2 at δ = 1e-6",
+        "without any claim for sampling",
+        "not covered",
+        "abandoned too late",
+    ] {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }

@@ -18,6 +18,16 @@ fn names(object: &Value) -> Vec<&str> {
 }
 
 #[test]
+fn a_bound_that_says_little_and_noise_that_hides_little_are_warned_of() {
+    let warnings = |line: &str| json(0, &words(line))["warnings"].as_array().unwrap().len();
+    assert_eq!(warnings("privacy epsilon --noise-multiplier 10 --rounds 10 --delta 1e-6"), 0);
+    assert_eq!(warnings("privacy epsilon --noise-multiplier 1 --rounds 100 --delta 1e-6"), 1);
+    assert_eq!(warnings("privacy epsilon --noise-multiplier 0.2 --rounds 1 --delta 1e-6"), 2);
+    let (text, _) = expect(0, &words("privacy epsilon --noise-multiplier 1 --rounds 100 --delta 1e-6"));
+    assert!(text.contains("warning: an ε of ") && text.contains("permits to learn much"), "{text}");
+}
+
+#[test]
 fn epsilon_prints_every_valid_accountant_and_the_best() {
     let object = json(0, &words("privacy epsilon --mechanism gaussian --noise-multiplier 1.0 --rounds 1 --delta 1e-5"));
     assert_eq!(names(&object), ["gaussian_exact", "zcdp", "rdp", "pld"]);
