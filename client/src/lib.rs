@@ -51,6 +51,16 @@
 //! vanish, [`Error::Rejected`] says `GROUP_LOST`, and the update counts nowhere. [`Round::group_size`] tells clear and
 //! masked rounds apart, [`Client::traffic`] what they cost.
 //!
+//! # Noise of one's own
+//!
+//! Where a task asks for local differential privacy (`trust = "local"`), [`Round::seal`] clips the update and adds noise to
+//! it, in integers, before anything leaves the device: [`Round::own_noise`] says how much. [`Policy::min_local_noise`]
+//! leaves rounds with less. One round never gets two noises: what was sealed is sent again as it is, in another process too
+//! if the session was [saved](Session::save) in between.
+//!
+//! Under masks a task may ask for a *share* of the noise from everybody (`trust = "distributed"`): the update is clipped,
+//! rotated, rounded and noised before it is masked. [`Policy::min_shared_noise`] leaves rounds whose sums would have less.
+//!
 //! Everything runs on the caller's tokio runtime. The verdict on round *k* comes with a later check-in, so it is
 //! found in [`Session::verdicts`] after a later [`Session::next_round`].
 
@@ -60,12 +70,14 @@ mod client;
 mod error;
 mod identity;
 mod masked;
+mod noised;
 mod policy;
 mod receipt;
 mod retry;
 mod round;
 mod saved;
 mod session;
+mod shares;
 mod trainer;
 mod transport;
 mod update;
@@ -84,6 +96,7 @@ pub use session::{Ended, Session};
 pub use trainer::{Summary, Trainer};
 pub use update::Update;
 
+pub use testudo_proto::OwnNoise;
 pub use testudo_protocol::{
     ClientId, Digest, Encoding, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict,
     secagg::{Answered, Answers, Certificate, Recorded, SigningKey, Step, VerifyingKey},

@@ -4,6 +4,7 @@ use crate::{
     Error, Receipt,
     client::Inner,
     retry::Backoff,
+    shares,
     transport::{Failure, upload::Upload},
 };
 use bytes::Bytes;
@@ -54,7 +55,10 @@ impl MaskedUpdate {
         let line = Line { place, inner, deadline: self.deadline + span(&self.announcement.session) };
         self.stay(Step::AdvertiseKeys)?;
         let session = &self.announcement.session;
-        let quantizer = quantizer(session)?;
+        let quantizer = match session.has_shares() {
+            true => None,
+            false => Some(quantizer(session)?),
+        };
         let (announcement, answers) = (&self.announcement, &*inner.answers);
         let (state, message) =
             Advertised::new(announcement, &inner.credentials, answers, is_aes_fast(), &mut random).map_err(abort)?;
@@ -62,7 +66,9 @@ impl MaskedUpdate {
         let demands = Demands { group: inner.policy.least_group(), colluders: inner.policy.least_colluders() };
         let (state, message) = state.group(&roster, &demands, &mut random).map_err(abort)?;
         let members = state.members();
-        quantizer.check_sum(members).map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))?;
+        if let Some(quantizer) = &quantizer {
+            quantizer.check_sum(members).map_err(|error| Error::Policy(format!("the round's quantiser: {error}")))?;
+        }
         self.stay(Step::ShareKeys)?;
         let Reply::Shared(shared) = line.exchange(&message, members).await? else { return Err(unexpected()) };
         let state = state.shared(&shared).map_err(abort)?;
@@ -98,34 +104,50 @@ impl MaskedUpdate {
         Digest(hash.finalize().into())
     }
 
+    /// The quantised update, and its weight where clients have one.
+    fn levels(&self, quantizer: &Quantizer) -> Result<Zeroizing<Vec<u32>>, Error> {
+        let mut levels = Zeroizing::new(Vec::with_capacity(self.delta.len() + 1));
+        levels.resize(self.delta.len(), 0u32);
+        let mut seed = Zeroizing::new([0; 32]);
+        random(&mut *seed);
+        let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
+        let unfit = |error: &dyn std::fmt::Display| Error::Update(error.to_string());
+        let max_weight = self.announcement.session.max_weight;
+        let weight = weight(self.examples, max_weight);
+        match self.hostile {
+            false => {
+                quantizer
+                    .quantize(&self.delta, weight, |bytes| stream.fill(bytes), &mut levels)
+                    .map_err(|error| unfit(&error))?;
+            }
+            true => wrap(&self.delta, quantizer, &mut levels),
+        }
+        if max_weight > 0 {
+            levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
+        }
+        Ok(levels)
+    }
+
     fn stay(&self, step: Step) -> Result<(), Error> {
         Leaving(self.leaves).stays(step)
     }
 
     /// Quantises and masks, once: the plain update is gone afterwards.
-    async fn masked(self, place: &Place, masks: Vec<Mask>, quantizer: Quantizer) -> Result<(Upload, Leaving), Error> {
+    async fn masked(
+        self,
+        place: &Place,
+        masks: Vec<Mask>,
+        quantizer: Option<Quantizer>,
+    ) -> Result<(Upload, Leaving), Error> {
         let leaving = Leaving(self.leaves);
         let place = place.clone();
         let packed = tokio::task::spawn_blocking(move || {
             let session = &self.announcement.session;
-            let mut levels = Zeroizing::new(Vec::with_capacity(self.delta.len() + 1));
-            levels.resize(self.delta.len(), 0u32);
-            let mut seed = Zeroizing::new([0; 32]);
-            random(&mut *seed);
-            let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
             let unfit = |error: &dyn std::fmt::Display| Error::Update(error.to_string());
-            let weight = weight(self.examples, session.max_weight);
-            match self.hostile {
-                false => {
-                    quantizer
-                        .quantize(&self.delta, weight, |bytes| stream.fill(bytes), &mut levels)
-                        .map_err(|error| unfit(&error))?;
-                }
-                true => wrap(&self.delta, &quantizer, &mut levels),
-            }
-            if session.max_weight > 0 {
-                levels.push(quantizer.quantize_weight(weight).map_err(|error| unfit(&error))?);
-            }
+            let mut levels = match &quantizer {
+                Some(quantizer) => self.levels(quantizer)?,
+                None => shares::words(session, &self.delta, self.hostile)?,
+            };
             apply_masks(&mut levels, 0, &masks).map_err(|error| unfit(&error))?;
             let payload = payload(&levels);
             if let Some(witness) = self.witness {
@@ -247,7 +269,7 @@ fn is_aes_fast() -> bool {
     Cipher::preferred() == Cipher::Aes256Ctr
 }
 
-fn random(bytes: &mut [u8]) {
+pub(crate) fn random(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the operating system has randomness; without it no secret can be made");
 }
 

@@ -28,6 +28,8 @@ pub struct Policy {
     plans: Vec<Digest>,
     weak: bool,
     colluders: f64,
+    local_noise: Option<f64>,
+    shared_noise: Option<f64>,
 }
 
 impl Default for Policy {
@@ -42,6 +44,8 @@ impl Default for Policy {
             plans: Vec::new(),
             weak: false,
             colluders: 0.05,
+            local_noise: None,
+            shared_noise: None,
         }
     }
 }
@@ -91,6 +95,26 @@ impl Policy {
         self
     }
 
+    /// Take part only in rounds in which this device noises its own update, with a standard deviation of at least
+    /// `multiplier` times the L2 norm that updates are clipped to. One update is then as private as `testudo privacy epsilon
+    /// --noise-multiplier` says of half of it (another update in its place moves a clipped one by twice the clip), several
+    /// as it says of as many rounds; see [`Policy::max_rounds`].
+    #[must_use]
+    pub fn min_local_noise(mut self, multiplier: f64) -> Self {
+        self.local_noise = Some(multiplier);
+        self
+    }
+
+    /// Take part only in masked rounds whose clients add shares of noise, such that the sum of a group has a standard
+    /// deviation of at least `multiplier` times the L2 norm that updates are clipped to, even if no more clients survive than
+    /// the threshold and [`Policy::min_colluders`] of the group tell their shares. With [`Policy::min_local_noise`] as well,
+    /// either is enough.
+    #[must_use]
+    pub fn min_shared_noise(mut self, multiplier: f64) -> Self {
+        self.shared_noise = Some(multiplier);
+        self
+    }
+
     /// Take part in masked rounds although their operator accepted a weaker guarantee than the product offers.
     #[must_use]
     pub fn allow_weak_guarantee(mut self) -> Self {
@@ -132,7 +156,7 @@ impl Policy {
     pub(crate) fn check(&self, assignment: &Assignment) -> Result<(), Error> {
         let round = assignment.round;
         let masked = match assignment.masking {
-            Masking::None => false,
+            Masking::None | Masking::Noise => false,
             Masking::Pairwise => true,
             _ => return Err(Error::Policy(format!("round {round} asks for a masking this version does not know"))),
         };
@@ -143,6 +167,7 @@ impl Policy {
                 if group > 1 { format!(" in groups of at least {group}") } else { String::new() }
             )));
         }
+        self.check_noise(assignment)?;
         if assignment.model_bytes > self.model_bytes {
             return Err(Error::Policy(format!(
                 "the model of round {round} is {} bytes, but the policy allows {}; raise max_model_bytes if the device \
@@ -151,6 +176,40 @@ impl Policy {
             )));
         }
         Ok(())
+    }
+
+    /// Whether an assignment says what this device is to add to its update, if anything, and whether that is enough.
+    fn check_noise(&self, assignment: &Assignment) -> Result<(), Error> {
+        let round = assignment.round;
+        if (assignment.masking == Masking::Noise) != assignment.own_noise.is_some() {
+            return Err(Error::ServerMisbehaved(format!(
+                "round {round} asks for masking {:?} and {} noise",
+                assignment.masking.word(),
+                if assignment.own_noise.is_some() { "says how much" } else { "does not say how much" }
+            )));
+        }
+        if self.shared_noise.is_some() && assignment.masking == Masking::Pairwise {
+            // The announcement says how much.
+            return Ok(());
+        }
+        let Some(least) = self.local_noise else {
+            return match self.shared_noise {
+                None => Ok(()),
+                Some(least) => Err(Error::Policy(format!(
+                    "the policy asks for masked sums with noise of at least {least} times the clip, and round {round} has no \
+                     masks; min_shared_noise decides (`testudo join --min-shared-noise`)"
+                ))),
+            };
+        };
+        let given = assignment.own_noise.map(|noise| noise.multiplier());
+        if given.is_some_and(|given| given >= least) {
+            return Ok(());
+        }
+        let given = given.map_or("none".to_string(), |given| format!("{given} times it"));
+        Err(Error::Policy(format!(
+            "the policy asks for noise of at least {least} times the clip on this client's own update, and round {round} has \
+             {given}; min_local_noise decides (`testudo join --min-local-noise`)"
+        )))
     }
 
     /// Whether the device insists on something that only a masked round has.
@@ -194,6 +253,17 @@ impl Policy {
                 session.threshold, session.group_size
             ));
         }
+        if let Some(multiplier) = self.shared_noise {
+            let colluders = (self.colluders * f64::from(session.group_size)).ceil() as u32;
+            let given = session.noise_multiplier(colluders);
+            let is_enough = given >= multiplier;
+            if !is_enough {
+                return refuse(format!(
+                    "gives sums noise of {given} times the clip, with {colluders} colluders in a group; the policy asks for at \
+                     least {multiplier}, min_shared_noise decides (`testudo join --min-shared-noise`)"
+                ));
+            }
+        }
         if let Some(authority) = self.authority.filter(|authority| authority.0 != session.authority) {
             return refuse(format!("does not name the enrolment authority {authority} that the policy asks for"));
         }
@@ -217,7 +287,6 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
         ("round", session.round == assignment.round),
         ("model", session.model == assignment.model_digest),
         ("dimension", session.dimension == assignment.layout.dimension() as u64),
-        ("noise", session.mechanism.is_empty()),
     ] {
         if !same {
             return Err(Error::ServerMisbehaved(format!("its signed session has another {what} than its assignment")));
@@ -230,7 +299,11 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
 mod tests {
     use super::*;
     use std::time::Duration;
-    use testudo_protocol::{Layout, Nonce, TaskName, Tensor, secagg::SigningKey};
+    use testudo_proto::OwnNoise;
+    use testudo_protocol::{
+        Layout, Nonce, TaskName, Tensor,
+        secagg::{DISCRETE_GAUSSIAN, SigningKey},
+    };
 
     fn assignment(masking: Masking, group_size: u32) -> Assignment {
         Assignment {
@@ -248,7 +321,13 @@ mod tests {
             group_size,
             encodings: vec![testudo_protocol::Encoding::F32],
             announcement: bytes::Bytes::new(),
+            own_noise: None,
         }
+    }
+
+    fn noised(sigma_grid: u64) -> Assignment {
+        let own_noise = Some(OwnNoise { clip_l2: 1.0, grid_bits: 20, sigma_grid });
+        Assignment { own_noise, ..assignment(Masking::Noise, 1) }
     }
 
     #[test]
@@ -265,6 +344,28 @@ mod tests {
         ] {
             let error = policy.check(assignment).unwrap_err();
             assert!(matches!(error, Error::Policy(_)) && error.to_string().contains(part), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_device_leaves_rounds_with_less_noise_than_it_insists_on() {
+        let policy = Policy::default().min_local_noise(2.5);
+        assert!(policy.check(&noised(5 << 19)).is_ok());
+        assert!(Policy::default().check(&noised(1)).is_ok());
+        for assignment in [noised((5 << 19) - 1), assignment(Masking::None, 1), assignment(Masking::Pairwise, 16)] {
+            let error = policy.check(&assignment).unwrap_err();
+            assert!(matches!(error, Error::Policy(_)) && error.to_string().contains("at least 2.5"), "{error}");
+        }
+        // No number is enough for one that is none, and noise hides no update as masks do.
+        assert!(Policy::default().min_local_noise(f64::NAN).check(&noised(5 << 19)).is_err());
+        assert!(Policy::default().require_masking().check(&noised(5 << 19)).is_err());
+        // Noise without figures, and figures without noise.
+        for spoilt in [
+            Assignment { own_noise: None, ..noised(1) },
+            Assignment { masking: Masking::None, ..noised(1) },
+            Assignment { masking: Masking::Pairwise, ..noised(1) },
+        ] {
+            assert!(matches!(Policy::default().check(&spoilt), Err(Error::ServerMisbehaved(_))));
         }
     }
 
@@ -335,6 +436,14 @@ mod tests {
             |s| s.model = Digest([9; 32]),
             |s| s.dimension = 2,
             |s| s.mechanism = "gaussian".into(),
+            |s| s.noise = 5.0,
+            |s| noisy(s, 1.0, 9),
+            |s| noisy(s, 4e5, 12),
+            |s| noisy(s, 4e5, 0),
+            |s| {
+                noisy(s, 4e5, 9);
+                s.max_weight = 5;
+            },
             |s| s.step_ms = u64::MAX,
             |s| s.advertise_ms = u64::MAX,
             |s| s.kappa = f64::NAN,
@@ -353,6 +462,35 @@ mod tests {
         assert!(authority.announced(&good, None).unwrap_err().to_string().contains("authority"));
         let plan = Policy::default().allow_plan(Digest([8; 32]));
         assert!(plan.announced(&good, None).unwrap_err().to_string().contains("specification"));
+    }
+
+    fn noisy(session: &mut Session, noise: f64, honest: u32) {
+        (session.mechanism, session.noise, session.delta, session.honest, session.bits) =
+            (DISCRETE_GAUSSIAN.into(), noise, 1e-6, honest, 20);
+    }
+
+    #[test]
+    fn shares_are_counted_from_the_threshold_and_the_devices_own_colluders() {
+        // Nine shares of 2^20/3: σ = C. One colluder of 16 leaves ten of a threshold of 11, and nine are promised.
+        let (good, _) = announced(|s| noisy(s, 349_526.0, 9));
+        let policy = |multiplier: f64| Policy::default().min_shared_noise(multiplier);
+        assert!(policy(1.0).announced(&good, None).is_ok() && policy(1.0).check(&good).is_ok());
+        assert!(Policy::default().announced(&good, None).is_ok(), "noise is no reason to leave");
+        // A fifth of the group: four colluders leave seven.
+        for (policy, given) in [
+            (policy(1.1), "noise of 1.0"),
+            (policy(1.0).min_colluders(0.2), "noise of 0.88"),
+            (policy(f64::NAN), "at least NaN"),
+        ] {
+            let error = policy.announced(&good, None).unwrap_err();
+            assert!(matches!(error, Error::Policy(_)) && error.to_string().contains(given), "{error}");
+        }
+        let error = policy(1.0).announced(&announced(|_| {}).0, None).unwrap_err();
+        assert!(error.to_string().contains("noise of 0 times"), "{error}");
+        // Without masks there are no shares; noise of one's own is enough if that is asked for too.
+        assert!(policy(1.0).check(&assignment(Masking::None, 1)).unwrap_err().to_string().contains("no masks"));
+        assert!(policy(1.0).check(&noised(9 << 20)).is_err());
+        assert!(policy(1.0).min_local_noise(9.0).check(&noised(9 << 20)).is_ok());
     }
 
     #[test]

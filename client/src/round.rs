@@ -3,6 +3,7 @@
 use crate::{
     Client, Error, Receipt, Update,
     masked::MaskedUpdate,
+    noised::{self, Kept},
     saved::{SavedSeat, SeatState},
     transport::upload::Upload,
     update::{Parcel, Unpacked},
@@ -12,7 +13,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
-use testudo_proto::{Assignment, Place, UploadHeader};
+use testudo_proto::{Assignment, OwnNoise, Place, UploadHeader, layout_to_wire};
 use testudo_protocol::{
     Digest, Encoding, Layout, Model,
     secagg::{Announcement, Step},
@@ -44,6 +45,8 @@ pub struct Round {
     deadline: Instant,
     /// The digest of an update that an earlier process began to send in this round.
     earlier: Option<Digest>,
+    /// That update's bytes, if it was noised.
+    kept: Option<Kept>,
     /// What a masked round announces, checked.
     announcement: Option<Announcement>,
     seat: Seat,
@@ -77,13 +80,13 @@ impl Round {
         assignment: Assignment,
         model: Arc<Model>,
         deadline: Instant,
-        earlier: Option<Digest>,
+        (earlier, kept): (Option<Digest>, Option<Kept>),
         announcement: Option<Announcement>,
         shared: Arc<Mutex<Shared>>,
     ) -> Self {
         let place = place(&client, &assignment);
         let seat = Seat { client, place, shared, decided: false };
-        Self { assignment, model, deadline, earlier, announcement, seat }
+        Self { assignment, model, deadline, earlier, kept, announcement, seat }
     }
 
     /// The round's number.
@@ -131,6 +134,17 @@ impl Round {
         self.announcement.as_ref().map(|announcement| announcement.session.group_size)
     }
 
+    /// What this device adds to its update before it leaves; `None` if nothing.
+    pub fn own_noise(&self) -> Option<OwnNoise> {
+        self.assignment.own_noise
+    }
+
+    /// Whether the update that an earlier process began to send is at hand, noised: there is no need to train again,
+    /// whatever is [sealed](Round::seal) sends that one.
+    pub fn holds_update(&self) -> bool {
+        self.kept.is_some()
+    }
+
     /// After a resumed session: the digest of the update that was on its way. Only that update can be sent.
     pub fn earlier(&self) -> Option<Digest> {
         self.earlier
@@ -149,12 +163,17 @@ impl Round {
     /// The first half of [`submit`](Round::submit): checks, packs and hashes the update, without sending. A session
     /// saved between the halves knows which update is on its way, so that a later process cannot send another.
     ///
+    /// In a round with noise of one's own the update is clipped and noised here, some 50 ms for a million coordinates; one
+    /// that is not finite becomes noise alone. If the round [holds an update](Round::holds_update) already, that one is
+    /// sent and `update` is dropped: a second noise would tell more.
+    ///
     /// # Errors
-    /// [`Error::Update`] as there, or if an earlier process began to send another update in this round. The round is
-    /// then left.
+    /// [`Error::Update`] as there, or if an earlier process began to send another update in this round; [`Error::Policy`]
+    /// for noise that cannot be drawn. The round is then left.
     pub fn seal(self, update: Update) -> Result<Sealed, Error> {
         if let Some(announcement) = self.announcement {
-            let Unpacked { tensors, delta, examples, hostile } = update.unpacked(&self.assignment.layout)?;
+            let Unpacked { tensors, delta, examples, hostile } =
+                update.unpacked(&self.assignment.layout, announcement.session.has_shares())?;
             let update = MaskedUpdate {
                 announcement,
                 tensors,
@@ -168,8 +187,13 @@ impl Round {
             };
             return Ok(Sealed { content: Content::Masked(Box::new(update)), seat: self.seat });
         }
-        let Parcel { tensors, payload, digest, examples, encoding } =
-            update.pack(self.layout(), &self.assignment.encodings)?;
+        let noise = self.assignment.own_noise;
+        let parcel = match (noise, &self.kept) {
+            (None, _) => update.pack(self.layout(), &self.assignment.encodings)?,
+            (Some(_), Some(kept)) => noised::parcel(layout_to_wire(self.layout()), kept.0.clone()),
+            (Some(noise), None) => update.pack_noised(self.layout(), &noise)?,
+        };
+        let Parcel { tensors, payload, digest, examples, encoding } = parcel;
         if let Some(earlier) = self.earlier.filter(|&earlier| earlier != digest) {
             return Err(Error::Update(format!(
                 "round {} already began with the update {earlier:?}, and this one is {digest:?}; a client sends one \
@@ -179,6 +203,7 @@ impl Round {
         }
         if let Some(seat) = &mut lock(&self.seat.shared).seat {
             seat.digest = Some(digest);
+            seat.noised = noise.map(|_| Kept(payload.clone()));
         }
         let header = UploadHeader {
             place: self.seat.place.clone(),
@@ -264,6 +289,7 @@ impl Seat {
         self.decided = true;
         if let Some(seat) = &mut lock(&self.shared).seat {
             seat.state = state;
+            seat.noised = None;
         }
     }
 }

@@ -1,11 +1,13 @@
 //! A session between two processes.
 
+use crate::noised::Kept;
 use serde::{Deserialize, Serialize};
 use testudo_protocol::{ClientId, Digest, Nonce, TaskName};
 
 /// A session as a file can hold it: [`Session::save`](crate::Session::save) makes it,
 /// [`Client::resume`](crate::Client::resume) takes it up again. It holds the open round's nonce, so keep it as
-/// private as the device's other files; keys and certificates are not in it.
+/// private as the device's other files; keys and certificates are not in it. Between sealing and sending in a round with
+/// noise of one's own it holds the noised update too, 8 characters per coordinate.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SavedSession {
@@ -50,6 +52,9 @@ pub(crate) struct SavedSeat {
     /// Of the update on its way.
     pub(crate) digest: Option<Digest>,
     pub(crate) state: SeatState,
+    /// That update, if it was noised and is not yet decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) noised: Option<Kept>,
 }
 
 /// What has become of a place, as far as this client knows.

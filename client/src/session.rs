@@ -55,6 +55,8 @@ pub struct Session {
     ended: Option<Ended>,
     /// Whether a round of the task was masked.
     masked: bool,
+    /// The most noise of its own that a round of the task has asked for, in multiples of the clip.
+    noise: Option<f64>,
 }
 
 impl Session {
@@ -69,6 +71,7 @@ impl Session {
             recovered: None,
             ended: None,
             masked: false,
+            noise: None,
         }
     }
 
@@ -231,12 +234,13 @@ impl Session {
         }
         let checked = self.client.inner.policy.check(&assignment).and_then(|()| {
             self.masked |= assignment.masking == Masking::Pairwise;
-            match self.masked && assignment.masking == Masking::None {
-                true => {
-                    Err(Error::Policy("the task was masked before, and now would show this client's update".into()))
-                }
-                false => Ok(()),
+            if self.masked && assignment.masking != Masking::Pairwise {
+                return Err(Error::Policy(
+                    "the task was masked before, and now would show this client's update".into(),
+                ));
             }
+            self.noise = as_noisy(self.noise, &assignment)?;
+            Ok(())
         });
         if let Err(error) = checked {
             self.leave(&place).await;
@@ -252,9 +256,10 @@ impl Session {
             },
             _ => None,
         };
-        let earlier = known.and_then(|seat| seat.digest);
-        lock(&self.shared).seat =
-            Some(SavedSeat { round: place.round, nonce: place.nonce, digest: earlier, state: SeatState::Open });
+        let (digest, noised) = known.map_or((None, None), |seat| (seat.digest, seat.noised));
+        let earlier = (digest, noised.clone());
+        let state = SeatState::Open;
+        lock(&self.shared).seat = Some(SavedSeat { round: place.round, nonce: place.nonce, digest, state, noised });
         match self.load(&assignment, deadline).await {
             Ok(Ok(model)) => {
                 let shared = Arc::clone(&self.shared);
@@ -356,6 +361,7 @@ impl Session {
                     shared.rounds += 1;
                     if let Some(seat) = &mut shared.seat {
                         seat.state = SeatState::Decided;
+                        seat.noised = None;
                     }
                     drop(shared);
                     self.recovered = Some(receipt.into());
@@ -392,6 +398,19 @@ enum Taken {
 impl Taken {
     fn missed(why: &str) -> Self {
         Self::Missed(Hitch::new(why))
+    }
+}
+
+/// The most noise that was asked for, with this assignment's: a task that asked for noise does not ask for less later.
+fn as_noisy(known: Option<f64>, assignment: &Assignment) -> Result<Option<f64>, Error> {
+    let now = assignment.own_noise.map(|noise| noise.multiplier());
+    match (known, now) {
+        (Some(known), now) if now.is_none_or(|now| now < known) => Err(Error::Policy(format!(
+            "the task asked for noise of {known} times the clip before, and round {} for {}",
+            assignment.round,
+            now.map_or("none".to_string(), |now| format!("{now} times")),
+        ))),
+        (_, now) => Ok(now),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What a client sends in a round.
 
-use crate::Error;
+use crate::{Error, noised};
 use bytes::Bytes;
 use testudo_aggregate::first_non_finite;
-use testudo_proto::{framing, layout_to_wire, v1};
+use testudo_proto::{OwnNoise, framing, layout_to_wire, v1};
 use testudo_protocol::{Digest, Encoding, Layout, keep_largest};
 use zeroize::Zeroizing;
 
@@ -155,8 +155,30 @@ impl Update {
         Ok(Parcel { tensors, payload, digest, examples: self.examples, encoding })
     }
 
+    /// Clips and noises the update, and packs it. Unchecked ones go as they are.
+    pub(crate) fn pack_noised(self, layout: &Layout, noise: &OwnNoise) -> Result<Parcel, Error> {
+        if self.keep.is_some() || self.encoding != Encoding::F32 {
+            return Err(Error::Update(
+                "a round with noise of one's own takes no other encoding; send the update without one".into(),
+            ));
+        }
+        let delta = match self.body {
+            Body::Raw { tensors, bytes } => return Ok(noised::parcel(tensors, bytes)),
+            Body::Tensors(tensors) => arrange(tensors, layout)?,
+            Body::Delta(delta) => delta,
+        };
+        let delta = Zeroizing::new(delta);
+        if !self.checked {
+            return Ok(noised::parcel(layout_to_wire(layout), framing::payload(&delta)));
+        }
+        check_length(&delta, layout)?;
+        noised::noised(noise, layout_to_wire(layout), &delta)
+    }
+
     /// Checks the update against the round's layout and takes it apart, for masking.
-    pub(crate) fn unpacked(self, layout: &Layout) -> Result<Unpacked, Error> {
+    ///
+    /// Where clients add shares of noise, what is not finite counts as zeros: who left a round over it would be seen.
+    pub(crate) fn unpacked(self, layout: &Layout, noised: bool) -> Result<Unpacked, Error> {
         if self.keep.is_some() || self.encoding != Encoding::F32 {
             return Err(Error::Update("a masked round takes no other encoding; send the update without one".into()));
         }
@@ -168,8 +190,11 @@ impl Update {
             Body::Tensors(tensors) => arrange(tensors, layout)?,
             Body::Raw { .. } => return Err(Error::Update("raw bytes cannot be masked".into())),
         };
-        // Unchecked or not: what is no number cannot be quantised.
-        check_delta(&delta, layout)?;
+        match noised {
+            true => check_length(&delta, layout)?,
+            // Unchecked or not: what is no number cannot be quantised.
+            false => check_delta(&delta, layout)?,
+        }
         let (hostile, examples) = (!self.checked, self.examples);
         Ok(Unpacked { tensors: layout_to_wire(layout), delta: Zeroizing::new(delta), examples, hostile })
     }
@@ -184,14 +209,15 @@ pub(crate) struct Unpacked {
     pub(crate) hostile: bool,
 }
 
-fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
-    if delta.len() != layout.dimension() {
-        return Err(Error::Update(format!(
-            "it has {} coordinates, but the model has {}",
-            delta.len(),
-            layout.dimension()
-        )));
+fn check_length(delta: &[f32], layout: &Layout) -> Result<(), Error> {
+    if delta.len() == layout.dimension() {
+        return Ok(());
     }
+    Err(Error::Update(format!("it has {} coordinates, but the model has {}", delta.len(), layout.dimension())))
+}
+
+fn check_delta(delta: &[f32], layout: &Layout) -> Result<(), Error> {
+    check_length(delta, layout)?;
     let Some(at) = first_non_finite(delta) else { return Ok(()) };
     let place = match layout.locate(at) {
         Some((tensor, index)) => format!("tensor {:?} at position {index}", tensor.name),
@@ -295,6 +321,25 @@ mod tests {
         assert_eq!((parcel.payload.len(), parcel.encoding), (6, Encoding::F16));
         let parcel = update.top(1).pack(&layout(), &Encoding::ALL).unwrap();
         assert_eq!((parcel.payload.len(), parcel.encoding), (4 + 8, Encoding::Sparse));
+    }
+
+    #[test]
+    fn under_noise_only_the_form_of_an_update_is_checked() {
+        let noise = OwnNoise { clip_l2: 1.0, grid_bits: 16, sigma_grid: 1 << 16 };
+        let pack = |update: Update| update.pack_noised(&layout(), &noise);
+        let parcel = pack(Update::delta(vec![f32::NAN; 3]).examples(512)).unwrap();
+        assert_eq!((parcel.examples, parcel.encoding, parcel.payload.len()), (1, Encoding::Noised, 12));
+        assert!(framing::coordinates(&parcel.payload).all(f32::is_finite));
+        for (update, part) in [
+            (Update::delta(vec![0.0; 2]), "2 coordinates"),
+            (Update::delta(vec![0.0; 3]).encoded(Encoding::F16), "no other encoding"),
+            (Update::tensors([("w", vec![1, 2], vec![0.0; 2])]), "\"b\" of the model is missing"),
+        ] {
+            let error = pack(update).unwrap_err();
+            assert!(matches!(error, Error::Update(_)) && error.to_string().contains(part), "{error}");
+        }
+        let hostile = pack(Update::delta(vec![7.0; 2]).unchecked()).unwrap();
+        assert_eq!(framing::coordinates(&hostile.payload).collect::<Vec<_>>(), [7.0, 7.0]);
     }
 
     #[test]

@@ -72,8 +72,47 @@ words!(
         None = "none",
         /// The server sees only sums of groups.
         Pairwise = "pairwise",
+        /// The server sees each row with its client's own noise.
+        Noise = "noise",
     }
 );
+
+/// What every client adds to its own update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OwnNoise {
+    /// The L2 norm that updates are clipped to, 1e-30 to 1e30.
+    pub clip_l2: f64,
+    /// log₂ of the grid steps within the clip, 1 to 31.
+    pub grid_bits: u32,
+    /// σ in grid steps, 1 to 2³⁵.
+    pub sigma_grid: u64,
+}
+
+impl OwnNoise {
+    /// z = σ/C.
+    pub fn multiplier(&self) -> f64 {
+        self.sigma_grid as f64 / (1_u64 << self.grid_bits.min(63)) as f64
+    }
+
+    fn to_wire(self) -> v1::OwnNoise {
+        let Self { clip_l2, grid_bits, sigma_grid } = self;
+        v1::OwnNoise { clip_l2, grid_bits, sigma_grid }
+    }
+
+    fn from_wire(noise: &v1::OwnNoise) -> Result<Self, Reject> {
+        let v1::OwnNoise { clip_l2, grid_bits, sigma_grid } = *noise;
+        for (field, good) in [
+            ("clip_l2", (1e-30..=1e30).contains(&clip_l2)),
+            ("grid_bits", (1..=31).contains(&grid_bits)),
+            ("sigma_grid", (1..=1 << 35).contains(&sigma_grid)),
+        ] {
+            if !good {
+                return Err(Reject::new(Reason::Malformed, format!("field own_noise.{field} is out of range")));
+            }
+        }
+        Ok(Self { clip_l2, grid_bits, sigma_grid })
+    }
+}
 
 /// A client's place in a round and what to do there.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,6 +145,8 @@ pub struct Assignment {
     pub encodings: Vec<Encoding>,
     /// What a masked round announces, signed; empty in clear mode. See `testudo_protocol::secagg::Announcement`.
     pub announcement: Bytes,
+    /// What the client adds to its update; with [`Masking::Noise`] alone.
+    pub own_noise: Option<OwnNoise>,
 }
 
 impl Assignment {
@@ -126,13 +167,14 @@ impl Assignment {
             group_size: self.group_size,
             encodings: self.encodings.iter().map(|encoding| encoding.word().to_owned()).collect(),
             announcement: self.announcement.clone(),
+            own_noise: self.own_noise.map(OwnNoise::to_wire),
         }
     }
 
     /// Reads an assignment.
     ///
     /// # Errors
-    /// [`Reject`]: [`Reason::Malformed`] for names, nonces, digests or chunk sizes that cannot be,
+    /// [`Reject`]: [`Reason::Malformed`] for names, nonces, digests, chunk sizes or noise that cannot be,
     /// [`Reason::Oversize`] for a model over [`limits::MODEL_BYTES`], and as [`layout_from_wire`].
     pub fn from_wire(assignment: v1::Assignment) -> Result<Self, Reject> {
         let chunk_bytes = assignment.chunk_bytes as usize;
@@ -164,6 +206,7 @@ impl Assignment {
             group_size: assignment.group_size,
             encodings: encodings(&assignment.encodings),
             announcement: assignment.announcement,
+            own_noise: assignment.own_noise.as_ref().map(OwnNoise::from_wire).transpose()?,
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::store::{AccountRow, Heads, PlanRow};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use testudo_privacy::{
     accountant::zcdp::RHO_UNIT,
     budget::{Account, Charge, ChargeMechanism, Entry, Gate, VerifyError, verify},
@@ -76,6 +77,9 @@ pub struct TaskStatement {
     pub task: String,
     /// Where it stands.
     pub state: String,
+    /// Who adds the noise: the server (central) or every client to its own update (local).
+    #[serde(default = "central")]
+    pub trust: String,
     /// What may differ between neighbouring data.
     pub adjacency: Adjacency,
     /// How noise is added, as it is charged.
@@ -109,6 +113,12 @@ pub struct TaskStatement {
     pub rounds_reserved: u64,
     /// Rounds that the plan still holds.
     pub rounds_left: u64,
+    /// The most updates of any one client that were recorded, where clients noise their own.
+    #[serde(default)]
+    pub most_updates: Option<u64>,
+    /// ε of that client's updates in this task, rounded up.
+    #[serde(default)]
+    pub epsilon_of_most: Option<f64>,
     /// Version of the noise sampler.
     pub sampler_version: u32,
     /// Version of the accountant.
@@ -202,7 +212,7 @@ impl Statement {
     #[must_use]
     pub fn new(account: &AccountRow, entries: Option<&[Entry]>) -> Self {
         let rho = match (account.gate, entries) {
-            (Gate::Rho, _) => Some(account.spent),
+            (Gate::Rho | Gate::Zcdp, _) => Some(account.spent),
             (Gate::Renyi { .. }, None) => None,
             (Gate::Renyi { .. }, Some(entries)) => Some(
                 entries
@@ -213,12 +223,15 @@ impl Statement {
         Self {
             population: account.population.clone(),
             privacy_unit: "client".into(),
-            trust_model: "central".into(),
+            trust_model: trust_model(account),
             gate: account.gate,
             epsilon_limit: account.epsilon,
             epsilon_spent: account.spent_epsilon,
             epsilon_promised: account.promised_epsilon,
-            epsilon_unamplified: rho.map(|units| Gate::Rho.epsilon(units, account.delta)),
+            epsilon_unamplified: rho.map(|units| match account.gate {
+                Gate::Zcdp => account.spent_epsilon,
+                Gate::Rho | Gate::Renyi { .. } => Gate::Rho.epsilon(units, account.delta),
+            }),
             delta: account.delta,
             rho_spent: rho.map(|units| units as f64 * RHO_UNIT),
             units: Units {
@@ -227,9 +240,9 @@ impl Statement {
                 reserved: account.reserved,
                 planned: account.planned,
             },
-            tasks: account.plans.iter().map(task).collect(),
+            tasks: account.plans.iter().map(|plan| task(plan, account)).collect(),
             warnings: warnings(account),
-            not_covered: not_covered(),
+            not_covered: not_covered(account),
             head: account.head.map(|(index, hash)| Head { index, hash }),
             history: entries.map(|entries| entries.iter().map(line).collect()),
         }
@@ -297,17 +310,23 @@ pub fn missing<'a>(published: &'a Heads, statements: &[Statement]) -> Vec<&'a st
     published.keys().map(String::as_str).filter(|population| !known(population)).collect()
 }
 
-fn task(plan: &PlanRow) -> TaskStatement {
+fn task(plan: &PlanRow, account: &AccountRow) -> TaskStatement {
     let charge = &plan.charge;
-    let noise_multiplier = charge.sigma_grid as f64 / charge.sensitivity_grid as f64;
+    let noise_multiplier = charge.noise_multiplier();
     // Replace-one: the sensitivity is twice the clip.
     let sensitivity = match charge.adjacency {
         Adjacency::ReplaceOne => 2.0,
         Adjacency::ZeroOut | Adjacency::AddOrRemove => 1.0,
     };
+    // Of the sum: shares add up.
+    let sigma_grid = match charge.mechanism {
+        ChargeMechanism::Shares { .. } => noise_multiplier * charge.sensitivity_grid as f64,
+        _ => charge.sigma_grid as f64,
+    };
     TaskStatement {
         task: plan.task.to_string(),
         state: plan.state.word().into(),
+        trust: charge.mechanism.trust().into(),
         adjacency: charge.adjacency,
         mechanism: charge.mechanism,
         mechanism_word: plan.mechanism.clone(),
@@ -315,7 +334,7 @@ fn task(plan: &PlanRow) -> TaskStatement {
         noise_multiplier,
         sigma: plan.clip.filter(|_| !plan.adaptive_clip && !is_correlated(charge)).map(|clip| {
             match plan.grid_bits.filter(|bits| *bits < 32) {
-                Some(bits) => charge.sigma_grid as f64 * clip / (1_u64 << bits) as f64,
+                Some(bits) => sigma_grid * clip / (1_u64 << bits) as f64,
                 None => clip * sensitivity * noise_multiplier,
             }
         }),
@@ -328,6 +347,12 @@ fn task(plan: &PlanRow) -> TaskStatement {
         rounds_released: plan.released,
         rounds_reserved: plan.reserved,
         rounds_left: plan.left(),
+        most_updates: plan.most_updates,
+        epsilon_of_most: plan.most_updates.map(|updates| {
+            let each = account.gate.amount(charge).unwrap_or(i64::MAX);
+            let units = each.saturating_mul(i64::try_from(updates).unwrap_or(i64::MAX));
+            account.gate.epsilon(units, account.delta)
+        }),
         sampler_version: charge.sampler_version,
         accountant_version: charge.accountant_version,
     }
@@ -345,6 +370,16 @@ fn limit(plan: &PlanRow) -> Option<ParticipationLimit> {
 /// Whether the charge's σ is that of a node or of a matrix's noise, and not of a release.
 fn is_correlated(charge: &Charge) -> bool {
     matches!(charge.mechanism, ChargeMechanism::Correlated { .. })
+}
+
+fn central() -> String {
+    ChargeMechanism::Gaussian.trust().into()
+}
+
+/// Every trust model of the population's tasks, in alphabetical order; that of the server before there are any.
+fn trust_model(account: &AccountRow) -> String {
+    let models: BTreeSet<&str> = account.plans.iter().map(|plan| plan.charge.mechanism.trust()).collect();
+    if models.is_empty() { central() } else { models.into_iter().collect::<Vec<_>>().join(", ") }
 }
 
 fn line(entry: &Entry) -> Line {
@@ -365,7 +400,7 @@ fn warnings(account: &AccountRow) -> Vec<String> {
         list.push(format!("a limit of ε = {} permits to learn much about a client", account.epsilon));
     }
     for plan in &account.plans {
-        let z = plan.charge.sigma_grid as f64 / plan.charge.sensitivity_grid as f64;
+        let z = plan.charge.noise_multiplier();
         if z < SMALL_NOISE {
             list.push(format!("task {}: a noise multiplier of {z:.4} hides little in a single release", plan.task));
         }
@@ -373,11 +408,16 @@ fn warnings(account: &AccountRow) -> Vec<String> {
     list
 }
 
-fn not_covered() -> Vec<String> {
+fn not_covered(account: &AccountRow) -> Vec<String> {
+    let is_central = account.plans.iter().all(|plan| plan.charge.mechanism.trust() == "central");
+    let server = match is_central {
+        true => "the server itself, which sees what it noises",
+        false => "the server itself in tasks of the central model, where it sees what it noises",
+    };
     [
         "losses, accuracies, counts, norms, verdicts and timings, where they are shown to others than the security role",
         "who belongs to the population, and the size of a cohort",
-        "the server itself, which sees what it noises",
+        server,
         "a person with several devices: k devices count as k clients",
         "clients that belong to another population as well: their budgets add up",
         "clients under several names, where a task limits how often one takes part",

@@ -3,6 +3,7 @@
 mod examples;
 mod masked;
 mod model;
+mod noise;
 
 use crate::{
     commands::load::sdk,
@@ -34,6 +35,7 @@ Examples:
   testudo join --task sales --data sales.csv --label churned --epochs 3
   testudo join --server https://fl.example.org:8443 --ca ca.pem --cert device.pem --key device.key --task digits
   testudo join --task digits --require-masking --min-group 32 --server-key HEX --answers device.answers
+  testudo join --task digits --min-local-noise 4 --rounds 10
   testudo join --task digits --name device-7 --signing-key device-7.key --certificate device-7.json --authority HEX")]
 pub(crate) struct Join {
     /// Address of the server: http://HOST:PORT, or https://HOST:PORT with --ca
@@ -89,6 +91,8 @@ pub(crate) struct Join {
     allow_plaintext: bool,
     #[command(flatten)]
     masked: masked::Options,
+    #[command(flatten)]
+    noise: noise::Demands,
 }
 
 /// One round, as it went for this client.
@@ -132,8 +136,8 @@ impl Join {
             let failure = sdk::failure(format!("cannot take part in {}", self.task), error);
             match error {
                 Error::Policy(_) => failure.next(
-                    "this client decides: see --min-group, --require-masking, --server-key, --authority and \
-                     --allow-weak-guarantee",
+                    "this client decides: see --min-group, --require-masking, --server-key, --authority, \
+                     --allow-weak-guarantee, --min-local-noise and --min-shared-noise",
                 ),
                 _ => failure,
             }
@@ -166,7 +170,7 @@ impl Join {
             _ => Identity::named(self.name.clone().unwrap_or_else(|| format!("client-{}", self.index))),
         };
         let identity = self.masked.identity(identity.map_err(|error| broken(&error))?)?;
-        let mut policy = self.masked.policy(Policy::default());
+        let mut policy = self.noise.policy(self.masked.policy(Policy::default()));
         if let Some(rounds) = self.rounds {
             policy = policy.max_rounds(rounds);
         }

@@ -133,6 +133,31 @@ fn a_task_whose_plan_does_not_fit_its_limit_is_told_so_by_check() {
 }
 
 #[test]
+fn check_says_who_adds_the_noise_and_what_one_round_tells() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("task.toml");
+    let masks = "[visibility]\nmasking = \"pairwise\"\ngroup_size = 32\ncolluders = 0.02\n";
+    for (trust, masks, key) in
+        [("central", "", "divisor"), ("local", "", "deviation"), ("distributed", masks, "honest")]
+    {
+        let text = format!(
+            "name = \"a\"\nrounds = 10\n[model]\ninitial = \"m\"\n[cohort]\nsize = 128\nminimum = 96\n{masks}[encoding]\n\
+             clip_l2 = 1.0\n[rule]\nkind = \"mean\"\n[privacy]\nmechanism = \"gaussian\"\ntrust = {trust:?}\n\
+             population = \"phones\"\nnoise_multiplier = 8.0\nbudget_epsilon = 20.0\ndelta = 1e-6\nclients = 100000\n"
+        );
+        std::fs::write(&path, text).unwrap();
+        let words = ["task", "check", path.to_str().unwrap(), "--json"];
+        let output = Command::new(env!("CARGO_BIN_EXE_testudo")).args(words).output().unwrap();
+        let object: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let privacy = &object["privacy"];
+        assert_eq!(privacy["trust_model"], trust);
+        assert!(privacy["epsilon"].as_f64().unwrap() > privacy["epsilon_of_one_round"].as_f64().unwrap(), "{privacy}");
+        assert!(privacy[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {privacy}");
+    }
+}
+
+#[test]
 fn a_model_that_the_mean_lets_explode_ends_that_training_and_not_the_demo() {
     let folder = tempfile::tempdir().unwrap();
     let (object, stderr) = demo(&folder.path().join("report.html"), &["--attack", "sign_flip:scale=1e30"]);

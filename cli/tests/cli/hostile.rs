@@ -158,6 +158,7 @@ impl Admin for Liar {
             charged: u64::MAX,
             released: u64::MAX,
             reserved: u64::MAX,
+            most_updates: Some(u64::MAX),
         };
         let entry = v1::BudgetCharge {
             index: if asked == "gaps" { 7 } else { 0 },

@@ -217,6 +217,7 @@ pub(crate) fn assigned(round: u64, model: &Model) -> Assignment {
         group_size: 1,
         encodings: Vec::new(),
         announcement: bytes::Bytes::new(),
+        own_noise: None,
     }
 }
 

@@ -4,6 +4,7 @@
 
 mod fake;
 mod misbehaviour;
+mod noise;
 mod proxy;
 mod resuming;
 mod rounds;

@@ -1,9 +1,9 @@
 //! From a task to the session its masked rounds announce.
 
-use crate::TaskSpec;
+use crate::{NoiseShares, TaskSpec};
 use testudo_protocol::{
     ClientId, Digest, PairwiseParams,
-    secagg::{Session, SigningKey, assignment, transcript::Writer},
+    secagg::{DISCRETE_GAUSSIAN, Session, SigningKey, assignment, transcript::Writer},
 };
 
 /// What a session says that is not the task's.
@@ -36,6 +36,7 @@ impl TaskSpec {
         cohort.sort();
         let names =
             cohort.into_iter().fold(Writer::new("testudo/cohort/v1"), |writer, client| writer.text(client.as_str()));
+        let shares = self.shares.as_ref();
         let session = Session {
             task: self.name.clone(),
             id: facts.id,
@@ -53,10 +54,10 @@ impl TaskSpec {
             threshold: masking.complete_threshold(masking.group_size) as u32,
             colluders: masking.assumed.colluders,
             dropout: masking.assumed.dropout,
-            mechanism: String::new(),
-            noise: 0.0,
-            delta: 0.0,
-            honest: 0,
+            mechanism: shares.map(|_| DISCRETE_GAUSSIAN.to_string()).unwrap_or_default(),
+            noise: shares.map_or(0.0, |shares| shares.shares.sigma()),
+            delta: shares.map_or(0.0, |shares| shares.budget.delta),
+            honest: shares.map_or(0, NoiseShares::honest),
             rule: cut(&self.rule_config.to_string()),
             accepted_weakness: cut(masking.accept_weak_guarantee.as_deref().unwrap_or_default()),
             advertise_ms: self.cohort.phase_limit_ms,

@@ -6,12 +6,14 @@
 
 mod clear;
 mod feasibility;
+mod local;
 mod masked;
 mod private;
+mod shares;
 mod spoiled;
 mod suggestion;
 
-use crate::{Masking, TaskSpec};
+use crate::{Cohort, Masking, TaskSpec};
 
 pub use feasibility::{Feasibility, Server};
 pub use spoiled::spoiled_rows;
@@ -59,6 +61,22 @@ pub fn infeasible(spec: &TaskSpec) -> Vec<Weakness> {
 pub fn infeasible_for(spec: &TaskSpec, cohort: usize, sizes: &[usize]) -> Vec<Weakness> {
     let Some(masking) = &spec.masking else { return Vec::new() };
     masked::weaknesses(masking, &masked::Rows::of(spec), cohort, sizes)
+}
+
+/// Every number of clients that a round may group, with each size of group among them.
+pub(crate) fn kinds_of_groups(masking: &Masking, cohort: &Cohort) -> Vec<(usize, usize)> {
+    let cohorts = cohort.minimum..=cohort.selected.max(cohort.size);
+    let sizes = |clients: usize| {
+        let mut sizes = masking.groups(clients);
+        sizes.dedup();
+        sizes.into_iter().map(move |size| (clients, size))
+    };
+    cohorts.flat_map(sizes).collect()
+}
+
+/// Colluders that a group of `size` holds at most if `clients` are grouped, but for what the claim of secrecy allows.
+pub(crate) fn colluders_held(masking: &Masking, clients: usize, size: usize) -> usize {
+    masked::colluders_held(masking, clients, size)
 }
 
 /// What could be written instead, as the text of a fix. `minimum` is the smallest cohort if the task names one.

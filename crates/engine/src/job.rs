@@ -168,7 +168,8 @@ impl Job {
         match &self.work {
             Work::Private { step: Step::Noise { .. }, .. } => Vec::new(),
             Work::Observe { unit, .. } | Work::Combine { unit, .. } | Work::Private { unit, .. } => {
-                unit.places.iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
+                let words = unit.rows.windows(&unit.places);
+                words.into_iter().map(|place| place.start as u64 * 4..place.end as u64 * 4).collect()
             }
             Work::Open { weights_at, .. } => weights_at.iter().map(|&at| at as u64 * 4..at as u64 * 4 + 4).collect(),
             Work::Decide(_) | Work::Finish(_) => Vec::new(),

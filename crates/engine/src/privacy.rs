@@ -8,10 +8,11 @@ pub(crate) use adaptive::{AskedClipping, ClipStep};
 pub(crate) use correlated::AskedRun;
 pub use correlated::{Correlated, CorrelatedKind};
 
+use crate::Budget;
 use std::sync::{Arc, OnceLock};
 use testudo_privacy::{
     ParameterError,
-    budget::{Account, Charge, ChargeMechanism, Exhausted, Gate, ReservationError},
+    budget::{Charge, ChargeMechanism, Exhausted},
     clip::Grid,
     noise::{Law, NoiseTable},
     sensitivity::{Adjacency, Combination, Refusal},
@@ -135,7 +136,7 @@ impl Privacy {
     /// How many of its charges a task of so many rounds plans: a correlated run is charged as a whole.
     #[must_use]
     pub fn charges(&self, rounds: u64) -> u64 {
-        if self.correlated.is_some() { 1 } else { rounds }
+        self.budget().charges(rounds)
     }
 
     /// What the release of a step costs, counted from 1: a correlated run's first one holds the whole of it.
@@ -150,16 +151,14 @@ impl Privacy {
     /// σ over the rule's sensitivity, as accountants count it.
     #[must_use]
     pub fn effective_multiplier(&self) -> f64 {
-        self.charge.sigma_grid as f64 / self.charge.sensitivity_grid as f64
+        self.budget().effective_multiplier()
     }
 
     /// ε of `releases` releases at the task's δ, rounded up; ∞ if no budget could hold them. A correlated run costs the
     /// whole, however few of its releases were made.
     #[must_use]
     pub fn epsilon(&self, releases: u64) -> f64 {
-        let units = self.charge.rho_units().zip(i64::try_from(self.charges(releases)).ok());
-        let units = units.and_then(|(once, releases)| once.checked_mul(releases));
-        units.map_or(f64::INFINITY, |units| Gate::Rho.epsilon(units, self.delta))
+        self.budget().epsilon_of(releases)
     }
 
     /// Whether a plan of so many releases would fit the population's limit if nothing else were charged to it.
@@ -167,13 +166,14 @@ impl Privacy {
     /// # Errors
     /// What would fit instead.
     pub fn fits_alone(&self, task: &str, releases: u64) -> Result<(), Box<Exhausted>> {
-        let Ok(mut account) = Account::new(&self.population, Gate::Rho, self.budget_epsilon, self.delta) else {
-            return Ok(());
-        };
-        match account.plan(task, &self.charge, u32::try_from(self.charges(releases)).unwrap_or(u32::MAX)) {
-            Err(ReservationError::Exhausted(exhausted)) => Err(exhausted),
-            _ => Ok(()),
-        }
+        self.budget().fits_alone(task, releases)
+    }
+
+    /// Whose budget pays for how much.
+    #[must_use]
+    pub fn budget(&self) -> Budget {
+        let (population, charge, clients) = (self.population.clone(), self.charge, self.clients);
+        Budget { population, epsilon: self.budget_epsilon, delta: self.delta, charge, clients }
     }
 
     /// The same with the clip of a later release; the steps within it and σ in steps stay.

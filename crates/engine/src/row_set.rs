@@ -3,6 +3,7 @@
 use crate::{RowBytes, rows};
 use std::ops::Range;
 use testudo_aggregate::{Mask, Quantizer, apply_masks, fold_all};
+use testudo_privacy::rotation::{BLOCK, Rotation};
 use testudo_protocol::ClientId;
 
 /// The rows a rule sees, in order.
@@ -13,10 +14,19 @@ pub(crate) enum RowSet {
     /// One row per group: the mean of its survivors' updates.
     Groups {
         /// From the ring to numbers.
-        quantizer: Quantizer,
+        coding: Coding,
         /// The groups, by number.
         groups: Vec<GroupRow>,
     },
+}
+
+/// What a word of a group's sum stands for.
+#[derive(Debug, Clone)]
+pub(crate) enum Coding {
+    /// A sum of the quantiser's levels.
+    Levels(Quantizer),
+    /// A sum of rotated steps of this size, with the clients' noise.
+    Steps { rotation: Rotation, step: f64 },
 }
 
 /// A group that can be unmasked.
@@ -63,28 +73,85 @@ impl RowSet {
         values: &mut Vec<f32>,
     ) -> Result<(), String> {
         let length = places.iter().map(ExactSizeIterator::len).sum();
-        let (quantizer, groups) = match self {
+        let (coding, groups) = match self {
             Self::Clients(_) => return rows::decode(bytes, length, values),
-            Self::Groups { quantizer, groups } => (quantizer, groups),
+            Self::Groups { coding, groups } => (coding, groups),
         };
+        let windows = self.windows(places);
         let mut rest = bytes;
-        let mut sums = vec![0u32; length];
+        let mut sums = vec![0u32; windows.iter().map(ExactSizeIterator::len).sum()];
         for &row in used {
             let group = &groups[row];
             let (inputs, later) = rest.split_at_checked(group.survivors.len()).ok_or("a masked input is missing")?;
             rest = later;
-            group.unmask(places, inputs, &mut sums)?;
-            let start = values.len();
-            values.resize(start + length, 0.0);
+            group.unmask(&windows, inputs, &mut sums)?;
             let clients = group.survivors.len();
-            let mean = match group.weight {
-                None => quantizer.mean(&sums, clients, &mut values[start..]),
-                Some(weight) => quantizer.weighted_mean(&sums, clients, weight, &mut values[start..]),
-            };
-            mean.map_err(|error| error.to_string())?;
+            match coding {
+                Coding::Levels(quantizer) => {
+                    let start = values.len();
+                    values.resize(start + length, 0.0);
+                    let mean = match group.weight {
+                        None => quantizer.mean(&sums, clients, &mut values[start..]),
+                        Some(weight) => quantizer.weighted_mean(&sums, clients, weight, &mut values[start..]),
+                    };
+                    mean.map_err(|error| error.to_string())?;
+                }
+                Coding::Steps { rotation, step } => {
+                    let means = turned_back(rotation, &windows, &sums, step / clients as f64);
+                    for place in places {
+                        values.extend(within(&windows, &means, place).ok_or("a coordinate is in no block")?);
+                    }
+                }
+            }
         }
         Ok(())
     }
+
+    /// Which words of each payload the numbers at these places come from: the same, or the whole blocks around them,
+    /// ascending.
+    pub(crate) fn windows(&self, places: &[Range<usize>]) -> Vec<Range<usize>> {
+        if !matches!(self, Self::Groups { coding: Coding::Steps { .. }, .. }) {
+            return places.to_vec();
+        }
+        let block = |place: &Range<usize>| place.start / BLOCK * BLOCK..place.end.next_multiple_of(BLOCK);
+        let mut blocks: Vec<Range<usize>> = places.iter().filter(|place| !place.is_empty()).map(block).collect();
+        blocks.sort_unstable_by_key(|block| block.start);
+        let mut windows: Vec<Range<usize>> = Vec::with_capacity(blocks.len());
+        for block in blocks {
+            match windows.last_mut() {
+                Some(last) if block.start <= last.end => last.end = last.end.max(block.end),
+                _ => windows.push(block),
+            }
+        }
+        windows
+    }
+}
+
+/// Sums of steps, one window of whole blocks after the other, as numbers of the update: turned back, times `scale`.
+fn turned_back(rotation: &Rotation, windows: &[Range<usize>], sums: &[u32], scale: f64) -> Vec<f32> {
+    let starts = windows.iter().flat_map(|window| window.clone().step_by(BLOCK));
+    let mut values = Vec::with_capacity(sums.len());
+    let mut block = Box::new([0.0_f64; BLOCK]);
+    for (start, sums) in starts.zip(sums.as_chunks::<BLOCK>().0) {
+        // From the ring: the upper half is negative.
+        block.iter_mut().zip(sums).for_each(|(value, sum)| *value = f64::from(sum.cast_signed()));
+        rotation.inverse((start / BLOCK) as u64, &mut block);
+        values.extend(block.iter().map(|value| ((value * scale) as f32).clamp(f32::MIN, f32::MAX)));
+    }
+    values
+}
+
+/// The values at a place, of those of all windows.
+fn within<'a>(windows: &[Range<usize>], values: &'a [f32], place: &Range<usize>) -> Option<&'a [f32]> {
+    let mut before = 0;
+    for window in windows {
+        if window.start <= place.start && place.end <= window.end {
+            let start = before + place.start - window.start;
+            return values.get(start..start + place.len());
+        }
+        before += window.len();
+    }
+    place.is_empty().then_some(&[])
 }
 
 impl GroupRow {

@@ -6,6 +6,7 @@ mod private;
 mod raw;
 
 use crate::{
+    Budget, Local, NoiseShares,
     document::{Document, Problem, Problems},
     guarantees,
     masking::Masking,
@@ -13,6 +14,7 @@ use crate::{
     privacy::Privacy,
 };
 use check::{Check, ROUNDS};
+use private::Trust;
 use raw::RawTask;
 use std::sync::Arc;
 use testudo_aggregate::{OptimizerConfig, Rule, RuleConfig, Sampled};
@@ -51,8 +53,12 @@ pub struct TaskSpec {
     pub reference: Option<ClientId>,
     /// The server optimiser.
     pub optimizer: OptimizerConfig,
-    /// Differential privacy; `None`: no noise is added.
+    /// Differential privacy by noise that the server adds; `None`: it adds none.
     pub privacy: Option<Privacy>,
+    /// Differential privacy by noise that every client adds to its own update; `None`: it adds none.
+    pub local: Option<Local>,
+    /// Differential privacy by shares of noise that clients add under masks; `None`: they add none.
+    pub shares: Option<NoiseShares>,
     /// What this combination promises, one sentence each.
     pub guarantees: Vec<String>,
 }
@@ -131,9 +137,19 @@ impl TaskSpec {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
         }
         let encodings = check.encodings(&raw.encoding.accept);
-        let privacy = raw.privacy.as_ref().and_then(|asked| {
-            check.privacy(&raw, asked, (rule_config.as_ref(), granularity), cohort.as_ref(), &tensors)
-        });
+        let (mut privacy, mut local, mut shares) = (None, None, None);
+        let trust = raw.privacy.as_ref().and_then(|asked| check.trust(asked));
+        if let Some(asked) = &raw.privacy {
+            match trust {
+                Some(Trust::Central) => {
+                    let rule = (rule_config.as_ref(), granularity);
+                    privacy = check.privacy(&raw, asked, rule, cohort.as_ref(), &tensors);
+                }
+                Some(Trust::Local) => local = check.local(&raw, asked, cohort.as_ref(), &tensors),
+                // Once the groups are known.
+                Some(Trust::Distributed) | None => {}
+            }
+        }
         let mut masking = None;
         let examples = match masks {
             false if raw.privacy.is_some() => Examples { weighted: false, ..check.examples(&raw.examples, None) },
@@ -145,6 +161,9 @@ impl TaskSpec {
                 check.examples_under_masking(&raw, rule.as_deref(), bits)
             }
         };
+        if let (Some(asked), Some(Trust::Distributed)) = (&raw.privacy, trust) {
+            shares = check.shares(&raw, asked, masking.as_mut(), cohort.as_ref());
+        }
         if let Some(masking) = masking.as_mut().filter(|_| examples.weighted) {
             masking.max_weight = Some(examples.max);
         }
@@ -170,6 +189,8 @@ impl TaskSpec {
             reference,
             optimizer,
             privacy,
+            local,
+            shares,
             guarantees: Vec::new(),
         };
         let weak = check.weak_guarantee(&spec, raw.cohort.minimum.map(|minimum| minimum as usize));
@@ -212,6 +233,14 @@ impl TaskSpec {
             fail("rule.kind".into(), self.rule_config.kind().to_string(), what, fix);
         }
         if list.is_empty() { Ok(()) } else { Err(Problems { file: file.to_string(), list }.into()) }
+    }
+
+    /// What a release is charged, and to whom; `None` without differential privacy.
+    #[must_use]
+    pub fn budget(&self) -> Option<Budget> {
+        let local = || self.local.as_ref().map(|local| local.budget.clone());
+        let shares = || self.shares.as_ref().map(|shares| shares.budget.clone());
+        self.privacy.as_ref().map(Privacy::budget).or_else(local).or_else(shares)
     }
 
     /// The parts of a model of this layout.

@@ -11,6 +11,7 @@
 //! 6. [`NoisedSum::release`]: times γ/D with a fixed public D.
 
 mod quantize;
+mod rotated;
 mod trimmed;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     noise::{NoiseStream, Overflow},
 };
 pub use quantize::{Coordinate, squares};
+pub use rotated::{MOST_COORDINATES, rotated, rounded_bound};
 pub use trimmed::TrimmedSum;
 use zeroize::Zeroize as _;
 

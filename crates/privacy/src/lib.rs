@@ -12,7 +12,7 @@ mod error;
 mod math;
 pub mod mechanism;
 pub mod noise;
-
+pub mod rotation;
 pub mod sensitivity;
 
 pub use error::ParameterError;

@@ -27,6 +27,8 @@ fn every_test_that_the_page_names_exists() {
         "../../cli/tests/crash",
         "../../server/src",
         "../../server/tests",
+        "../../client/src",
+        "../../client/tests",
     ] {
         sources(&root.join(folder), &mut code);
     }

@@ -4,7 +4,7 @@ mod decoder;
 
 pub use decoder::{Decoder, LONGEST_GAP, Run};
 
-use crate::Layout;
+use crate::{Layout, secagg::ROTATION_BLOCK};
 use half::{bf16, f16};
 use serde::{Deserialize, Serialize};
 use std::{fmt, ops::RangeInclusive, str::FromStr};
@@ -25,8 +25,11 @@ pub enum Encoding {
     /// A count (u32), then per coordinate that is not 0 its index (u32, ascending) and its value (f32).
     Sparse,
     /// 4 bytes per coordinate: levels of the quantiser under masks, and 4 for the client's weight where the task has
-    /// weights. Only masked rounds take it, and take nothing else.
+    /// weights; or whole blocks of noised steps. Only masked rounds take it, and take nothing else.
     Masked,
+    /// 4 bytes per coordinate: an f32 update that its client has noised. Only tasks with noise on the client take it, and
+    /// take nothing else.
+    Noised,
 }
 
 /// Bytes before the coordinates of a tensor in [`Encoding::Int8`].
@@ -56,20 +59,22 @@ impl Encoding {
             Self::Int8 => "int8",
             Self::Sparse => "sparse",
             Self::Masked => "masked",
+            Self::Noised => "noised",
         }
     }
 
-    /// Reads the word on the wire, where masked inputs have one too.
+    /// Reads the word on the wire, where masked inputs and noised updates have one too.
     ///
     /// # Errors
     /// [`UnknownEncoding`].
     pub fn from_wire(word: &str) -> Result<Self, UnknownEncoding> {
-        if word == Self::Masked.word() { Ok(Self::Masked) } else { word.parse() }
+        let own = [Self::Masked, Self::Noised].into_iter().find(|encoding| encoding.word() == word);
+        own.map_or_else(|| word.parse(), Ok)
     }
 
     /// Whether the payload is stored as it comes: 4 bytes per coordinate.
     pub fn is_plain(self) -> bool {
-        matches!(self, Self::F32 | Self::Masked)
+        matches!(self, Self::F32 | Self::Masked | Self::Noised)
     }
 
     /// How long a payload for this layout can be. A sparse payload may name every coordinate once.
@@ -77,8 +82,9 @@ impl Encoding {
         let dimension = layout.dimension() as u64;
         let exactly = |length| length..=length;
         match self {
-            Self::F32 => exactly(dimension * 4),
-            Self::Masked => dimension * 4..=dimension * 4 + 4,
+            Self::F32 | Self::Noised => exactly(dimension * 4),
+            // With a weight, or filled up to whole blocks.
+            Self::Masked => dimension * 4..=dimension.next_multiple_of(ROTATION_BLOCK) * 4 + 4,
             Self::F16 | Self::Bf16 => exactly(dimension * 2),
             Self::Int8 => exactly(dimension + layout.tensors().len() as u64 * INT8_HEADER),
             Self::Sparse => SPARSE_HEADER..=SPARSE_HEADER + dimension * SPARSE_ENTRY,
@@ -88,8 +94,8 @@ impl Encoding {
     /// The payload of a flat delta. What does not fit becomes the largest number that does; int8 is symmetric, with
     /// the nearest of 255 steps per tensor.
     ///
-    /// `delta` has the layout's dimension and is finite. There is no payload of [`Encoding::Masked`] without masks: it is
-    /// empty.
+    /// `delta` has the layout's dimension and is finite. There is no payload of [`Encoding::Masked`] without masks, and
+    /// none of [`Encoding::Noised`] without noise: it is empty.
     pub fn encode(self, delta: &[f32], layout: &Layout) -> Vec<u8> {
         let finite16 = |value: f32| f16::from_f32(value.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()));
         let finite_brain = |value: f32| bf16::from_f32(value.clamp(bf16::MIN.to_f32(), bf16::MAX.to_f32()));
@@ -99,7 +105,7 @@ impl Encoding {
             Self::Bf16 => delta.iter().flat_map(|&value| finite_brain(value).to_le_bytes()).collect(),
             Self::Int8 => int8(delta, layout),
             Self::Sparse => sparse(delta),
-            Self::Masked => Vec::new(),
+            Self::Masked | Self::Noised => Vec::new(),
         }
     }
 }

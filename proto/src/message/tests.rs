@@ -19,6 +19,7 @@ fn assignment() -> Assignment {
         group_size: 1,
         announcement: Bytes::from_static(b"announced"),
         encodings: vec![Encoding::F32, Encoding::Int8],
+        own_noise: Some(OwnNoise { clip_l2: 0.5, grid_bits: 24, sigma_grid: 1 << 26 }),
     }
 }
 
@@ -64,7 +65,7 @@ fn a_word_of_a_later_version_does_not_break_an_answer() {
 #[test]
 fn impossible_assignments_are_refused_with_the_field() {
     type Spoil = fn(&mut v1::Assignment);
-    let cases: [(Spoil, &str); 7] = [
+    let cases: [(Spoil, &str); 11] = [
         (|wire| wire.task = "Not A Name".into(), "task"),
         (|wire| wire.nonce = Bytes::new(), "nonce"),
         (|wire| wire.model_digest = Bytes::from_static(b"x"), "model_digest"),
@@ -72,6 +73,10 @@ fn impossible_assignments_are_refused_with_the_field() {
         (|wire| wire.chunk_bytes = 0, "chunk_bytes"),
         (|wire| wire.chunk_bytes = u32::MAX, "chunk_bytes"),
         (|wire| wire.tensors.clear(), "coordinates"),
+        (|wire| wire.own_noise.as_mut().unwrap().clip_l2 = f64::NAN, "own_noise.clip_l2"),
+        (|wire| wire.own_noise.as_mut().unwrap().grid_bits = 32, "own_noise.grid_bits"),
+        (|wire| wire.own_noise.as_mut().unwrap().sigma_grid = 0, "own_noise.sigma_grid"),
+        (|wire| wire.own_noise.as_mut().unwrap().sigma_grid = u64::MAX, "own_noise.sigma_grid"),
     ];
     for (spoil, part) in cases {
         let mut wire = assignment().to_wire();

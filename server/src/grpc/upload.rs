@@ -293,9 +293,9 @@ async fn resume<'a>(
     transfer_of(guard)
 }
 
-/// What bytes without an announced encoding must be: those of a masked round are masked inputs.
+/// What bytes without an announced encoding must be: the one encoding of a task that is stored as it comes.
 fn plain_of(grant: &Grant) -> Encoding {
-    if grant.encodings.contains(&Encoding::Masked) { Encoding::Masked } else { Encoding::F32 }
+    grant.encodings.iter().copied().find(|encoding| encoding.is_plain()).unwrap_or_default()
 }
 
 /// How many there must be.

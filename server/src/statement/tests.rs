@@ -33,6 +33,7 @@ fn budget() -> (AccountRow, Vec<Entry>) {
         charged: 4,
         released: 3,
         reserved: 0,
+        most_updates: None,
     };
     let row = AccountRow {
         population: "phones".into(),
@@ -79,6 +80,23 @@ fn every_mechanism_and_gate_travels() {
     let statement = Statement::new(&account, Some(&entries));
     assert!(statement.epsilon_unamplified.is_some());
     assert_eq!(Statement::new(&account, None).epsilon_unamplified, None, "the charges tell");
+    account.gate = Gate::Zcdp;
+    account.spent_epsilon = account.gate.epsilon(account.spent, account.delta);
+    account.promised_epsilon = account.gate.epsilon(account.spent + account.planned, account.delta);
+    entries[0].charge = Charge { adjacency: Adjacency::ReplaceOne, ..charge(ChargeMechanism::Local) };
+    entries[1].charge = charge(ChargeMechanism::Shares { honest: 9, coordinates: 1 << 30 });
+    account.plans[0].charge = entries[1].charge;
+    account.plans[0].most_updates = Some(4);
+    assert_eq!(from_wire(to_wire(&account, &entries)).unwrap(), (account.clone(), entries.clone()));
+    let statement = Statement::new(&account, Some(&entries));
+    assert_eq!(
+        (statement.epsilon_unamplified, statement.trust_model.as_str()),
+        (Some(account.spent_epsilon), "distributed")
+    );
+    let task = &statement.tasks[0];
+    assert_eq!((task.noise_multiplier, task.trust.as_str()), (3.0 * 20.0, "distributed"));
+    let four = account.gate.epsilon(4 * entries[1].charge.rho_units().unwrap(), account.delta);
+    assert_eq!(task.epsilon_of_most, Some(four));
 }
 
 #[test]
@@ -114,7 +132,7 @@ fn answers_that_no_server_of_ours_sends_are_refused() {
     };
     for (text, expected) in [
         (refused(|budget| budget.delta = f64::NAN), "limit"),
-        (refused(|budget| budget.order = 1), "limit"),
+        (refused(|budget| budget.order = 5000), "limit"),
         (refused(|budget| budget.planned_units = -1), "total"),
         (refused(|budget| budget.head_hash.truncate(31)), "head_hash"),
         (refused(|budget| budget.plans[0].state = "asleep".into()), "state"),

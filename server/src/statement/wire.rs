@@ -20,6 +20,7 @@ pub fn to_wire(account: &AccountRow, entries: &[Entry]) -> v1::Budget {
         population: account.population.clone(),
         order: match account.gate {
             Gate::Rho => 0,
+            Gate::Zcdp => 1,
             Gate::Renyi { order } => order,
         },
         epsilon_limit: account.epsilon,
@@ -43,6 +44,7 @@ pub fn to_wire(account: &AccountRow, entries: &[Entry]) -> v1::Budget {
 pub fn from_wire(budget: v1::Budget) -> Result<(AccountRow, Vec<Entry>), WireError> {
     let gate = match budget.order {
         0 => Gate::Rho,
+        1 => Gate::Zcdp,
         order => Gate::Renyi { order },
     };
     Account::new(&budget.population, gate, budget.epsilon_limit, budget.delta).map_err(|_| WireError("limit"))?;
@@ -91,6 +93,7 @@ fn plan_to_wire(plan: &PlanRow) -> v1::BudgetPlan {
         charged: plan.charged,
         released: plan.released,
         reserved: plan.reserved,
+        most_updates: plan.most_updates,
     }
 }
 
@@ -121,6 +124,10 @@ fn charge_to_wire(charge: &Charge) -> v1::Charge {
                 Mechanism::Correlated(v1::charge::Correlated { rounds, participations, separation })
             }
             ChargeMechanism::CorrelatedStep { step } => Mechanism::CorrelatedStep(step),
+            ChargeMechanism::Local => Mechanism::Local(v1::charge::Local {}),
+            ChargeMechanism::Shares { honest, coordinates } => {
+                Mechanism::Shares(v1::charge::Shares { honest, coordinates })
+            }
         }),
         sigma_grid: charge.sigma_grid,
         sensitivity_grid: charge.sensitivity_grid,
@@ -145,6 +152,7 @@ fn plan(plan: v1::BudgetPlan) -> Result<PlanRow, WireError> {
         charged: plan.charged,
         released: plan.released,
         reserved: plan.reserved,
+        most_updates: plan.most_updates,
     })
 }
 
@@ -181,6 +189,8 @@ fn charge(charge: Option<v1::Charge>) -> Result<Charge, WireError> {
             separation: run.separation,
         },
         Mechanism::CorrelatedStep(step) => ChargeMechanism::CorrelatedStep { step },
+        Mechanism::Local(_) => ChargeMechanism::Local,
+        Mechanism::Shares(shares) => ChargeMechanism::Shares { honest: shares.honest, coordinates: shares.coordinates },
     };
     let charge = Charge {
         adjacency,

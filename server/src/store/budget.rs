@@ -114,6 +114,8 @@ pub struct PlanRow {
     pub released: u64,
     /// Rounds with an open reservation.
     pub reserved: u64,
+    /// The most updates of any one client that were recorded, where clients noise their own: what that client has told.
+    pub most_updates: Option<u64>,
 }
 
 impl PlanRow {
@@ -148,7 +150,11 @@ pub(crate) fn clip(toml: &str) -> Option<f64> {
 pub(crate) fn grid_bits(toml: &str) -> Option<u32> {
     let text = toml.parse::<toml::Table>().ok()?;
     let section = text.get("privacy")?.as_table()?;
-    section.get("grid_bits").map_or(Some(testudo_engine::GRID_BITS), |bits| u32::try_from(bits.as_integer()?).ok())
+    let usual = match section.get("trust").and_then(toml::Value::as_str) {
+        Some("distributed") => testudo_engine::SHARE_GRID_BITS,
+        _ => testudo_engine::GRID_BITS,
+    };
+    section.get("grid_bits").map_or(Some(usual), |bits| u32::try_from(bits.as_integer()?).ok())
 }
 
 /// `privacy.mechanism` in the text of a task; empty if it is not there.
@@ -178,6 +184,20 @@ pub fn outcome(why: &Abandon, refused_for_values: bool) -> Outcome {
             Outcome::IndependentOfUpdates
         }
         Abandon::Rule { .. } | Abandon::Fault { .. } => Outcome::MayDependOnUpdates,
+    }
+}
+
+/// The same where what is charged for is not told with the release alone.
+///
+/// A client's own noise is spent with its update, which may have left whatever ended the round. Sums of shares may have been
+/// seen once groups were drawn; before, nothing was sent but keys.
+#[must_use]
+pub fn outcome_under(mechanism: &ChargeMechanism, why: &Abandon, refused_for_values: bool) -> Outcome {
+    match (mechanism, why) {
+        (ChargeMechanism::Local, _) => Outcome::MayDependOnUpdates,
+        (ChargeMechanism::Shares { .. }, Abandon::TooFewUpdates { .. }) => Outcome::IndependentOfUpdates,
+        (ChargeMechanism::Shares { .. }, _) => Outcome::MayDependOnUpdates,
+        _ => outcome(why, refused_for_values),
     }
 }
 
@@ -225,6 +245,21 @@ mod tests {
         }
         for why in [Abandon::Rule { detail: String::new() }, Abandon::Fault { detail: String::new() }] {
             assert_eq!(outcome(&why, false), Outcome::MayDependOnUpdates, "{why}");
+        }
+    }
+
+    #[test]
+    fn what_has_left_a_device_is_spent_whatever_ended_the_round() {
+        let shares = ChargeMechanism::Shares { honest: 9, coordinates: 1 << 30 };
+        let few = Abandon::TooFewUpdates { received: 1, minimum: 2 };
+        let lost = Abandon::TooFewGroups { groups: 1, minimum: 2 };
+        for why in [&few, &lost, &Abandon::Stopped, &Abandon::SpoolLost] {
+            assert_eq!(outcome_under(&ChargeMechanism::Local, why, false), Outcome::MayDependOnUpdates, "{why}");
+            assert_eq!(outcome_under(&ChargeMechanism::Gaussian, why, false), Outcome::IndependentOfUpdates, "{why}");
+        }
+        assert_eq!(outcome_under(&shares, &few, false), Outcome::IndependentOfUpdates, "keys alone were sent");
+        for why in [&lost, &Abandon::Stopped, &Abandon::SpoolLost] {
+            assert_eq!(outcome_under(&shares, why, false), Outcome::MayDependOnUpdates, "{why}");
         }
     }
 

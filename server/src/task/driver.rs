@@ -211,9 +211,10 @@ impl Driver {
     pub(super) fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
         let left = current.engine.deadline().unwrap_or(0).saturating_sub(clock::now());
         let announcement = current.engine.announcement().map(|announcement| announcement.to_bytes().into());
-        let (masking, encodings) = match &self.spec.masking {
-            None => (Masking::None, self.spec.encodings.clone()),
-            Some(_) => (Masking::Pairwise, vec![Encoding::Masked]),
+        let masking = match (&self.spec.masking, &self.spec.local) {
+            (Some(_), _) => Masking::Pairwise,
+            (None, Some(_)) => Masking::Noise,
+            (None, None) => Masking::None,
         };
         Answer::Assignment(Box::new(Assignment {
             task: self.row.name.clone(),
@@ -228,9 +229,19 @@ impl Driver {
             rule: self.spec.rule_config.to_string(),
             masking,
             group_size: self.spec.masking.as_ref().map_or(1, |masking| masking.group_size as u32),
-            encodings,
+            encodings: self.encodings(),
             announcement: announcement.unwrap_or_default(),
+            own_noise: self.own_noise(),
         }))
+    }
+
+    /// Encodings that updates may have.
+    pub(super) fn encodings(&self) -> Vec<Encoding> {
+        match (&self.spec.masking, &self.spec.local) {
+            (Some(_), _) => vec![Encoding::Masked],
+            (None, Some(_)) => vec![Encoding::Noised],
+            (None, None) => self.spec.encodings.clone(),
+        }
     }
 
     // ---- opening ----

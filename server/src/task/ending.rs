@@ -62,7 +62,7 @@ impl Driver {
             notes: release.notes.iter().map(|note| (note.name.clone(), note.value)).collect(),
             seats: release.seats.iter().map(judged).collect(),
             finishes: self.row.released + 1 >= self.spec.rounds,
-            charged: self.spec.privacy.is_some(),
+            charged: self.spec.budget().is_some(),
             at: clock::now(),
         };
         with_retries(|| store.release(row.clone())).await?;

@@ -10,20 +10,23 @@ use crate::{
 };
 use testudo_engine::{Engine, TaskSpec};
 use testudo_privacy::{budget::Charge, noise::NoiseSeed};
+use testudo_proto::OwnNoise;
 use testudo_protocol::ClientId;
 use zeroize::Zeroizing;
 
 /// What the task will cost, and whose budget pays; `None` for one without differential privacy.
 pub(crate) fn plan(spec: &TaskSpec) -> Option<PrivacyPlan> {
-    let privacy = spec.privacy.as_ref()?;
+    let budget = spec.budget()?;
+    // The specification holds it below.
+    let releases = u32::try_from(budget.charges(spec.rounds)).unwrap_or(u32::MAX);
+    let run = spec.privacy.as_ref().and_then(|privacy| privacy.correlated.as_ref());
     Some(PrivacyPlan {
-        population: privacy.population.clone(),
-        epsilon: privacy.budget_epsilon,
-        delta: privacy.delta,
-        charge: privacy.charge,
-        // The specification holds it below.
-        releases: u32::try_from(privacy.charges(spec.rounds)).unwrap_or(u32::MAX),
-        limit: privacy.correlated.as_ref().map(|run| run.limit),
+        population: budget.population,
+        epsilon: budget.epsilon,
+        delta: budget.delta,
+        charge: budget.charge,
+        releases,
+        limit: run.map(|run| run.limit),
     })
 }
 
@@ -51,7 +54,17 @@ impl Noise {
 impl Driver {
     /// What a round's release will cost, to be reserved before clients train.
     pub(super) fn reserve(&self, step: Option<u64>) -> Option<Charge> {
-        self.spec.privacy.as_ref().map(|privacy| privacy.charge_of(step.unwrap_or(1)))
+        match &self.spec.privacy {
+            Some(privacy) => Some(privacy.charge_of(step.unwrap_or(1))),
+            None => self.spec.budget().map(|budget| budget.charge),
+        }
+    }
+
+    /// What every client adds to its own update, as it is told.
+    pub(super) fn own_noise(&self) -> Option<OwnNoise> {
+        let local = self.spec.local.as_ref()?;
+        let clip_l2 = local.noise.grid().clip();
+        Some(OwnNoise { clip_l2, grid_bits: local.grid_bits(), sigma_grid: local.budget.charge.sigma_grid })
     }
 
     /// Fixes a round's survivors. A private round's noise has the seed that is kept from here on, whoever drew it.

@@ -5,7 +5,7 @@ use crate::{clock, store::UploadRow};
 use std::time::Duration;
 use testudo_engine::{EngineInput, UploadMeta};
 use testudo_proto::{Place, Receipt};
-use testudo_protocol::{ClientId, Digest, Encoding, Phase, Reason, Reject, Seat, Verdict};
+use testudo_protocol::{ClientId, Digest, Phase, Reason, Reject, Seat, Verdict};
 use tokio::sync::oneshot;
 
 impl Driver {
@@ -74,10 +74,7 @@ impl Driver {
             base: self.row.model,
             max_l2: self.spec.max_l2,
             max_examples: self.spec.examples.max,
-            encodings: match self.spec.masking {
-                None => self.spec.encodings.clone(),
-                Some(_) => vec![Encoding::Masked],
-            },
+            encodings: self.encodings(),
             private: self.spec.privacy.is_some(),
             slot: slot.clone(),
         }))

@@ -266,6 +266,7 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
     let mut tasks = Table::new(&[
         "task",
         "state",
+        "trust",
         "adjacency",
         "mechanism",
         ">z",
@@ -281,6 +282,7 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
         tasks.row(task_row(task));
     }
     lines.push(tasks.text(colour));
+    lines.extend(statement.tasks.iter().filter_map(|task| per_client(task, statement.delta)));
     for warning in &statement.warnings {
         lines.push(format!("warning       {}", clean(warning)));
     }
@@ -304,11 +306,23 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
     lines.join("\n")
 }
 
-fn task_row(task: &TaskStatement) -> [String; 12] {
+/// What the updates of the busiest client of a task tell about it, where clients noise their own.
+fn per_client(task: &TaskStatement, delta: f64) -> Option<String> {
+    let (updates, epsilon) = (task.most_updates?, task.epsilon_of_most?);
+    Some(format!(
+        "per client    task {}: at most {} of any one client recorded, ε = {} at δ = {delta:e}",
+        clean(&task.task),
+        plural(updates, "update"),
+        rounded_up(epsilon)
+    ))
+}
+
+fn task_row(task: &TaskStatement) -> [String; 13] {
     let adjacency = serde_json::to_value(task.adjacency).ok();
     let adjacency = adjacency.as_ref().and_then(|value| value.as_str()).unwrap_or_default().replace('_', "-");
     let mechanism = match task.mechanism {
-        ChargeMechanism::Gaussian => "gaussian".into(),
+        ChargeMechanism::Gaussian | ChargeMechanism::Local => "gaussian".into(),
+        ChargeMechanism::Shares { honest, .. } => format!("shares of {honest} honest clients"),
         ChargeMechanism::PoissonGaussian { rate } => format!("gaussian, poisson rate {rate}"),
         ChargeMechanism::Correlated { rounds, .. } => {
             let limit = task.participation_limit.map(|limit| {
@@ -330,6 +344,7 @@ fn task_row(task: &TaskStatement) -> [String; 12] {
     [
         clean(&task.task),
         clean(&task.state),
+        clean(&task.trust),
         adjacency,
         mechanism,
         format!("{:.6}", task.noise_multiplier),

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testudo_aggregate::Units;
-use testudo_engine::{AdaptiveClipping, Masking, Privacy, TaskSpec};
+use testudo_engine::{AdaptiveClipping, Masking, TaskSpec};
 use testudo_protocol::{Digest, Model, Reason, limits};
 use testudo_server::Config;
 
@@ -119,8 +119,8 @@ impl Checked {
     /// Whether the task's own plan fits the limit it names; what other tasks of the population spent, only the server
     /// knows.
     fn affordable(&self) -> Result<(), Failure> {
-        let Some(privacy) = &self.spec.privacy else { return Ok(()) };
-        privacy.fits_alone(self.spec.name.as_str(), self.spec.rounds).map_err(|exhausted| {
+        let Some(budget) = self.spec.budget() else { return Ok(()) };
+        budget.fits_alone(self.spec.name.as_str(), self.spec.rounds).map_err(|exhausted| {
             let what = format!("{} cannot be created", self.spec.name);
             let mut failure = Failure::new(Exit::Policy, what, exhausted.to_string())
                 .next("raise noise_multiplier (noise over clip_l2: under replace_one twice the noise over the sensitivity), lower rounds, \
@@ -152,7 +152,7 @@ impl Checked {
                 "phase_limit_s": spec.cohort.phase_limit_ms as f64 / 1000.0,
             },
             "suite": suite(spec.masking.as_ref()), "masking": spec.masking.as_ref().map(masking),
-            "privacy": spec.privacy.as_ref().map(|privacy| self::privacy(privacy, spec.rounds)),
+            "privacy": privacy(spec),
             "guarantees": spec.guarantees, "model": model,
         })
     }
@@ -217,18 +217,41 @@ fn suite(masking: Option<&Masking>) -> &'static str {
     if masking.is_some() { "pairwise/1" } else { "none" }
 }
 
-/// Differential privacy, for programs.
-fn privacy(privacy: &Privacy, rounds: u64) -> Value {
-    let run = privacy.correlated.as_ref();
-    json!({
-        "mechanism": run.map_or("gaussian", |run| run.kind.word()),
-        "participation_limit": run.map(|run| run.limit),
-        "unit": "client", "trust_model": "central", "adjacency": privacy.adjacency, "sampling": "none",
-        "population": privacy.population, "budget_epsilon": privacy.budget_epsilon, "delta": privacy.delta,
-        "epsilon": privacy.epsilon(rounds), "epsilon_unamplified": privacy.epsilon(rounds),
-        "noise_multiplier": privacy.noise_multiplier, "sigma_over_sensitivity": privacy.effective_multiplier(),
-        "clip_l2": privacy.grid.clip(), "adaptive_clip": privacy.adaptive.as_ref().map(adaptive_clip), "divisor": privacy.divisor, "deviation": privacy.deviation(),
-    })
+/// Differential privacy, for programs: what every trust model has, and what this one adds.
+fn privacy(spec: &TaskSpec) -> Option<Value> {
+    let budget = spec.budget()?;
+    let mut object = json!({
+        "unit": "client", "trust_model": budget.charge.mechanism.trust(), "adjacency": budget.charge.adjacency,
+        "sampling": "none", "population": budget.population, "budget_epsilon": budget.epsilon, "delta": budget.delta,
+        "epsilon": budget.epsilon_of(spec.rounds), "epsilon_unamplified": budget.epsilon_of(spec.rounds),
+        "epsilon_of_one_round": budget.epsilon_of(1), "sigma_over_sensitivity": budget.effective_multiplier(),
+    });
+    let own = match (&spec.privacy, &spec.local, &spec.shares) {
+        (Some(privacy), ..) => {
+            let run = privacy.correlated.as_ref();
+            json!({
+                "mechanism": run.map_or("gaussian", |run| run.kind.word()),
+                "participation_limit": run.map(|run| run.limit),
+                "noise_multiplier": privacy.noise_multiplier, "clip_l2": privacy.grid.clip(),
+                "adaptive_clip": privacy.adaptive.as_ref().map(adaptive_clip), "divisor": privacy.divisor,
+                "deviation": privacy.deviation(), "sigma_over_sensitivity": privacy.effective_multiplier(),
+            })
+        }
+        (None, Some(local), _) => json!({
+            "mechanism": "gaussian", "noise_multiplier": local.noise.multiplier(), "clip_l2": local.noise.grid().clip(),
+            "deviation": local.deviation(),
+        }),
+        (None, None, Some(shares)) => json!({
+            "mechanism": "gaussian", "noise_multiplier": shares.noise_multiplier, "clip_l2": shares.grid.clip(),
+            "honest": shares.honest(), "colluders_of_a_group": shares.shares.colluders(),
+            "deviation_of_a_share": shares.deviation(1),
+        }),
+        (None, None, None) => json!({}),
+    };
+    if let (Some(object), Some(own)) = (object.as_object_mut(), own.as_object()) {
+        object.extend(own.clone());
+    }
+    Some(object)
 }
 
 /// How a clip moves, for programs.

@@ -214,6 +214,7 @@ mod correlated;
 mod masked;
 mod parts;
 mod private;
+mod shares;
 
 #[test]
 fn a_release_that_cannot_be_written_leaves_no_verdict_of_the_rule() {

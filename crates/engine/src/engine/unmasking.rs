@@ -3,9 +3,10 @@
 use super::{Action, Engine, Stage};
 use crate::{
     job::Job,
-    row_set::{GroupRow, RowSet},
+    row_set::{Coding, GroupRow, RowSet},
 };
 use testudo_aggregate::Quantizer;
+use testudo_privacy::rotation::Rotation;
 use testudo_protocol::{Abandon, ClientId, secagg::Misfit};
 
 /// Groups of which some are still being rebuilt.
@@ -33,14 +34,14 @@ impl Engine {
         result: Result<GroupRow, String>,
         misfits: Vec<Misfit>,
     ) -> Vec<Action> {
-        let quantizer = match self.quantizer() {
-            Ok(quantizer) => quantizer,
+        let coding = match self.coding() {
+            Ok(coding) => coding,
             Err(detail) => return self.abandon(Abandon::Fault { detail }),
         };
         let Stage::Unmasking(unmasking) = &mut self.stage else { return Vec::new() };
         let Some((number, row)) = unmasking.groups.get_mut(index) else { return Vec::new() };
         self.misfits.extend(misfits);
-        match result.and_then(|row| plausible(row, &quantizer)) {
+        match result.and_then(|row| plausible(row, &coding)) {
             Ok(opened) => *row = Some(opened),
             Err(why) => {
                 self.locked.insert(*number, why);
@@ -56,7 +57,7 @@ impl Engine {
         if rows.len() < minimum {
             return self.abandon(Abandon::TooFewGroups { groups: rows.len(), minimum });
         }
-        self.aggregate(RowSet::Groups { quantizer, groups: rows })
+        self.aggregate(RowSet::Groups { coding, groups: rows })
     }
 
     /// Why nothing that a client sent counts although it did its part, if so.
@@ -67,15 +68,22 @@ impl Engine {
         })
     }
 
-    fn quantizer(&self) -> Result<Quantizer, String> {
+    fn coding(&self) -> Result<Coding, String> {
         let masking = self.spec.masking.as_ref().ok_or("the task is not masked")?;
-        Quantizer::new(masking.clip_l2, Some(masking.kappa), masking.bits).map_err(|error| error.to_string())
+        if let Some(shares) = &self.spec.shares {
+            let announcement = self.announcement().ok_or("nothing was announced")?;
+            let rotation = Rotation::new(announcement.session.digest().0);
+            return Ok(Coding::Steps { rotation, step: shares.grid.step() });
+        }
+        let quantizer = Quantizer::new(masking.clip_l2, Some(masking.kappa), masking.bits);
+        quantizer.map(Coding::Levels).map_err(|error| error.to_string())
     }
 }
 
 /// A row whose weights can be: a client that lies about its own can push their sum out of every bound, and then its group
 /// means nothing.
-fn plausible(row: GroupRow, quantizer: &Quantizer) -> Result<GroupRow, String> {
+fn plausible(row: GroupRow, coding: &Coding) -> Result<GroupRow, String> {
+    let Coding::Levels(quantizer) = coding else { return Ok(row) };
     let clients = row.survivors.len() as u64;
     let most = clients * u64::from(quantizer.levels());
     match row.weight.map(u64::from) {

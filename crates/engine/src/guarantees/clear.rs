@@ -5,7 +5,11 @@ use crate::{Granularity, TaskSpec};
 /// One sentence per promise or assumption, for `testudo task check` and every round record.
 pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
     let mut lines = vec![
-        "visibility: the server sees every client's update (masking = none)".to_string(),
+        match &spec.local {
+            None => "visibility: the server sees every client's update (masking = none)".to_string(),
+            Some(_) => "visibility: the server sees every client's update with the client's own noise (masking = none)"
+                .to_string(),
+        },
         rounds(spec),
         robustness(spec),
     ];
@@ -37,9 +41,10 @@ pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
     }
     lines.extend(tensors(spec));
     lines.extend(reference(spec));
-    match &spec.privacy {
-        None => lines.push("privacy: none (no noise is added)".to_string()),
-        Some(privacy) => lines.extend(super::private::report(spec, privacy)),
+    match (&spec.privacy, &spec.local) {
+        (Some(privacy), _) => lines.extend(super::private::report(spec, privacy)),
+        (None, Some(local)) => lines.extend(super::local::report(spec, local)),
+        (None, None) => lines.push("privacy: none (no noise is added)".to_string()),
     }
     lines
 }

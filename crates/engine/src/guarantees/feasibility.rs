@@ -56,6 +56,14 @@ impl Feasibility {
         self.secrecy_failure(server, colluders, dropout) <= -bits
     }
 
+    /// Colluders that a group of `size` holds at most, of `colluders` in the cohort, but for a probability of 2^−`bits` over
+    /// all rows.
+    pub fn most_held(&self, size: usize, colluders: usize, bits: f64) -> usize {
+        let (rows, most) = ((self.rows as f64).log2(), colluders.min(size));
+        let inside = Tails::hypergeometric(self.clients as u64, colluders as u64, size as u64);
+        (0..most).find(|&held| rows + inside.above(held as u64).log2() <= -bits).unwrap_or(most)
+    }
+
     /// Most Byzantine clients in the cohort with which at most `tolerated` rows are spoiled: surely as many, because
     /// each spoils at most one row, and more where Chernoff's bound on the spoiled rows is at most 2^−20.
     pub fn byzantine(&self, tolerated: usize) -> usize {

@@ -42,7 +42,10 @@ pub(super) fn report(spec: &TaskSpec, masking: &Masking, cohort: usize, sizes: &
     lines.extend(devices(sizes));
     lines.push(clear::rounds(spec));
     lines.push(rule(spec));
-    lines.push(quantiser(masking));
+    match &spec.shares {
+        None => lines.push(quantiser(masking)),
+        Some(shares) => lines.extend(super::shares::report(spec, masking, shares, sizes)),
+    }
     lines.push(match masking.max_weight {
         Some(most) => {
             format!("weights: claimed examples up to {most} weigh the updates of a group; a liar gains at most that")
@@ -50,7 +53,8 @@ pub(super) fn report(spec: &TaskSpec, masking: &Masking, cohort: usize, sizes: &
         None => "weights: every update weighs the same".to_string(),
     });
     lines.extend(clear::tensors(spec));
-    lines.push("not covered: what a row sum reveals; participation; a correct sum from a malicious server".to_string());
+    let sums = if spec.shares.is_some() { "" } else { "what a row sum reveals; " };
+    lines.push(format!("not covered: {sums}participation; a correct sum from a malicious server"));
     lines.push(match &masking.accept_weak_guarantee {
         None if weaknesses.is_empty() => "override: none".to_string(),
         reason => {
@@ -127,6 +131,15 @@ pub(super) fn weaknesses(masking: &Masking, rows: &Rows, cohort: usize, sizes: &
 pub(super) fn group_lost(masking: &Masking, sizes: &[usize]) -> f64 {
     let Ok(kinds) = kinds(masking, sizes) else { return 1.0 };
     Feasibility::new(sizes.iter().sum(), sizes.len(), kinds).group_lost(masking.assumed.dropout)
+}
+
+/// Colluders that a group of `size` holds at most among `clients` in groups, but for what the claim against the strongest
+/// server allows.
+pub(super) fn colluders_held(masking: &Masking, clients: usize, size: usize) -> usize {
+    let colluders = masking.assumed.colluders_among(clients);
+    let Ok(kinds) = kinds(masking, &masking.groups(clients)) else { return colluders.min(size) };
+    let feasibility = Feasibility::new(clients, masking.rows(clients), kinds);
+    feasibility.most_held(size, colluders, feasibility.secrecy_bits(strongest(masking)))
 }
 
 /// The strongest server that the task promises anything against.

@@ -1,6 +1,6 @@
 //! The report of a private task: what is promised about one client, and what is not.
 
-use crate::{Correlated, CorrelatedKind, Privacy, TaskSpec};
+use crate::{Budget, Correlated, CorrelatedKind, Privacy, TaskSpec};
 use testudo_privacy::{
     budget::check_delta,
     sensitivity::{Adjacency, Combination},
@@ -43,7 +43,7 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
     if let Some(run) = &privacy.correlated {
         lines.push(participation(spec, run));
     }
-    lines.extend(warnings(spec, privacy).into_iter().map(|warning| format!("warning: {warning}")));
+    lines.extend(warnings(spec, &privacy.budget()));
     lines
 }
 
@@ -134,33 +134,34 @@ fn rule(privacy: &Privacy, sensitivity: &str) -> String {
     }
 }
 
-fn warnings(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
+/// What deserves a second look, whoever adds the noise.
+pub(super) fn warnings(spec: &TaskSpec, budget: &Budget) -> Vec<String> {
     let mut list = Vec::new();
-    let epsilon = privacy.epsilon(spec.rounds);
-    if let Err(exhausted) = privacy.fits_alone(spec.name.as_str(), spec.rounds) {
+    let epsilon = budget.epsilon_of(spec.rounds);
+    if let Err(exhausted) = budget.fits_alone(spec.name.as_str(), spec.rounds) {
         list.push(format!("the plan does not fit its own limit and will be refused: {exhausted}"));
     } else if epsilon > LARGE_EPSILON {
         list.push(format!("an epsilon of {} permits to learn much about a client", rounded_up(epsilon)));
     }
-    let z = privacy.effective_multiplier();
+    let z = budget.effective_multiplier();
     if z < SMALL_NOISE {
         list.push(format!("noise of {} times the sensitivity hides little in a single release", digits(z)));
     }
-    if privacy.rows < SMALL_COHORT {
+    if spec.cohort.size < SMALL_COHORT {
         list.push(format!(
             "with {} clients the noise on the mean is large; cohorts of {SMALL_COHORT} and more are usual",
-            privacy.rows
+            spec.cohort.size
         ));
     }
-    let clients = privacy.clients.unwrap_or(spec.cohort.selected as u64);
-    if check_delta(privacy.delta, clients).is_ok_and(|close| close) {
-        list.push(format!("delta = {:e} is within ten times of one over the population", privacy.delta));
+    let clients = budget.clients.unwrap_or(spec.cohort.selected as u64);
+    if check_delta(budget.delta, clients).is_ok_and(|close| close) {
+        list.push(format!("delta = {:e} is within ten times of one over the population", budget.delta));
     }
-    list
+    list.into_iter().map(|warning| format!("warning: {warning}")).collect()
 }
 
 /// Three decimals, the last one up: epsilon is never understated.
-fn rounded_up(epsilon: f64) -> String {
+pub(super) fn rounded_up(epsilon: f64) -> String {
     if epsilon.is_finite() { format!("{:.3}", (epsilon * 1000.0).ceil() / 1000.0) } else { "unbounded".into() }
 }
 

@@ -1,7 +1,10 @@
-//! The checks on `[privacy]`, and what it does to other sections.
+//! The checks on `[privacy]`, and what it does to other sections. Here are those that every trust model shares, and those of
+//! the central one.
 
 mod adaptive;
 mod correlated;
+mod distributed;
+mod local;
 
 use super::{
     Cohort,
@@ -10,7 +13,7 @@ use super::{
 };
 use crate::{
     part::{Granularity, Policy, TensorPolicy},
-    privacy::{Asked, Privacy},
+    privacy::{Asked, GRID_BITS, Privacy},
 };
 use testudo_aggregate::{RuleConfig, RuleKind};
 use testudo_privacy::{
@@ -26,8 +29,33 @@ const BELOW_ANY_POPULATION: f64 = 1e-10;
 /// Most releases that a plan holds.
 const MOST_ROUNDS: u64 = u32::MAX as u64;
 
+/// Who adds the noise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trust {
+    /// The server, which sees updates.
+    Central,
+    /// Every client, to its own update.
+    Local,
+    /// Every client a share, under masks.
+    Distributed,
+}
+
 impl Check<'_> {
-    /// Everything about `[privacy]`; the rule and the cohort have passed their own checks.
+    /// Who is trusted with what.
+    pub(super) fn trust(&mut self, asked: &RawPrivacy) -> Option<Trust> {
+        match asked.trust.as_str() {
+            "central" => Some(Trust::Central),
+            "local" => Some(Trust::Local),
+            "distributed" => Some(Trust::Distributed),
+            _ => {
+                let fix = "write trust = \"central\" (the server sees updates and adds the noise), \"distributed\" (clients add \
+                           shares of it under masks) or \"local\" (every client noises its own update)";
+                self.fail_none("privacy.trust", "is not a trust model", fix)
+            }
+        }
+    }
+
+    /// Everything about `[privacy]` where the server adds the noise; the rule and the cohort have passed their own checks.
     pub(super) fn privacy(
         &mut self,
         raw: &RawTask,
@@ -38,22 +66,13 @@ impl Check<'_> {
     ) -> Option<Privacy> {
         let before = self.list.len();
         self.not_beside_privacy(raw, granularity, tensors);
+        self.only_shares(asked);
         let is_correlated = matches!(asked.mechanism.as_str(), "tree" | "matrix");
         if !is_correlated {
-            self.only_choice("mechanism", &asked.mechanism, "gaussian", mechanism_is_missing(&asked.mechanism));
-            self.no_run(asked);
+            self.independent(asked);
         }
-        self.only_choice("sampling", &asked.sampling, "none", SAMPLING);
-        self.only_choice("sampler", &asked.sampler, "grid", "the running task draws with the grid sampler alone");
-        let adjacency = self.adjacency(&asked.adjacency);
-        self.population(&asked.population);
-        let noise_multiplier = asked.noise_multiplier;
-        self.range("privacy.noise_multiplier", noise_multiplier, 1e-6, 1e9);
-        self.range("privacy.budget_epsilon", asked.budget_epsilon, 1e-6, 1e6);
-        self.range("privacy.grid_bits", asked.grid_bits as f64, 1.0, 31.0);
-        if raw.rounds > MOST_ROUNDS {
-            self.fail("rounds", "is more than a budget plans for", format!("write at most {MOST_ROUNDS}"));
-        }
+        let grid_bits = self.noise(raw, asked);
+        let adjacency = self.adjacency(asked.adjacency.as_deref().unwrap_or("zero_out"));
         let delta = cohort.and_then(|cohort| self.delta(asked, cohort));
         let clip = self.private_clip(raw);
         let (rule, cohort, adjacency, delta, clip) = (rule?, cohort?, adjacency?, delta?, clip?);
@@ -67,12 +86,12 @@ impl Check<'_> {
             population: asked.population.clone(),
             budget_epsilon: asked.budget_epsilon,
             delta,
-            noise_multiplier,
+            noise_multiplier: asked.noise_multiplier,
             adjacency,
             clip,
             adaptive,
             correlated,
-            grid_bits: asked.grid_bits as u32,
+            grid_bits,
             combination,
             clients: asked.clients,
             rows: cohort.size,
@@ -84,12 +103,51 @@ impl Check<'_> {
         }
     }
 
+    /// Keys that only shares of noise give a meaning.
+    fn only_shares(&mut self, asked: &RawPrivacy) {
+        if asked.honest.is_some() {
+            let what = "has no effect: only shares of noise are counted from honest survivors";
+            self.fail("privacy.honest", what, "remove the key, or write trust = \"distributed\"");
+        }
+    }
+
+    /// Every round has noise of its own.
+    fn independent(&mut self, asked: &RawPrivacy) {
+        self.only_choice("mechanism", &asked.mechanism, "gaussian", mechanism_is_missing(&asked.mechanism));
+        self.no_run(asked);
+    }
+
+    /// What clients that add the noise have in common. Answers `grid_bits`.
+    fn gaussian(&mut self, raw: &RawTask, asked: &RawPrivacy) -> u32 {
+        self.independent(asked);
+        if asked.adaptive_clip.is_some() {
+            let what = "has no effect: nobody sees which updates are within the clip";
+            self.fail("privacy.adaptive_clip", what, "remove the key, or write trust = \"central\"");
+        }
+        self.noise(raw, asked)
+    }
+
+    /// The keys of `[privacy]` that mean the same whoever adds the noise. Answers `grid_bits`.
+    fn noise(&mut self, raw: &RawTask, asked: &RawPrivacy) -> u32 {
+        self.only_choice("sampling", &asked.sampling, "none", SAMPLING);
+        self.only_choice("sampler", &asked.sampler, "grid", "the running task draws with the grid sampler alone");
+        self.population(&asked.population);
+        self.range("privacy.noise_multiplier", asked.noise_multiplier, 1e-6, 1e9);
+        self.range("privacy.budget_epsilon", asked.budget_epsilon, 1e-6, 1e6);
+        let grid_bits = asked.grid_bits.unwrap_or(u64::from(GRID_BITS));
+        self.range("privacy.grid_bits", grid_bits as f64, 1.0, 31.0);
+        if raw.rounds > MOST_ROUNDS {
+            self.fail("rounds", "is more than a budget plans for", format!("write at most {MOST_ROUNDS}"));
+        }
+        grid_bits as u32
+    }
+
     /// Keys and choices of other sections that have no proof, or no meaning, beside noise.
     fn not_beside_privacy(&mut self, raw: &RawTask, granularity: Granularity, tensors: &[TensorPolicy]) {
         if super::masked::asked(raw) {
-            let what = "masked updates are summed before the server could clip them, and noise shares of clients are not \
-                        in this version";
-            let fix = "write masking = \"none\": the server sees the updates and adds the noise; or remove [privacy]";
+            let what = "masked updates are summed before the server could clip and noise them";
+            let fix = "write trust = \"distributed\": clients add shares of the noise; or masking = \"none\": the server sees the \
+                       updates and adds it";
             self.fail("visibility.masking", what, fix);
         }
         if raw.encoding.max_l2.is_some() {
@@ -264,26 +322,29 @@ impl Check<'_> {
                 };
                 self.fail_none(key, format!("{kind} cannot be used with [privacy]: {why}"), fix)
             }
-            Refusal::Parameter(ParameterError { key, value, fix }) => {
-                let path = match key {
-                    "clip_l2" => "encoding.clip_l2",
-                    "grid_bits" => "privacy.grid_bits",
-                    "byzantine" => "rule.byzantine",
-                    "selected" => "rule.select",
-                    "cohort" | "rows" => "cohort.size",
-                    "rounds" => "rounds",
-                    "max_participation" => "privacy.participations",
-                    "min_separation" => "privacy.separation",
-                    "bands" => "privacy.bands",
-                    "coefficients" => "privacy.coefficients",
-                    "clip_min" => "privacy.adaptive_clip.min",
-                    "clip_max" => "privacy.adaptive_clip.max",
-                    "clip_count_stddev" => "privacy.adaptive_clip.bits_noise",
-                    _ => "privacy.noise_multiplier",
-                };
-                self.fail_none(path, format!("{value} does not fit the other figures"), fix)
-            }
+            Refusal::Parameter(error) => self.unfit(error),
         }
+    }
+
+    /// A parameter that does not fit the others, at its key.
+    fn unfit<T>(&mut self, ParameterError { key, value, fix }: ParameterError) -> Option<T> {
+        let path = match key {
+            "clip_l2" => "encoding.clip_l2",
+            "grid_bits" => "privacy.grid_bits",
+            "byzantine" => "rule.byzantine",
+            "selected" => "rule.select",
+            "cohort" | "rows" => "cohort.size",
+            "rounds" => "rounds",
+            "max_participation" => "privacy.participations",
+            "min_separation" => "privacy.separation",
+            "bands" => "privacy.bands",
+            "coefficients" => "privacy.coefficients",
+            "clip_min" => "privacy.adaptive_clip.min",
+            "clip_max" => "privacy.adaptive_clip.max",
+            "clip_count_stddev" => "privacy.adaptive_clip.bits_noise",
+            _ => "privacy.noise_multiplier",
+        };
+        self.fail_none(path, format!("{value} does not fit the other figures"), fix)
     }
 }
 
@@ -305,8 +366,11 @@ fn mechanism_is_missing(word: &str) -> &'static str {
         "dp_ftrl" | "banded" | "toeplitz" => {
             "is not a mechanism's name: correlated noise is \"tree\", or \"matrix\" with bands or coefficients"
         }
-        "local" => "noise on the client is not in this version",
-        "distributed" | "discrete_gaussian" | "skellam" => "noise shares under masking are not in this version",
+        "local" => "is a trust model: write trust = \"local\" beside it",
+        "distributed" => "is a trust model: write trust = \"distributed\" beside it",
+        "discrete_gaussian" => "is what the clients draw under trust = \"distributed\"",
+        "skellam" => "Skellam shares are not in this version",
+        "tree" | "matrix" => "is noise of the server's: it needs trust = \"central\"",
         "laplace" => "Laplace noise is for single numbers, not for updates",
         _ => "is not a mechanism",
     }

@@ -1,6 +1,5 @@
 //! The text of a `task.toml`, before it is checked.
 
-use crate::privacy::GRID_BITS;
 use serde::Deserialize;
 
 #[derive(Debug, Deserialize)]
@@ -101,21 +100,22 @@ pub(super) struct RawExamples {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawPrivacy {
     pub(super) mechanism: String,
+    #[serde(default = "central")]
+    pub(super) trust: String,
     pub(super) population: String,
     pub(super) clients: Option<u64>,
     pub(super) noise_multiplier: f64,
     pub(super) budget_epsilon: f64,
     pub(super) delta: Option<f64>,
-    #[serde(default = "zero_out")]
-    pub(super) adjacency: String,
+    pub(super) adjacency: Option<String>,
     #[serde(default = "none")]
     pub(super) sampling: String,
     #[serde(default = "grid")]
     pub(super) sampler: String,
-    #[serde(default = "grid_bits")]
-    pub(super) grid_bits: u64,
+    pub(super) grid_bits: Option<u64>,
     #[serde(default)]
     pub(super) accept_large_sensitivity: bool,
+    pub(super) honest: Option<u64>,
     pub(super) adaptive_clip: Option<RawAdaptiveClip>,
     pub(super) participations: Option<u64>,
     pub(super) separation: Option<u64>,
@@ -133,8 +133,8 @@ pub(super) struct RawAdaptiveClip {
     pub(super) bits_noise: Option<f64>,
 }
 
-fn zero_out() -> String {
-    "zero_out".into()
+fn central() -> String {
+    "central".into()
 }
 
 fn none() -> String {
@@ -143,10 +143,6 @@ fn none() -> String {
 
 fn grid() -> String {
     "grid".into()
-}
-
-fn grid_bits() -> u64 {
-    u64::from(GRID_BITS)
 }
 
 fn one() -> f64 {

@@ -2,6 +2,8 @@ use super::{check::MAX_EXAMPLES, *};
 
 mod adaptive;
 mod correlated;
+mod distributed;
+mod local;
 mod masking;
 mod privacy;
 

@@ -44,6 +44,14 @@ pub fn guarantee(shares: u64, sigma: f64, dimension: u64, l2: f64, l1: f64) -> D
     DistributedGaussian { tau: tau.upper(), epsilon: epsilon.upper(), rho: (epsilon * epsilon).scale(-1).upper() }
 }
 
+/// The same for integer vectors of L2 sensitivity `l2`, whose L1 sensitivity is at most min(√d Δ₂, Δ₂²).
+#[must_use]
+pub fn guarantee_of_integers(shares: u64, sigma: f64, dimension: u64, l2: u64) -> DistributedGaussian {
+    let l2 = l2 as f64;
+    let l1 = (l2 * (dimension as f64).sqrt()).next_up().min(l2 * l2);
+    guarantee(shares, sigma, dimension, l2, l1)
+}
+
 /// The L2 sensitivity after scaling to the grid, rotation and conditional rounding, in the units of `clip`.
 ///
 /// `step` γ, `dimension` d after padding; β = e^{−1/2}: √(C² + γ²d/4 + √(2 ln 1/β)·γ·(C + γ√d/2)), and never more than

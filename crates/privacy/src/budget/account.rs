@@ -17,6 +17,8 @@ use thiserror::Error;
 pub enum Gate {
     /// ρ of Gaussian releases, amplification left aside; shown by the exact Gaussian ε.
     Rho,
+    /// ρ of anything that is ρ-zCDP, sums of discrete Gaussian shares too; shown by the conversion from zCDP.
+    Zcdp,
     /// The Rényi divergence at one integer order.
     Renyi {
         /// α in 2..=1024.
@@ -29,7 +31,9 @@ impl Gate {
     #[must_use]
     pub fn amount(self, charge: &Charge) -> Option<i64> {
         match self {
-            Self::Rho => charge.rho_units(),
+            // What is not Gaussian has no place where ε is that of a Gaussian.
+            Self::Rho => charge.rho_units().filter(|_| charge.mechanism.is_gaussian()),
+            Self::Zcdp => charge.rho_units(),
             Self::Renyi { order } => charge.renyi_units(order),
         }
     }
@@ -42,6 +46,7 @@ impl Gate {
         let spent = if spent == 0.0 { 0.0 } else { spent.next_up() };
         match self {
             Self::Rho => gaussian::epsilon(gaussian::mu_of_rho(spent), delta),
+            Self::Zcdp => zcdp::epsilon(spent, delta),
             Self::Renyi { .. } if spent == 0.0 => 0.0,
             Self::Renyi { order } => {
                 let excess = Wide::from(f64::from(order)) - Wide::ONE;
@@ -416,7 +421,7 @@ impl Account {
                 low = middle;
             }
         }
-        Some((high as f64 / charge.sensitivity_grid as f64).next_up())
+        Some(Charge { sigma_grid: high, ..*charge }.noise_multiplier().next_up())
     }
 
     fn step(

@@ -1,9 +1,14 @@
 //! What one release, or one whole run, is charged.
 
+use super::Gate;
 use crate::{
-    accountant::{poisson, zcdp::RHO_UNIT},
+    accountant::{
+        distributed, poisson,
+        zcdp::{self, RHO_UNIT},
+    },
     error::ParameterError,
     math::Wide,
+    mechanism::distributed::Shares,
     noise::SAMPLER_VERSION,
     sensitivity::Adjacency,
 };
@@ -37,6 +42,42 @@ pub enum ChargeMechanism {
         /// Which step, from 2.
         step: u64,
     },
+    /// Noise on every client's own update, before it leaves the device. The amount is that of one update a round; a client
+    /// that takes part in fewer is charged for as many as it may have taken part in.
+    Local,
+    /// Discrete Gaussian shares of clients under masks: σ and Δ of the charge are those of one share and of an update.
+    Shares {
+        /// Shares that the noise is counted from: those of honest clients that no unmasked sum goes without.
+        honest: u32,
+        /// Coordinates of an update, at most.
+        coordinates: u64,
+    },
+}
+
+impl ChargeMechanism {
+    /// Who adds the noise, in the words of `task.toml`.
+    #[must_use]
+    pub fn trust(&self) -> &'static str {
+        match self {
+            Self::Gaussian | Self::PoissonGaussian { .. } | Self::Correlated { .. } | Self::CorrelatedStep { .. } => {
+                "central"
+            }
+            Self::Local => "local",
+            Self::Shares { .. } => "distributed",
+        }
+    }
+
+    /// Whether what is charged for is told with every update, and not only with a release: an abandoned round is then
+    /// spent, whatever ended it.
+    #[must_use]
+    pub fn is_spent_by_uploads(&self) -> bool {
+        matches!(self, Self::Local)
+    }
+
+    /// Whether ρ is shown and limited by the exact ε of a Gaussian; otherwise only by the conversion from zCDP.
+    pub(super) fn is_gaussian(&self) -> bool {
+        !matches!(self, Self::Shares { .. })
+    }
 }
 
 /// Parameters of `releases` equal releases.
@@ -106,6 +147,9 @@ impl Charge {
             ChargeMechanism::CorrelatedStep { step } if step < 2 => {
                 Err(ParameterError::new("step", step, "give 2 or more: the first step is charged with the whole run"))
             }
+            ChargeMechanism::Shares { honest, coordinates } => {
+                Shares::of_steps(self.sigma_grid, u64::from(honest), 0, self.sensitivity_grid, coordinates).map(drop)
+            }
             _ => Ok(()),
         }
     }
@@ -116,13 +160,20 @@ impl Charge {
         Self { mechanism: ChargeMechanism::CorrelatedStep { step }, ..*self }
     }
 
-    /// ρ without amplification in units of 2⁻⁴⁰, rounded up *exactly*: ⌈releases·Δ²·2³⁹/σ²⌉.
+    /// ρ without amplification in units of 2⁻⁴⁰, rounded up *exactly*: ⌈releases·Δ²·2³⁹/σ²⌉. That of shares is ½ε² of
+    /// [`distributed::guarantee_of_integers`], each release rounded up.
     ///
     /// `None` beyond 2⁶² units: no budget holds it.
     #[must_use]
     pub fn rho_units(&self) -> Option<i64> {
         if matches!(self.mechanism, ChargeMechanism::CorrelatedStep { .. }) {
             return Some(0);
+        }
+        if let ChargeMechanism::Shares { honest, coordinates } = self.mechanism {
+            let (honest, sigma) = (u64::from(honest), self.sigma_grid as f64);
+            let rho = distributed::guarantee_of_integers(honest, sigma, coordinates, self.sensitivity_grid).rho;
+            let units = zcdp::rho_units(rho)?.checked_mul(i64::from(self.releases))?;
+            return Some(units).filter(|units| *units < 1 << 62);
         }
         let square = |value: u64| u128::from(value) * u128::from(value);
         // Δ² ≤ 2⁷²; with 2³⁹ that is 2¹¹¹. The releases multiply the quotient's parts.
@@ -141,7 +192,11 @@ impl Charge {
     #[must_use]
     pub fn renyi_units(&self, order: u32) -> Option<i64> {
         match self.mechanism {
-            ChargeMechanism::Gaussian | ChargeMechanism::Correlated { .. } | ChargeMechanism::CorrelatedStep { .. } => {
+            ChargeMechanism::Gaussian
+            | ChargeMechanism::Correlated { .. }
+            | ChargeMechanism::CorrelatedStep { .. }
+            | ChargeMechanism::Local
+            | ChargeMechanism::Shares { .. } => {
                 self.rho_units()?.checked_mul(i64::from(order)).filter(|units| *units < 1 << 62)
             }
             ChargeMechanism::PoissonGaussian { rate } => {
@@ -152,6 +207,22 @@ impl Charge {
                 (units < 4e18).then_some(units as i64)
             }
         }
+    }
+
+    /// What an account must add up at least to hold it: where Gaussians alone are counted, nothing else fits in.
+    #[must_use]
+    pub fn gate(&self) -> Gate {
+        if self.mechanism.is_gaussian() { Gate::Rho } else { Gate::Zcdp }
+    }
+
+    /// σ of what is published over Δ: for shares that of the sum of the honest ones.
+    #[must_use]
+    pub fn noise_multiplier(&self) -> f64 {
+        let root = match self.mechanism {
+            ChargeMechanism::Shares { honest, .. } => f64::from(honest).sqrt(),
+            _ => 1.0,
+        };
+        self.sigma_grid as f64 * root / self.sensitivity_grid as f64
     }
 
     /// Bytes that determine it, for hashes: fixed widths, little-endian.
@@ -176,6 +247,12 @@ impl Charge {
             ChargeMechanism::CorrelatedStep { step } => {
                 bytes.push(3);
                 bytes.extend(step.to_le_bytes());
+            }
+            ChargeMechanism::Local => bytes.push(4),
+            ChargeMechanism::Shares { honest, coordinates } => {
+                bytes.push(5);
+                bytes.extend(honest.to_le_bytes());
+                bytes.extend(coordinates.to_le_bytes());
             }
         }
         bytes.extend(self.sigma_grid.to_le_bytes());

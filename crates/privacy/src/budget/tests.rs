@@ -50,9 +50,53 @@ proptest! {
     }
 }
 
+fn shares(sigma: u64, honest: u32) -> Charge {
+    let mechanism = ChargeMechanism::Shares { honest, coordinates: 1 << 30 };
+    Charge::new(Adjacency::ZeroOut, mechanism, sigma, 1 << 20, 1).unwrap()
+}
+
+#[test]
+fn shares_are_charged_what_their_sum_guarantees_and_only_where_nothing_gaussian_is_claimed() {
+    let charge = shares(1 << 20, 16);
+    assert_eq!((charge.noise_multiplier(), charge.mechanism.trust()), (4.0, "distributed"));
+    // Four times the sensitivity: ρ = 1/32, and next to nothing for the sum not being quite a discrete Gaussian.
+    let (units, exact) = (charge.rho_units().unwrap(), (1_i64 << 40) / 32);
+    assert!(units >= exact && units <= exact + exact / 1_000_000, "{units} {exact}");
+    assert_eq!(Charge { releases: 5, ..charge }.rho_units(), Some(5 * units));
+    assert_eq!((Gate::Rho.amount(&charge), Gate::Zcdp.amount(&charge)), (None, Some(units)));
+    assert!(Gate::Zcdp.epsilon(units, 1e-6) > Gate::Rho.epsilon(units, 1e-6), "the exact bound is a Gaussian's alone");
+    let mut gaussian = account(2.0);
+    assert!(matches!(gaussian.plan("a", &charge, 1), Err(ReservationError::Exhausted(_))));
+    let mut any = Account::new("phones", Gate::Zcdp, 4.0, 1e-6).unwrap();
+    any.plan("a", &charge, 3).unwrap();
+    any.plan("b", &self::charge(10.0), 3).unwrap();
+    let Err(ReservationError::Exhausted(full)) = any.plan("c", &charge, 100) else { panic!("it does not fit") };
+    assert!(full.z_needed.is_some_and(|z| z > 4.0), "{full}");
+    // Near the least share the sum is no longer close to a discrete Gaussian: more than Δ²/2σ².
+    let near = ChargeMechanism::Shares { honest: 100, coordinates: 1 << 30 };
+    let near = Charge::new(Adjacency::ZeroOut, near, 2, 8, 1).unwrap();
+    assert!(near.rho_units().unwrap() > (64 << 39) / 400);
+    let small = ChargeMechanism::Shares { honest: 100, coordinates: 1 << 30 };
+    assert!(Charge::new(Adjacency::ZeroOut, small, 1, 8, 1).is_err(), "a share below the least");
+    let nobody = ChargeMechanism::Shares { honest: 0, coordinates: 1 << 30 };
+    assert!(Charge::new(Adjacency::ZeroOut, nobody, 100, 8, 1).is_err());
+}
+
+#[test]
+fn a_clients_own_noise_is_charged_like_a_gaussian_of_twice_the_clip() {
+    let local = Charge::new(Adjacency::ReplaceOne, ChargeMechanism::Local, 8 << 20, 2 << 20, 1).unwrap();
+    let central = Charge { mechanism: ChargeMechanism::Gaussian, ..local };
+    assert_eq!((local.rho_units(), local.mechanism.trust()), (central.rho_units(), "local"));
+    assert!(local.mechanism.is_spent_by_uploads() && !central.mechanism.is_spent_by_uploads());
+    let hash = |charge| Entry::new(0, [0; 32], "phones", "a", 1, charge, None).hash;
+    assert!(
+        [hash(local), hash(shares(1 << 20, 16)), hash(shares(1 << 20, 17))].iter().all(|one| *one != hash(central))
+    );
+}
+
 #[test]
 fn the_limit_is_the_last_unit_that_keeps_epsilon() {
-    for gate in [Gate::Rho, Gate::Renyi { order: 8 }] {
+    for gate in [Gate::Rho, Gate::Zcdp, Gate::Renyi { order: 8 }] {
         let account = Account::new("phones", gate, 2.0, 1e-6).unwrap();
         let limit = account.units().0;
         assert!(gate.epsilon(limit, 1e-6) <= 2.0, "{gate:?}");

@@ -40,10 +40,7 @@ impl Shares {
         sensitivity: u64,
         dimension: u64,
     ) -> Result<Self, ParameterError> {
-        within("survivors", survivors as f64, 1.0, 1e6)?;
-        within("colluders", colluders as f64, 0.0, 1e6)?;
-        within("sensitivity_grid", sensitivity as f64, 1.0, 2_f64.powi(31))?;
-        within("dimension", dimension as f64, 1.0, 1e12)?;
+        check(survivors, colluders, sensitivity, dimension)?;
         within("sigma_grid", sigma_total, LEAST_SHARE, 2_f64.powi(36))?;
         let sigma = (sigma_total / (survivors as f64).sqrt()).next_up();
         if sigma < LEAST_SHARE {
@@ -56,10 +53,44 @@ impl Shares {
         Ok(Self { sigma, survivors, colluders, sensitivity, dimension })
     }
 
+    /// Shares of `sigma` whole grid steps each: what a round asks for. As [`Self::new`] otherwise.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn of_steps(
+        sigma: u64,
+        survivors: u64,
+        colluders: u64,
+        sensitivity: u64,
+        dimension: u64,
+    ) -> Result<Self, ParameterError> {
+        check(survivors, colluders, sensitivity, dimension)?;
+        let sigma = within("sigma_grid", sigma as f64, LEAST_SHARE, 2_f64.powi(36))?;
+        Ok(Self { sigma, survivors, colluders, sensitivity, dimension })
+    }
+
+    /// Honest survivors that the noise is counted from.
+    #[must_use]
+    pub fn survivors(&self) -> u64 {
+        self.survivors
+    }
+
     /// σ of one share.
     #[must_use]
     pub fn sigma(&self) -> f64 {
         self.sigma
+    }
+
+    /// Clients of a group whose shares do not count.
+    #[must_use]
+    pub fn colluders(&self) -> u64 {
+        self.colluders
+    }
+
+    /// Δ₂ in grid steps.
+    #[must_use]
+    pub fn sensitivity(&self) -> u64 {
+        self.sensitivity
     }
 
     /// The threshold that a group needs: guaranteed honest survivors and assumed colluders.
@@ -77,10 +108,7 @@ impl Shares {
     /// What it would guarantee with another number of honest survivors.
     #[must_use]
     pub fn guarantee_with(&self, honest: u64) -> DistributedGaussian {
-        let l2 = self.sensitivity as f64;
-        // Of an integer vector: Δ₁ ≤ min(√d Δ₂, Δ₂²).
-        let l1 = (l2 * (self.dimension as f64).sqrt()).next_up().min(l2 * l2);
-        distributed::guarantee(honest.max(1), self.sigma, self.dimension, l2, l1)
+        distributed::guarantee_of_integers(honest.max(1), self.sigma, self.dimension, self.sensitivity)
     }
 
     /// ε of `rounds` sums with `honest` survivors each, by the conversion from zCDP, rounded up; and by the exact Gaussian
@@ -99,6 +127,13 @@ impl Shares {
     pub fn add_to(&self, values: &mut [i64], stream: &mut NoiseStream<'_>) -> Result<(), Overflow> {
         stream.add_to(values)
     }
+}
+
+fn check(survivors: u64, colluders: u64, sensitivity: u64, dimension: u64) -> Result<(), ParameterError> {
+    within("survivors", survivors as f64, 1.0, 1e6)?;
+    within("colluders", colluders as f64, 0.0, 1e6)?;
+    within("sensitivity_grid", sensitivity as f64, 1.0, 2_f64.powi(31))?;
+    within("dimension", dimension as f64, 1.0, 1e12).map(drop)
 }
 
 #[cfg(test)]
@@ -140,5 +175,7 @@ mod tests {
         assert!(Shares::new(20.1, 100, 0, 5, 10).is_ok());
         assert!(Shares::new(f64::NAN, 1, 0, 5, 10).is_err());
         assert!(Shares::new(20.0, 0, 0, 5, 10).is_err());
+        assert!(Shares::of_steps(1, 100, 0, 5, 10).is_err() && Shares::of_steps(2, 0, 0, 5, 10).is_err());
+        assert_eq!(Shares::of_steps(2, 100, 3, 5, 10).unwrap().sigma(), 2.0);
     }
 }

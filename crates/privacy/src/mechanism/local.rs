@@ -42,10 +42,36 @@ impl LocalNoise {
         Ok(Self { grid: Grid::new(clip, bits, multiplier, 1)? })
     }
 
+    /// Noise of `multiplier` z = σ/C on a grid of 2^`bits`: what a task asks for.
+    ///
+    /// # Errors
+    /// Parameters outside their limits, or noise that the grid does not hold.
+    pub fn with_multiplier(clip: f64, bits: u32, multiplier: f64) -> Result<Self, ParameterError> {
+        within("noise_multiplier", multiplier, 1e-6, 1e9)?;
+        Ok(Self { grid: Grid::new(clip, bits, multiplier, 1)? })
+    }
+
+    /// Noise of `sigma` whole grid steps on a grid of 2^`bits`: what a round asks for.
+    ///
+    /// # Errors
+    /// As [`Self::with_multiplier`].
+    pub fn with_sigma(clip: f64, bits: u32, sigma: u64) -> Result<Self, ParameterError> {
+        within("grid_bits", f64::from(bits), 1.0, 31.0)?;
+        within("sigma_grid", sigma as f64, 1.0, 2_f64.powi(35))?;
+        // Exact: σ has at most 36 bits and the quotient is by a power of two.
+        Ok(Self { grid: Grid::new(clip, bits, sigma as f64 / (1_u64 << bits) as f64, 1)? })
+    }
+
     /// σ in grid steps: that of the table.
     #[must_use]
     pub fn sigma(&self) -> f64 {
         self.grid.sigma()
+    }
+
+    /// z = σ/C. The sensitivity is 2C: accountants count half of it.
+    #[must_use]
+    pub fn multiplier(&self) -> f64 {
+        self.grid.sigma() / self.grid.sensitivity() as f64
     }
 
     /// The grid.
@@ -91,6 +117,17 @@ mod tests {
             let claimed = gaussian::epsilon(gaussian::mu(local.sigma() / 1_048_576.0, participations), 1e-6);
             assert!(claimed < 0.6 * got);
         }
+    }
+
+    #[test]
+    fn noise_asked_for_in_steps_or_as_a_multiple_of_the_clip_is_the_same() {
+        let local = LocalNoise::with_multiplier(0.3, 24, 2.5).unwrap();
+        assert_eq!(LocalNoise::with_sigma(0.3, 24, local.sigma() as u64).unwrap(), local);
+        assert_eq!(local.multiplier(), 2.5);
+        // Of twice the clip.
+        assert_eq!(local.epsilon(3, 1e-6), gaussian::epsilon(gaussian::mu(1.25_f64.next_down(), 3), 1e-6));
+        assert!(LocalNoise::with_sigma(0.3, 24, 0).is_err() && LocalNoise::with_sigma(0.3, 32, 5).is_err());
+        assert!(LocalNoise::with_multiplier(0.3, 24, f64::NAN).is_err());
     }
 
     #[test]

@@ -68,7 +68,7 @@ impl Decoder {
     /// A decoder for updates of this layout.
     pub fn new(encoding: Encoding, layout: Arc<Layout>) -> Self {
         let state = match encoding {
-            Encoding::F32 | Encoding::Masked | Encoding::F16 | Encoding::Bf16 => State::Values,
+            Encoding::F32 | Encoding::Masked | Encoding::Noised | Encoding::F16 | Encoding::Bf16 => State::Values,
             Encoding::Int8 | Encoding::Sparse => State::Header { tensor: 0 },
         };
         Self { encoding, layout, cut: Vec::with_capacity(8), coordinates: 0, state }

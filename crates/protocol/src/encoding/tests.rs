@@ -46,7 +46,7 @@ proptest! {
             prop_assert!(encoding.lengths(&layout).contains(&(bytes.len() as u64)));
             let decoded = decode(encoding, &layout, &bytes, chunk).unwrap();
             let step = match encoding {
-                Encoding::F32 | Encoding::Sparse | Encoding::Masked => 0.0,
+                Encoding::F32 | Encoding::Sparse | Encoding::Masked | Encoding::Noised => 0.0,
                 Encoding::F16 => 100.0 / 2048.0,
                 Encoding::Bf16 => 100.0 / 256.0,
                 Encoding::Int8 => 100.0 / 127.0 / 1.99,
@@ -71,10 +71,10 @@ proptest! {
 }
 
 #[test]
-fn a_plain_payload_has_four_bytes_per_coordinate_under_either_name() {
+fn a_plain_payload_has_four_bytes_per_coordinate_under_any_name() {
     let layout = layout(&[2, 1]);
     let bytes: Vec<u8> = [1.5f32, -2.0, 0.25].iter().flat_map(|value| value.to_le_bytes()).collect();
-    for encoding in [Encoding::F32, Encoding::Masked] {
+    for encoding in [Encoding::F32, Encoding::Masked, Encoding::Noised] {
         assert_eq!(decode(encoding, &layout, &bytes, 5), Ok(vec![1.5, -2.0, 0.25]));
     }
 }

@@ -10,6 +10,14 @@ use crate::{Digest, TaskName, limits};
 pub const SUITE: &str = "pairwise/1";
 /// Attempts at one round that a client takes part in.
 pub const ATTEMPTS: u32 = 4;
+/// The mechanism of this version: rotated updates with a discrete Gaussian share of each client.
+pub const DISCRETE_GAUSSIAN: &str = "discrete_gaussian/1";
+/// Coordinates of a block that is rotated; updates with noise shares fill whole ones.
+pub const ROTATION_BLOCK: u64 = 4096;
+/// Largest standard deviation of a share, grid steps.
+const LARGEST_SHARE: f64 = 68_719_476_736.0;
+/// Smallest: a sum of smaller shares is not close to one discrete Gaussian.
+const LEAST_SHARE: f64 = 2.0;
 /// Longest a step may take, milliseconds: 7 days.
 const LONGEST_STEP_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Longest text of a rule or an override in a session.
@@ -35,9 +43,9 @@ pub struct Session {
     pub plan: Digest,
     /// Coordinates of an update.
     pub dimension: u64,
-    /// Bits of a quantised coordinate.
+    /// Bits of a quantised coordinate; with a noise mechanism log₂ of the grid steps within `clip_l2`.
     pub bits: u32,
-    /// Every coordinate is clamped to ±κ.
+    /// Every coordinate is clamped to ±κ; nothing is with a noise mechanism.
     pub kappa: f64,
     /// Largest L2 norm of an update; a client clips a longer one.
     pub clip_l2: f64,
@@ -53,7 +61,7 @@ pub struct Session {
     pub colluders: f64,
     /// The share of dropouts that sparse graphs are drawn for.
     pub dropout: f64,
-    /// The noise mechanism; empty without differential privacy.
+    /// The noise mechanism, [`DISCRETE_GAUSSIAN`]; empty without differential privacy.
     pub mechanism: String,
     /// Standard deviation of one client's noise share, grid steps.
     pub noise: f64,
@@ -99,9 +107,25 @@ impl Session {
         self.authority != [0; 32]
     }
 
-    /// Coordinates of a masked input: one more than the update's when clients have weights.
+    /// Coordinates of a masked input: one more than the update's when clients have weights, whole blocks when they add
+    /// shares of noise.
     pub fn ring_dimension(&self) -> u64 {
-        self.dimension + u64::from(self.max_weight > 0)
+        match self.has_shares() {
+            true => self.dimension.next_multiple_of(ROTATION_BLOCK),
+            false => self.dimension + u64::from(self.max_weight > 0),
+        }
+    }
+
+    /// Whether every client adds a share of the noise.
+    pub fn has_shares(&self) -> bool {
+        !self.mechanism.is_empty()
+    }
+
+    /// z = σ/C of a group's sum if no more than the announced honest survivors add their shares, nor more than its
+    /// threshold without `colluders` of a group of `group_size`; 0 without shares.
+    pub fn noise_multiplier(&self, colluders: u32) -> f64 {
+        let honest = self.honest.min(self.threshold.saturating_sub(colluders));
+        self.noise * f64::from(honest).sqrt() / 2_f64.powi(self.bits.min(31) as i32)
     }
 
     /// Signs the session.
@@ -192,6 +216,7 @@ impl Session {
     fn check(&self) -> Result<(), Malformed> {
         let finite = |value: f64| value.is_finite() && value >= 0.0;
         let share = |value: f64| (0.0..1.0).contains(&value);
+        let is_share = |value: f64| (LEAST_SHARE..LARGEST_SHARE).contains(&value);
         for (field, good) in [
             ("attempt", (1..=ATTEMPTS).contains(&self.attempt)),
             ("dimension", (1..=limits::MODEL_BYTES / 4).contains(&self.dimension)),
@@ -205,8 +230,11 @@ impl Session {
             ("dropout", share(self.dropout)),
             ("advertise_ms", self.advertise_ms <= LONGEST_STEP_MS),
             ("step_ms", (1..=LONGEST_STEP_MS).contains(&self.step_ms)),
-            ("noise", finite(self.noise)),
             ("delta", share(self.delta)),
+            ("mechanism", ["", DISCRETE_GAUSSIAN].contains(&self.mechanism.as_str())),
+            ("noise", if self.has_shares() { is_share(self.noise) } else { self.noise == 0.0 }),
+            ("honest", if self.has_shares() { (1..=self.threshold).contains(&self.honest) } else { self.honest == 0 }),
+            ("max_weight", !self.has_shares() || self.max_weight == 0),
         ] {
             if !good {
                 return Err(Malformed::value(field, "is out of range"));

@@ -109,6 +109,7 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
         charged: 1,
         released: 1,
         reserved: 0,
+        most_updates: None,
     };
     assert_eq!(account.plans, [plan]);
     assert_eq!(account.plans[0].left(), 2);

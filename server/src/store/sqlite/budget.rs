@@ -57,10 +57,17 @@ pub(super) async fn plan(
                 );
                 return Err(StoreError::WrongState { what: what(), state });
             }
-            held(&row)?
+            let held = held(&row)?;
+            if plan.charge.gate() != Gate::Rho && held.account.gate() == Gate::Rho {
+                let state = "counted by the exact epsilon of Gaussians, which shares of discrete ones do not have: name another \
+                             population, whose first task has trust = \"distributed\""
+                    .into();
+                return Err(StoreError::WrongState { what: what(), state });
+            }
+            held
         }
         None => {
-            let account = Account::new(&plan.population, Gate::Rho, plan.epsilon, plan.delta)
+            let account = Account::new(&plan.population, plan.charge.gate(), plan.epsilon, plan.delta)
                 .map_err(|error| StoreError::WrongState { what: what(), state: format!("impossible: {error}") })?;
             insert(connection, &plan.population, (plan.epsilon, plan.delta), account, at).await?
         }
@@ -157,8 +164,11 @@ pub(super) async fn give_up(
 ) -> Result<Option<Value>, StoreError> {
     let Some(mut held) = reserved(connection, head).await? else { return Ok(None) };
     let (task, number) = (head.row.task.as_str(), head.row.number);
+    let (charge, _) = plan_of(connection, &head.row.task).await?;
     let outcome = match head.row.state {
-        RoundState::Open => budget::outcome(why, refused_for_values(connection, head.id).await?),
+        RoundState::Open => {
+            budget::outcome_under(&charge.mechanism, why, refused_for_values(connection, head.id).await?)
+        }
         _ => Outcome::MayDependOnUpdates,
     };
     let entry = held.account.abandon(task, number, outcome).map_err(|error| refusal(error, None))?;
@@ -383,33 +393,54 @@ async fn plan_of(connection: &mut SqliteConnection, task: &TaskName) -> Result<(
 
 async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<PlanRow>, StoreError> {
     let rows = sqlx::query(
-        "SELECT task.name, task.state, task.toml, plan.charge, plan.releases, coalesce(sum(reservation = 'spent'), 0) AS charged,
+        "SELECT task.id, task.name, task.state, task.toml, plan.charge, plan.releases, coalesce(sum(reservation = 'spent'), 0) AS charged,
                 coalesce(sum(round.state = 'released'), 0) AS released,
                 coalesce(sum(reservation IN ('reserved', 'finalising')), 0) AS reserved
            FROM plan JOIN task ON task.id = plan.task LEFT JOIN round ON round.task = task.id
           WHERE plan.account = ? GROUP BY task.id ORDER BY task.id",
     )
     .bind(account)
-    .fetch_all(connection)
+    .fetch_all(&mut *connection)
     .await
     .map_err(backend)?;
-    let read = |row: &SqliteRow| {
+    let mut plans = Vec::with_capacity(rows.len());
+    for row in &rows {
         let text: String = get(row, "toml")?;
-        Ok(PlanRow {
+        let charge: Charge = from_text(get(row, "charge")?)?;
+        let most_updates = match charge.mechanism.is_spent_by_uploads() {
+            true => Some(most_updates(connection, get(row, "id")?).await?),
+            false => None,
+        };
+        plans.push(PlanRow {
             task: task_name(row, "name")?,
             state: task_state(row)?,
             clip: budget::clip(&text),
             grid_bits: budget::grid_bits(&text),
             adaptive_clip: budget::adaptive_clip(&text),
             mechanism: budget::mechanism(&text),
-            charge: from_text(get(row, "charge")?)?,
+            charge,
             releases: releases(row)?,
             charged: unsigned(row, "charged")?,
             released: unsigned(row, "released")?,
             reserved: unsigned(row, "reserved")?,
-        })
-    };
-    rows.iter().map(read).collect()
+            most_updates,
+        });
+    }
+    Ok(plans)
+}
+
+/// The most updates of one client that a task's rounds recorded.
+async fn most_updates(connection: &mut SqliteConnection, task: i64) -> Result<u64, StoreError> {
+    let most: i64 = sqlx::query_scalar(
+        "SELECT coalesce(max(updates), 0) FROM (
+           SELECT count(*) AS updates FROM upload JOIN round ON round.id = upload.round
+            WHERE round.task = ? GROUP BY upload.client)",
+    )
+    .bind(task)
+    .fetch_one(connection)
+    .await
+    .map_err(backend)?;
+    u64::try_from(most).map_err(|_| damaged("upload", "a negative number of rows"))
 }
 
 async fn refused_for_values(connection: &mut SqliteConnection, round: i64) -> Result<bool, StoreError> {

@@ -1,7 +1,7 @@
 //! Masked rounds with real parties: the same model, bit for bit, as a clear round over the groups' means.
 
 use super::*;
-use crate::SessionFacts;
+use crate::{RoundRecord, SessionFacts};
 use proptest::prelude::*;
 use rand_chacha::{
     ChaCha20Rng,
@@ -94,8 +94,44 @@ fn tell(engine: &mut Engine, jobs: &mut Vec<Action>, now: Tick, input: EngineInp
 }
 
 fn play(case: &Case) -> Played {
-    let spec = task(case);
+    let quantizer = Quantizer::new(1000.0, Some(1.0), case.bits).unwrap();
     let base = model(case.dimension);
+    let playing = Playing { spec: task(case), base, clients: case.clients, gone: &case.gone, seed: case.seed };
+    let Ended { end, record, plain } = play_round(&playing, &|_, number| levels(case, &quantizer, number));
+    let (mut rows, mut groups) = (Vec::new(), Vec::new());
+    for (number, group) in (0..).zip(&record.groups).filter(|(_, group)| group.lost.is_none()) {
+        let mut sums = vec![0u32; case.dimension];
+        for survivor in &group.survivors {
+            sums.iter_mut().zip(&plain[survivor]).for_each(|(sum, level)| *sum += level);
+        }
+        let mut row = vec![0.0; case.dimension];
+        quantizer.mean(&sums, group.survivors.len(), &mut row).unwrap();
+        rows.push(row);
+        groups.push(number);
+    }
+    Played { end, rows, groups }
+}
+
+/// A masked round and who vanishes from it.
+pub(super) struct Playing<'a> {
+    pub(super) spec: Arc<TaskSpec>,
+    pub(super) base: Arc<Model>,
+    pub(super) clients: usize,
+    /// Clients that vanish, and before which step.
+    pub(super) gone: &'a [(usize, Step)],
+    pub(super) seed: u64,
+}
+
+/// How it ended, and what its survivors sent, before masks.
+pub(super) struct Ended {
+    pub(super) end: Action,
+    pub(super) record: RoundRecord,
+    pub(super) plain: BTreeMap<ClientId, Vec<u32>>,
+}
+
+/// Plays a masked round with real parties. `words` gives a client's words before masks.
+pub(super) fn play_round(case: &Playing<'_>, words: &dyn Fn(&Session, usize) -> Vec<u32>) -> Ended {
+    let (spec, base) = (case.spec.clone(), case.base.clone());
     let server = SigningKey::from_bytes(&[200; 32]);
     let cohort: Vec<ClientId> = (0..case.clients).map(named).collect();
     let facts = SessionFacts {
@@ -103,7 +139,7 @@ fn play(case: &Case) -> Played {
         round: 1,
         model: Digest([2; 32]),
         plan: Digest([3; 32]),
-        dimension: case.dimension,
+        dimension: base.layout().dimension(),
         cohort: &cohort,
         randomness: [case.seed as u8; 32],
     };
@@ -111,7 +147,6 @@ fn play(case: &Case) -> Played {
     let announcement = pairwise.announcement.clone();
     let params = RoundParams::new(cohort, case.clients, case.clients, 1000).unwrap();
     let mut engine = Engine::open_masked(spec, base, Arc::new(Carry::default()), params, [7; 32], pairwise);
-    let quantizer = Quantizer::new(1000.0, Some(1.0), case.bits).unwrap();
     let leaves = |number: usize, step: Step| case.gone.contains(&(number, step));
     let mut jobs = Vec::new();
     let mut now = 1;
@@ -152,7 +187,7 @@ fn play(case: &Case) -> Played {
             continue;
         }
         let state = state.shared(&shared).unwrap();
-        let levels = levels(case, &quantizer, number);
+        let levels = words(&announcement.session, number);
         let mut masked = levels.clone();
         apply_masks(&mut masked, 0, &state.masks().unwrap()).unwrap();
         let payload: Bytes = masked.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<u8>>().into();
@@ -185,19 +220,8 @@ fn play(case: &Case) -> Played {
     }
     settle(&mut engine, &mut jobs, &mut now, Phase::Unmask);
     let record = engine.record().unwrap();
-    let (mut rows, mut groups) = (Vec::new(), Vec::new());
-    for (number, group) in (0..).zip(&record.groups).filter(|(_, group)| group.lost.is_none()) {
-        let mut sums = vec![0u32; case.dimension];
-        for survivor in &group.survivors {
-            sums.iter_mut().zip(&plain[survivor]).for_each(|(sum, level)| *sum += level);
-        }
-        let mut row = vec![0.0; case.dimension];
-        quantizer.mean(&sums, group.survivors.len(), &mut row).unwrap();
-        rows.push(row);
-        groups.push(number);
-    }
     let end = finish(&mut engine, jobs, &|client| payloads[client].clone());
-    Played { end, rows, groups }
+    Ended { end, record, plain }
 }
 
 /// Runs jobs until the round ends.

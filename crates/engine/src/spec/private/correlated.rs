@@ -49,7 +49,7 @@ impl Check<'_> {
             let what = "noise of earlier rounds is taken away in steps of their clip: with a clip that moves nothing is proved";
             self.fail("privacy.adaptive_clip", what, "remove the key, or write mechanism = \"gaussian\"");
         }
-        if asked.adjacency == "replace_one" {
+        if asked.adjacency.as_deref() == Some("replace_one") {
             let what = "a correlated run is accounted for under zero-out adjacency alone";
             self.fail("privacy.adjacency", what, "write adjacency = \"zero_out\" or remove the key");
         }

@@ -129,6 +129,9 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         ("[rule]", "[examples]\nweighted = true\n[rule]", "examples.weighted", "2C", "false"),
         ("[rule]", "[tensors]\n\"bn.*\" = \"stats\"\n[rule]", "tensors.bn.*", "without noise", "ignore"),
         ("gaussian", "dp_ftrl", "privacy.mechanism", "correlated noise is", "gaussian"),
+        ("gaussian", "local", "privacy.mechanism", "is a trust model", "gaussian"),
+        ("gaussian", "discrete_gaussian", "privacy.mechanism", "under trust", "gaussian"),
+        ("[privacy]", "[privacy]\ntrust = \"everybody\"", "privacy.trust", "not a trust model", "\"local\""),
         ("gaussian", "gausian", "privacy.mechanism", "not a mechanism", "gaussian"),
         ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
         ("[privacy]", "[privacy]\nsampler = \"opendp\"", "privacy.sampler", "grid", "grid"),
@@ -158,8 +161,8 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
             "rounds = 10",
             "rounds = 10\n[visibility]\nmasking = \"pairwise\"\ngroup_size = 10",
             "visibility.masking",
-            "noise shares",
-            "none",
+            "summed before",
+            "distributed",
         ),
     ];
     for (replace, with, key, what, fix) in cases {

@@ -1,0 +1,121 @@
+//! An update under masks with the device's share of the noise: clipped, rotated and rounded in integers.
+
+use crate::{Error, masked};
+use std::fmt;
+use testudo_aggregate::{Cipher, KeyStream, MaskKey};
+use testudo_privacy::{
+    clip::{Grid, rotated},
+    noise::{Law, NoiseKey, NoiseStream, NoiseTable},
+    rotation::Rotation,
+};
+use testudo_protocol::secagg::Session;
+use zeroize::Zeroizing;
+
+/// Words of the ring for an update in a session with noise shares, with a share drawn for this call: call it once a round.
+/// What is not finite becomes the share alone, because who left a round over it would be seen.
+///
+/// Sent past every bound if `hostile`: neither clipped nor noised, for testing servers.
+pub(crate) fn words(session: &Session, delta: &[f32], hostile: bool) -> Result<Zeroizing<Vec<u32>>, Error> {
+    let unfit = |error: &dyn fmt::Display| Error::Policy(format!("the round's noise: {error}"));
+    let grid = Grid::new(session.clip_l2, session.bits, 0.0, 1).map_err(|error| unfit(&error))?;
+    let rotation = Rotation::new(session.digest().0);
+    let mut steps = Zeroizing::new(match hostile {
+        false => {
+            let mut seed = Zeroizing::new([0; 32]);
+            masked::random(&mut *seed);
+            let mut stream = KeyStream::new(&MaskKey::new(*seed), Cipher::preferred());
+            rotated(&grid, &rotation, delta, |bytes| stream.fill(bytes)).0
+        }
+        true => {
+            let mut steps: Vec<i64> = delta.iter().map(|value| (f64::from(*value) / grid.step()) as i64).collect();
+            steps.resize(Rotation::padded(delta.len()), 0);
+            steps
+        }
+    });
+    if !hostile {
+        let table = NoiseTable::new(Law::Discrete, session.noise).map_err(|error| unfit(&error))?;
+        let mut key = Zeroizing::new([0; 32]);
+        masked::random(&mut *key);
+        NoiseStream::new(&table, &NoiseKey::new(*key)).add_to(&mut steps).map_err(|error| unfit(&error))?;
+    }
+    // Modulo 2³²: the low words.
+    Ok(Zeroizing::new(steps.iter().map(|step| *step as u32).collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use testudo_protocol::{
+        Digest, TaskName,
+        secagg::{DISCRETE_GAUSSIAN, SigningKey},
+    };
+
+    fn session() -> Session {
+        Session {
+            task: TaskName::new("task").unwrap(),
+            id: [1; 32],
+            round: 1,
+            attempt: 1,
+            model: Digest([2; 32]),
+            plan: Digest([3; 32]),
+            dimension: 5000,
+            bits: 20,
+            kappa: 0.5,
+            clip_l2: 0.5,
+            max_weight: 0,
+            smallest_cohort: 32,
+            group_size: 16,
+            threshold: 11,
+            colluders: 0.05,
+            dropout: 0.05,
+            mechanism: DISCRETE_GAUSSIAN.into(),
+            noise: 1000.0,
+            delta: 1e-6,
+            honest: 9,
+            rule: "mean".into(),
+            accepted_weakness: String::new(),
+            advertise_ms: 1000,
+            step_ms: 1000,
+            server: SigningKey::from_bytes(&[5; 32]).verifying_key(),
+            authority: [0; 32],
+            cohort: Digest([4; 32]),
+            commitment: Digest([6; 32]),
+        }
+    }
+
+    fn lifted(words: &[u32]) -> Vec<f64> {
+        words.iter().map(|word| f64::from(word.cast_signed())).collect()
+    }
+
+    fn norm(values: &[f64]) -> f64 {
+        values.iter().map(|value| value * value).sum::<f64>().sqrt()
+    }
+
+    #[test]
+    fn a_share_of_the_asked_size_is_on_every_word_and_drawn_anew() {
+        let zeros = vec![0.0; 5000];
+        let [first, second] = [0, 1].map(|_| words(&session(), &zeros, false).unwrap());
+        assert_eq!(first.len(), 8192, "whole blocks, all of them noised");
+        assert_ne!(*first, *second);
+        let deviation = norm(&lifted(&first)) / 8192_f64.sqrt();
+        assert!((deviation / 1000.0 - 1.0).abs() < 0.04, "{deviation}");
+    }
+
+    #[test]
+    fn an_update_is_clipped_before_its_share_is_added() {
+        // 10⁶ times the clip; the share is small beside it.
+        let far = Session { noise: 2.0, ..session() };
+        let sum = lifted(&words(&far, &vec![7000.0; 5000], false).unwrap());
+        assert!((norm(&sum) / 1_048_576.0 - 1.0).abs() < 0.01, "{}", norm(&sum));
+        let spread = sum.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
+        assert!(spread < 0.1 * 1_048_576.0, "rotated: no word holds more than a little, {spread}");
+        let hostile = lifted(&words(&far, &vec![1.0; 5000], true).unwrap());
+        assert!(norm(&hostile) > 50.0 * 1_048_576.0);
+    }
+
+    #[test]
+    fn what_is_not_finite_is_the_share_alone() {
+        let words = words(&session(), &[f32::NAN; 5000], false).unwrap();
+        assert!(norm(&lifted(&words)) < 1.1 * 1000.0 * 8192_f64.sqrt());
+    }
+}
