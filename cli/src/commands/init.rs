@@ -157,8 +157,9 @@ mod tests {
     fn the_privacy_section_of_the_sample_is_accepted_key_by_key() {
         let section = &TASK[TASK.find("# [privacy]").unwrap()..];
         let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
-        assert_eq!(lines.len(), 13, "{lines:?}");
-        let common = ["population", "clients", "budget_epsilon", "delta", "noise_multiplier", "adjacency", "grid_bits"];
+        assert_eq!(lines.len(), 15, "{lines:?}");
+        let common =
+            ["trust", "population", "clients", "budget_epsilon", "delta", "noise_multiplier", "adjacency", "grid_bits"];
         for (mechanism, keys) in [
             ("gaussian", vec!["adaptive_clip"]),
             ("tree", vec!["participations", "separation"]),
@@ -182,6 +183,15 @@ mod tests {
             assert_eq!(privacy.adaptive.is_some(), mechanism == "gaussian");
             assert_eq!(privacy.correlated.map_or("gaussian", |run| run.kind.word()), mechanism);
         }
+        let honest = lines.iter().find(|line| line.starts_with("honest = ")).unwrap();
+        let text = format!(
+            "name = \"a\"\nrounds = 10\n[model]\ninitial = \"m\"\n[cohort]\nsize = 96\nminimum = 96\n[visibility]\nmasking = \
+             \"pairwise\"\ngroup_size = 32\ncolluders = 0.02\n[encoding]\nclip_l2 = 0.1\n[rule]\nkind = \"mean\"\n[privacy]\n\
+             mechanism = \"gaussian\"\ntrust = \"distributed\"\npopulation = \"phones\"\nclients = 100000\nbudget_epsilon = 5.0\n\
+             noise_multiplier = 8.0\n{honest}\n"
+        );
+        let spec = TaskSpec::new("task.toml", &text).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(spec.shares.map(|shares| format!("honest = {}", shares.honest())).as_deref(), Some(*honest));
     }
 
     #[test]
