@@ -85,7 +85,7 @@ const FEW_ROWS: usize = 1 << 12;
 pub enum Decision {
     /// What to do with every unit.
     Plan(Box<Plan>),
-    /// The statistics cannot tell; observe this and decide again. At most once per pre-aggregation and once more.
+    /// The statistics cannot tell; observe this and decide again. At most once per pre-aggregation and twice more.
     Refine(Box<Refinement>),
 }
 
@@ -96,6 +96,11 @@ impl From<Plan> for Decision {
 }
 
 impl Decision {
+    /// Measure the same points more exactly.
+    pub(crate) fn look_closer(needs: Needs, rows: usize) -> Self {
+        Self::Refine(Box::new(Refinement { needs, stage: 0, mixing: None, factors: vec![1.0; rows], frame: None }))
+    }
+
     /// Measure the same points near a reference.
     pub(crate) fn refine(needs: Needs, frame: Frame, rows: usize) -> Self {
         let frame = Some(frame);

@@ -14,7 +14,7 @@ use crate::statistics::{Observation, RowStatistics, StatisticsTree};
 use crate::unit::Units;
 use crate::verdict::Verdict;
 
-/// Most looks at the rows: each pre-aggregation may ask for one, and the rule for one more.
+/// Most looks at the rows: each pre-aggregation may ask for one, and the rule for two more.
 pub const MOST_LOOKS: usize = 16;
 
 /// What is done with the rows of one unit.

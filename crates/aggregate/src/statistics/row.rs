@@ -113,6 +113,12 @@ impl RowStatistics {
         (self.level.are_pairs() && !framed).then_some(Distances { origin: self.origin(), packed: &self.distances })
     }
 
+    /// Whether the distances are right to [`DistanceNeeds::NearPairs`] only.
+    #[must_use]
+    pub fn are_near(&self) -> bool {
+        self.level == DistanceNeeds::NearPairs
+    }
+
     /// The squared distances of rows and extra rows from `anchor`, if they or all distances were observed and not
     /// brought near a reference.
     #[must_use]

@@ -112,6 +112,27 @@ fn a_start_at_zero_knows_how_long_rows_far_away_are() {
     }
 }
 
+/// Rows of some coordinates about a centre, times `scale`.
+fn cloud(n: usize, scale: f32, seed: usize) -> Vec<Vec<f32>> {
+    let value = |row: usize, c: usize| ((row * 7919 + c * 104_729 + row * c * 31 + seed) % 1009) as f32 / 101.0 - 5.0;
+    (0..n).map(|row| (0..700).map(|c| scale * value(row, c) + 3.0).collect()).collect()
+}
+
+#[test]
+fn single_precision_rows_lose_nothing_however_uneven_they_are() {
+    let copies = [cloud(5, 1.0, 0), vec![cloud(1, 0.01, 9).remove(0); 6]].concat();
+    let far = [cloud(6, 1.0, 0), cloud(5, 3000.0, 4)].concat();
+    let nested = [cloud(4, 1.0, 0), cloud(5, 0.001, 7), cloud(3, 30.0, 2)].concat();
+    for (name, rows) in [("even", cloud(11, 1.0, 0)), ("copies", copies), ("far", far), ("nested", nested)] {
+        let wide: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect();
+        // In f64 all distances are exact.
+        let (narrow, exact) = (run(&GeometricMedian::default(), &rows, None), run(&GeometricMedian::default(), &wide, None));
+        for (a, b) in narrow.output.iter().zip(&exact.output) {
+            assert!((f64::from(*a) - b).abs() <= 3e-7 * (1.0 + b.abs()), "{name}: {a} {b}");
+        }
+    }
+}
+
 #[test]
 fn rows_beyond_f64_do_not_count_and_a_majority_of_them_is_refused() {
     let mut rows = rows(5, 3);

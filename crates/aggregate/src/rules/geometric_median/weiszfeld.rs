@@ -21,6 +21,24 @@ pub(super) struct Found {
     pub(super) residual: f64,
 }
 
+impl Found {
+    /// Whether no counted row is so near, or so far beside the median distance, that the squared distances of the iterate
+    /// have lost more than a factor of 16 of what the rows' distances are right to.
+    pub(super) fn is_even(&self) -> bool {
+        let counted = self.weights.iter().zip(&self.distances).filter(|(weight, _)| **weight > 0.0);
+        let mut distances: Vec<f64> = counted.map(|(_, distance)| *distance).collect();
+        distances.sort_unstable_by(f64::total_cmp);
+        let median = distances.get(distances.len() / 2).copied().unwrap_or(0.0);
+        let within = |distance: &f64| *distance >= median / NEAREST && *distance <= median * FARTHEST;
+        distances.iter().all(within)
+    }
+}
+
+/// A row at a quarter of the median distance: its squared distance is the difference of two 16 times as large.
+const NEAREST: f64 = 4.0;
+/// A row at 16 times the median distance pulls with a sixteenth of the weight on a square 256 times as large.
+const FARTHEST: f64 = 16.0;
+
 /// An iterate: weights of the rows, and how far these are from it.
 struct Iterate<'a> {
     weights: Vec<f64>,
