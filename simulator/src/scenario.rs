@@ -210,6 +210,9 @@ impl Plan {
                 if self.visibility.group_size > 1 { minimum.div_ceil(self.visibility.group_size) } else { minimum };
             cohort.insert("minimum".to_owned(), integer(minimum as u64));
         }
+        if let Some(fewer) = &self.cohort.fewer {
+            cohort.insert("fewer".to_owned(), fewer.clone().into());
+        }
         cohort.insert("phase_limit_s".to_owned(), self.cohort.phase_limit_s.into());
         put("cohort", cohort.into());
         put("rule", self.rule.clone().into());

@@ -129,7 +129,8 @@ impl Default for LocalTraining {
 /// How good a model is on a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Evaluation {
-    /// Share predicted correctly, in 0..=1. An example whose logits are not finite counts as wrong.
+    /// Share predicted correctly, in 0..=1. An example whose logits are not finite is guessed: right in one of as
+    /// many as there are classes.
     pub accuracy: f64,
     /// Mean cross-entropy in nats; not finite for a destroyed model.
     pub loss: f64,

@@ -46,4 +46,4 @@ pub use privacy::{AdaptiveClipping, Correlated, CorrelatedKind, GRID_BITS, Priva
 pub use record::{RecordedGroup, RoundRecord};
 pub use selection::select;
 pub use shares::{NoiseShares, SHARE_GRID_BITS};
-pub use spec::{Cohort, Examples, SpecError, TaskSpec};
+pub use spec::{Cohort, Examples, Fewer, SpecError, TaskSpec};

@@ -75,10 +75,22 @@ pub struct Cohort {
     pub selected: usize,
     /// Fewest updates for a release.
     pub minimum: usize,
+    /// What a round does with fewer updates than the rule needs for its byzantine clients.
+    pub fewer: Fewer,
     /// How long a round takes updates, milliseconds.
     pub phase_limit_ms: u64,
     /// How long clients gather before a cohort is drawn among them, milliseconds.
     pub gather_ms: u64,
+}
+
+/// What a round does with fewer updates than the rule needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fewer {
+    /// It is abandoned.
+    #[default]
+    Abandon,
+    /// It goes on with the largest number of byzantine clients that is valid for them; its notes say which.
+    LowerByzantine,
 }
 
 /// What claimed numbers of examples do.
@@ -130,7 +142,11 @@ impl TaskSpec {
             check.rule_over_groups(config.kind(), rule.as_ref());
         }
         let reference = check.reference(raw.reference.as_ref(), rule.as_deref());
-        let cohort = check.cohort(&raw.cohort, rule.as_deref(), reference.is_some(), per_row);
+        if raw.cohort.fewer != "abandon" && (masks || raw.privacy.is_some()) {
+            let what = "groups and noise are sized for the rule as it is declared";
+            check.fail("cohort.fewer", what, "write fewer = \"abandon\" or remove the key");
+        }
+        let cohort = check.cohort(&raw.cohort, rule_config.as_ref(), reference.is_some(), per_row);
         let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
@@ -241,6 +257,18 @@ impl TaskSpec {
         let local = || self.local.as_ref().map(|local| local.budget.clone());
         let shares = || self.shares.as_ref().map(|shares| shares.budget.clone());
         self.privacy.as_ref().map(Privacy::budget).or_else(local).or_else(shares)
+    }
+
+    /// The rule for a round of `rows` rows, and its *f* where that had to be lowered.
+    pub fn rule_for(&self, rows: usize) -> (Arc<dyn Rule>, Option<usize>) {
+        if self.cohort.fewer == Fewer::LowerByzantine
+            && self.rule.check(rows).is_err()
+            && let Ok(fitted) = self.rule_config.fit(rows)
+        {
+            let byzantine = fitted.byzantine();
+            return (Arc::from(fitted.build()), Some(byzantine));
+        }
+        (self.rule.clone(), None)
     }
 
     /// The parts of a model of this layout.

@@ -184,7 +184,7 @@ impl Population {
 }
 
 /// `[cohort]`, as in a `task.toml`.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cohort {
     /// Updates that close a round; all clients if left out.
@@ -193,13 +193,16 @@ pub struct Cohort {
     pub over_selection: f64,
     /// Fewest updates for a release.
     pub minimum: Option<usize>,
+    /// What a round does with fewer updates than the rule needs; abandoned if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fewer: Option<String>,
     /// Virtual seconds after which a round closes.
     pub phase_limit_s: f64,
 }
 
 impl Default for Cohort {
     fn default() -> Self {
-        Self { size: None, over_selection: 1.0, minimum: None, phase_limit_s: 600.0 }
+        Self { size: None, over_selection: 1.0, minimum: None, fewer: None, phase_limit_s: 600.0 }
     }
 }
 

@@ -98,18 +98,22 @@ impl Network {
             return Evaluation { accuracy: 0.0, loss: 0.0 };
         }
         let mut scratch = Scratch::default();
-        let (mut right, mut loss) = (0_usize, 0.0);
+        let (mut right, mut guessed, mut loss) = (0_usize, 0_usize, 0.0);
         for from in (0..data.len()).step_by(EVALUATION_ROWS) {
             let to = (from + EVALUATION_ROWS).min(data.len());
             self.forward(parameters, data, from..to, &mut scratch);
             let logits = &scratch.activations[self.widths.len() - 1];
             for (row, logits) in (from..to).zip(logits.chunks_exact(self.classes())) {
                 let label = data.label(row);
-                right += usize::from(first_of_maximum(logits) == Some(label));
+                match first_of_maximum(logits) {
+                    Some(class) => right += usize::from(class == label),
+                    None => guessed += 1,
+                }
                 loss += cross_entropy(logits, label);
             }
         }
-        Evaluation { accuracy: right as f64 / data.len() as f64, loss: loss / data.len() as f64 }
+        let right = right as f64 + guessed as f64 / self.classes() as f64;
+        Evaluation { accuracy: right / data.len() as f64, loss: loss / data.len() as f64 }
     }
 
     /// Logits of every example, row-major.
@@ -191,7 +195,7 @@ fn maximum<S: Scalar>(values: &[S]) -> S {
     values.iter().copied().fold(values[0], |largest, value| if value > largest { value } else { largest })
 }
 
-/// The predicted class: the first index of the maximum. `None` if a logit is not finite: such a model predicts nothing.
+/// The predicted class: the first index of the maximum. `None` if a logit is not finite: such a model can only guess.
 fn first_of_maximum<S: Scalar>(logits: &[S]) -> Option<usize> {
     let mut best = 0;
     for (index, value) in logits.iter().enumerate() {

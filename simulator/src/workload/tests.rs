@@ -129,12 +129,12 @@ fn a_client_without_data_sends_zeros_and_an_empty_batch_has_no_gradient() {
 }
 
 #[test]
-fn a_destroyed_model_predicts_nothing_and_shows_it_in_its_loss() {
+fn a_destroyed_model_guesses_and_shows_it_in_its_loss() {
     let data = digits::load();
     for value in [f32::NAN, f32::INFINITY] {
         let mlp = Mlp::new(64, &[8], 10);
         let evaluation = mlp.evaluate(&vec![value; Workload::<f32>::dimension(&mlp)], &data);
-        assert_eq!(evaluation.accuracy, 0.0);
+        assert_eq!(evaluation.accuracy, 0.1);
         assert!(!evaluation.loss.is_finite());
     }
 }

@@ -10,10 +10,13 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 use testudo_aggregate::{
-    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, RuleError, StatisticsTree, UnitStatistics,
-    Units, Verdict, Weights,
+    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, Rule, RuleError, StatisticsTree,
+    UnitStatistics, Units, Verdict, Weights,
 };
 use testudo_protocol::{Abandon, ClientId};
+
+/// The note of a round whose rule had to be lowered.
+const LOWERED: &str = "byzantine, lowered";
 
 /// A round that has its updates.
 #[derive(Debug)]
@@ -24,12 +27,16 @@ pub(super) struct Aggregation {
     aggregate: Vec<f32>,
     /// Per row the sum of its client's updates, if the rule remembers it.
     history: Vec<Vec<f32>>,
+    /// *f*, where too few rows have come for the declared one.
+    lowered: Option<usize>,
 }
 
 /// How far a part is.
 #[derive(Debug)]
 struct Progress {
     part: Arc<Part>,
+    /// The part's, or one of fewer byzantine rows.
+    rule: Arc<dyn Rule>,
     extras: Arc<[Extra]>,
     units: Units,
     observation: Arc<Observation>,
@@ -82,19 +89,22 @@ impl Aggregation {
                 groups.iter().map(weight).collect()
             }),
         };
+        let (rule, lowered) = spec.rule_for(rows.len());
         let weights = match claims {
-            Some(claims) => Weights::for_rule(spec.rule.as_ref(), &claims),
+            Some(claims) => Weights::for_rule(rule.as_ref(), &claims),
             None => Weights::equal(rows.len()),
         };
         let weights = weights.map_err(|error| Abandon::Rule { detail: error.to_string() })?;
-        let mut this = Self { rows, weights, parts: Vec::new(), aggregate: vec![0.0; dimension], history: Vec::new() };
+        let aggregate = vec![0.0; dimension];
+        let mut this = Self { rows, weights, parts: Vec::new(), aggregate, history: Vec::new(), lowered };
         if spec.rule.needs().extras.history {
             this.history = vec![vec![0.0; dimension]; this.rows.len()];
         }
         let mut jobs = Vec::new();
         for (index, part) in parts.iter().enumerate() {
             let memory = carry.memory.get(index).copied().flatten();
-            let progress = Progress::new(part, spec, &this.rows, carry, seed, memory)?;
+            let rule = if part.policy == Policy::Robust { &rule } else { &part.rule };
+            let progress = Progress::new(part, rule, spec, &this.rows, carry, seed, memory)?;
             this.parts.push(progress);
             jobs.extend(this.first_jobs(index)?);
         }
@@ -162,7 +172,8 @@ impl Aggregation {
     /// The verdicts and what the rule remembers.
     pub(super) fn outcome(self, carry: &Carry) -> Outcome {
         let mut rows = Ends::new(self.rows.len());
-        let (mut notes, mut memory) = (Vec::new(), Vec::new());
+        let lowered = self.lowered.map(|byzantine| Note { name: LOWERED.into(), value: byzantine as f64 });
+        let (mut notes, mut memory) = (Vec::from_iter(lowered), Vec::new());
         for progress in &self.parts {
             let Stage::Combining { plan, trimmed, .. } = &progress.stage else { continue };
             memory.push(plan.memory);
@@ -204,12 +215,12 @@ impl Aggregation {
     }
 
     fn decide(&self, index: usize, statistics: RowStatistics) -> Result<Vec<Job>, Abandon> {
-        let part = &self.parts[index].part;
+        let Progress { part, rule, .. } = &self.parts[index];
         let weights = match part.policy {
             Policy::Robust => self.weights.clone(),
             _ => Weights::equal(self.rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?,
         };
-        Ok(vec![Job::decide(index, part.rule.clone(), statistics, weights)])
+        Ok(vec![Job::decide(index, rule.clone(), statistics, weights)])
     }
 
     fn units(&self, part: usize) -> Vec<Unit> {
@@ -229,6 +240,7 @@ impl Aggregation {
 impl Progress {
     fn new(
         part: &Arc<Part>,
+        rule: &Arc<dyn Rule>,
         spec: &TaskSpec,
         rows: &RowSet,
         carry: &Carry,
@@ -236,8 +248,8 @@ impl Progress {
         memory: Option<f64>,
     ) -> Result<Self, Abandon> {
         // Before any job: statistics of more rows than the rule takes could be larger than memory.
-        part.rule.check(rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?;
-        let needs = part.rule.needs();
+        rule.check(rows.len()).map_err(|error| Abandon::Rule { detail: error.to_string() })?;
+        let needs = rule.needs();
         let mut extras = Vec::new();
         if needs.extras.last_aggregate {
             extras.push(carry.last_aggregate.clone().map_or(Extra::Zero, Extra::Vector));
@@ -258,7 +270,7 @@ impl Progress {
         let units = Units::new(dimension, length).map_err(|error| Abandon::Fault { detail: error.to_string() })?;
         let observation = Arc::new(Observation::first(needs, rows.len(), dimension, seed).with_memory(memory));
         let stage = Stage::Observing { tree: StatisticsTree::new(0), left: 0 };
-        Ok(Self { part: part.clone(), extras: extras.into(), units, observation, looks: 0, stage })
+        Ok(Self { part: part.clone(), rule: rule.clone(), extras: extras.into(), units, observation, looks: 0, stage })
     }
 }
 

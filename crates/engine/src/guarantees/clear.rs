@@ -78,11 +78,14 @@ fn robustness(spec: &TaskSpec) -> String {
         byzantine => format!(
             "robustness: rule {rule} holds its guarantee against up to {byzantine} bad clients of at least {} (more than \
              that void it); bound{}: {}",
-            spec.cohort.minimum,
+            spec.cohort.minimum.max(spec.rule.min_rows()),
             if rule.pre().is_empty() { "" } else { " of the rule alone, which its pre-aggregations change" },
             rule.kernel().info().bound
         ),
     };
+    for (rows, byzantine) in lowered(spec) {
+        line += &format!("; with {rows} updates against {byzantine} (fewer = lower_byzantine)");
+    }
     if let Some(sampled) = spec.sampled {
         line += &format!(
             "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}, if it \
@@ -97,6 +100,21 @@ fn robustness(spec: &TaskSpec) -> String {
         line += "; decided tensor by tensor, so the bound holds for each tensor and not for the whole model";
     }
     line
+}
+
+/// Numbers of updates for which *f* is lowered, as ranges in words, and to what.
+fn lowered(spec: &TaskSpec) -> Vec<(String, usize)> {
+    let rows = spec.cohort.minimum..spec.rule.min_rows().min(spec.cohort.selected + 1);
+    let mut ranges: Vec<(usize, usize, usize)> = Vec::new();
+    for (rows, byzantine) in rows.filter_map(|rows| Some((rows, spec.rule_for(rows).1?))) {
+        match ranges.last_mut() {
+            Some((_, last, same)) if *same == byzantine => *last = rows,
+            _ => ranges.push((rows, rows, byzantine)),
+        }
+    }
+    let words =
+        |first: usize, last: usize| if first == last { first.to_string() } else { format!("{first} to {last}") };
+    ranges.into_iter().map(|(first, last, byzantine)| (words(first, last), byzantine)).collect()
 }
 
 /// Tensors that the rule does not see.

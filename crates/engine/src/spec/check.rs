@@ -1,7 +1,7 @@
 //! The checks on a `task.toml`, section by section.
 
 use super::{
-    Cohort, Examples,
+    Cohort, Examples, Fewer,
     raw::{RawCohort, RawExamples, RawReference, RawTask},
 };
 use crate::{
@@ -15,6 +15,15 @@ use testudo_protocol::{ClientId, Encoding, TaskName, UnknownEncoding, limits};
 pub(super) const ROUNDS: u64 = 1_000_000;
 /// Longest phase limit and gathering time, seconds (7 days).
 const PHASE_LIMIT_S: f64 = 604_800.0;
+/// Fewest rows for a release: those of the rule as it is, or with a lower number of byzantine clients.
+fn least_rows(rule: &RuleConfig, fewer: Fewer) -> usize {
+    let needed = rule.min_rows();
+    match fewer {
+        Fewer::Abandon => needed,
+        Fewer::LowerByzantine => (1..needed.min(limits::COHORT)).find(|&rows| rule.fit(rows).is_ok()).unwrap_or(needed),
+    }
+}
+
 /// Default cap of claimed examples.
 pub(super) const MAX_EXAMPLES: u64 = 10_000;
 
@@ -174,7 +183,7 @@ impl Check<'_> {
     pub(super) fn cohort(
         &mut self,
         raw: &RawCohort,
-        rule: Option<&dyn Rule>,
+        rule: Option<&RuleConfig>,
         reference: bool,
         per_row: usize,
     ) -> Option<Cohort> {
@@ -193,7 +202,8 @@ impl Check<'_> {
             self.fail("cohort.over_selection", what, "write over_selection = 1 or remove the key");
             return None;
         }
-        let needed = rule.map_or(1, |rule| rule.min_rows()).saturating_add(extra);
+        let fewer = self.fewer(raw)?;
+        let needed = rule.map_or(1, |rule| least_rows(rule, fewer)).saturating_add(extra);
         let least = needed.saturating_mul(per_row);
         if size < least {
             let groups = if per_row > 1 { format!(" make {} groups", size / per_row) } else { String::new() };
@@ -222,7 +232,15 @@ impl Check<'_> {
         }
         let milliseconds = |seconds: f64| (seconds * 1000.0).round() as u64;
         let (phase_limit_ms, gather_ms) = (milliseconds(raw.phase_limit_s), milliseconds(raw.gather_s));
-        Some(Cohort { size, selected, minimum, phase_limit_ms, gather_ms })
+        Some(Cohort { size, selected, minimum, fewer, phase_limit_ms, gather_ms })
+    }
+
+    fn fewer(&mut self, raw: &RawCohort) -> Option<Fewer> {
+        match raw.fewer.as_str() {
+            "abandon" => Some(Fewer::Abandon),
+            "lower_byzantine" => Some(Fewer::LowerByzantine),
+            _ => self.fail_none("cohort.fewer", "is not known", "write \"abandon\" or \"lower_byzantine\""),
+        }
     }
 
     pub(super) fn examples(&mut self, raw: &RawExamples, rule: Option<&dyn Rule>) -> Examples {

@@ -43,6 +43,8 @@ pub(super) struct RawCohort {
     #[serde(default = "one")]
     pub(super) over_selection: f64,
     pub(super) minimum: Option<u64>,
+    #[serde(default = "abandon")]
+    pub(super) fewer: String,
     #[serde(default = "ten_minutes")]
     pub(super) phase_limit_s: f64,
     #[serde(default)]
@@ -143,6 +145,10 @@ fn none() -> String {
 
 fn grid() -> String {
     "grid".into()
+}
+
+fn abandon() -> String {
+    "abandon".into()
 }
 
 fn one() -> f64 {

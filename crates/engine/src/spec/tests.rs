@@ -28,10 +28,25 @@ fn problems(text: &str) -> Vec<Problem> {
 #[test]
 fn a_good_task_has_its_defaults_and_guarantees() {
     let spec = TaskSpec::new("task.toml", GOOD).unwrap();
-    assert_eq!(spec.cohort, Cohort { size: 10, selected: 13, minimum: 7, phase_limit_ms: 60_000, gather_ms: 0 });
+    let cohort =
+        Cohort { size: 10, selected: 13, minimum: 7, fewer: Fewer::Abandon, phase_limit_ms: 60_000, gather_ms: 0 };
+    assert_eq!(spec.cohort, cohort);
     assert_eq!(spec.examples, Examples { max: MAX_EXAMPLES, weighted: false });
     assert!(spec.guarantees.iter().any(|line| line.contains("up to 2 bad clients")), "{:?}", spec.guarantees);
     assert!(spec.guarantees.iter().any(|line| line.contains("sees every client's update")));
+}
+
+#[test]
+fn fewer_updates_lower_the_byzantine_clients_where_the_task_says_so() {
+    let text = GOOD.replace("size = 10", "size = 10\nfewer = \"lower_byzantine\"\nminimum = 4");
+    let spec = TaskSpec::new("task.toml", &text).unwrap();
+    let lowered: Vec<Option<usize>> = (4..8).map(|rows| spec.rule_for(rows).1).collect();
+    assert_eq!(lowered, [Some(0), Some(1), Some(1), None]);
+    let line = spec.guarantees.iter().find(|line| line.starts_with("robustness")).unwrap();
+    assert!(line.contains("up to 2 bad clients of at least 7"), "{line}");
+    assert!(line.contains("with 4 updates against 0") && line.contains("with 5 to 6 updates against 1"), "{line}");
+    // Without the word the rule stays, and a round of so few is refused.
+    assert_eq!(TaskSpec::new("task.toml", GOOD).unwrap().rule_for(5).1, None);
 }
 
 #[test]
@@ -46,6 +61,14 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
         ("size = 10", "size = 6", "cohort.size", "at least 7 rows", "at least 7"),
         ("size = 10", "size = 50000", "cohort.size", "takes at most", "fewer clients"),
         ("size = 10", "size = 10\nminimum = 4", "cohort.minimum", "must be from 7", "from 7 to 10"),
+        ("size = 10", "size = 10\nfewer = \"lower\"", "cohort.fewer", "not known", "lower_byzantine"),
+        (
+            "size = 10",
+            "size = 10\nfewer = \"lower_byzantine\"\nminimum = 2",
+            "cohort.minimum",
+            "must be from 3",
+            "from 3",
+        ),
         ("over_selection = 1.3", "over_selection = 0.5", "cohort.over_selection", "outside", "from 1 to 10"),
         ("phase_limit_s = 60", "phase_limit_s = nan", "cohort.phase_limit_s", "outside", "from"),
         ("phase_limit_s = 60", "phase_limt_s = 60", "cohort.phase_limt_s", "unknown field", "phase_limit_s"),

@@ -60,7 +60,8 @@ impl World {
     ) -> Result<(), String> {
         let task = &self.scenario.task;
         let carry = &self.state.carry;
-        let rule = task.rule.as_ref();
+        let (rule, _) = task.rule_for(taken.len());
+        let rule = rule.as_ref();
         let rows: Vec<&[f32]> = taken.values().map(|stored| stored.values.as_slice()).collect();
         let claims: Option<Vec<f64>> =
             task.examples.weighted.then(|| taken.values().map(|stored| stored.examples as f64).collect());

@@ -126,7 +126,8 @@ fn single_precision_rows_lose_nothing_however_uneven_they_are() {
     for (name, rows) in [("even", cloud(11, 1.0, 0)), ("copies", copies), ("far", far), ("nested", nested)] {
         let wide: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect();
         // In f64 all distances are exact.
-        let (narrow, exact) = (run(&GeometricMedian::default(), &rows, None), run(&GeometricMedian::default(), &wide, None));
+        let (narrow, exact) =
+            (run(&GeometricMedian::default(), &rows, None), run(&GeometricMedian::default(), &wide, None));
         for (a, b) in narrow.output.iter().zip(&exact.output) {
             assert!((f64::from(*a) - b).abs() <= 3e-7 * (1.0 + b.abs()), "{name}: {a} {b}");
         }
