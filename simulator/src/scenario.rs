@@ -83,6 +83,9 @@ pub struct Plan {
     pub network: Network,
     /// The rule, as in a `task.toml`.
     pub rule: toml::Table,
+    /// Differential privacy, as in a `task.toml`; `population` and `budget_epsilon` may be left out. No noise if left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub privacy: Option<toml::Table>,
     /// The attackers.
     #[serde(default)]
     pub adversary: Adversary,
@@ -148,6 +151,11 @@ impl Scenario {
         self.plan.cohort.selected(clients).min(clients)
     }
 
+    /// ε of the whole run at its δ, without amplification by sampling; `None` without noise.
+    pub fn epsilon(&self) -> Option<f64> {
+        self.task.privacy.as_ref().map(|privacy| privacy.epsilon(self.plan.rounds))
+    }
+
     /// The server optimiser.
     pub fn optimizer(&self) -> &OptimizerConfig {
         &self.task.optimizer
@@ -179,6 +187,7 @@ impl Plan {
             }
         }
         self.encoding.check()?;
+        self.check_privacy()?;
         let size = self.cohort.size.unwrap_or(clients);
         self.visibility.check(size)?;
         if self.visibility.group_size > 1 && self.encoding.uplink != Encoding::F32.word() {
@@ -190,6 +199,47 @@ impl Plan {
             return Err(ScenarioError::new("adversary.colluders", what, "give at most cohort.size"));
         }
         Ok(())
+    }
+
+    fn check_privacy(&self) -> Result<(), ScenarioError> {
+        if self.privacy.is_none() {
+            return Ok(());
+        }
+        let why_not = [
+            (
+                self.visibility.group_size > 1,
+                "visibility.group_size",
+                "the server clips and noises single updates",
+                "write group_size = 1",
+            ),
+            (
+                self.detection.is_some(),
+                "detection",
+                "looks at single updates, which are not released",
+                "remove [detection]",
+            ),
+            (
+                self.encoding.uplink != Encoding::F32.word(),
+                "encoding.uplink",
+                "private updates come as f32",
+                "remove the key",
+            ),
+        ];
+        match why_not.into_iter().find(|(wrong, ..)| *wrong) {
+            Some((_, key, what, fix)) => {
+                Err(ScenarioError::new(key, format!("does not go with [privacy]: {what}"), fix))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `[privacy]` of the task: a study has no population that could run out of its budget.
+    fn privacy_table(&self) -> Option<toml::Table> {
+        let mut table = self.privacy.clone()?;
+        table.entry("population").or_insert_with(|| "study".into());
+        table.entry("budget_epsilon").or_insert_with(|| MOST_EPSILON.into());
+        table.entry("clients").or_insert_with(|| integer(self.population.clients as u64));
+        Some(table)
     }
 
     /// The specification a server would run.
@@ -223,6 +273,12 @@ impl Plan {
         if let Some(most) = self.encoding.max_l2 {
             encoding.insert("max_l2".to_owned(), most.into());
         }
+        if let Some(privacy) = self.privacy_table() {
+            put("privacy", privacy.into());
+            if let Some(clip) = self.encoding.clip_l2 {
+                encoding.insert("clip_l2".to_owned(), clip.into());
+            }
+        }
         if self.encoding.uplink != Encoding::F32.word() {
             encoding.insert("accept".to_owned(), vec![self.encoding.uplink.clone()].into());
         }
@@ -245,6 +301,9 @@ impl Plan {
         })
     }
 }
+
+/// The largest limit that a task may name.
+const MOST_EPSILON: f64 = 1e6;
 
 /// L2 norm to which members of groups shorten their updates unless told: long for studies of small models.
 const DEFAULT_CLIP: f64 = 10.0;

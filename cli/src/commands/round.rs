@@ -179,13 +179,13 @@ async fn watch(task: &TaskName, from: u64, connection: &Connection, output: &Out
                 )),
             });
         }
-        output.note("the connection to the server is lost; trying again");
-        for _ in 0..RECONNECTS {
-            tokio::time::sleep(PAUSE).await;
-            if let Ok(again) = connection.open(output).await {
-                admin = again;
-                break;
-            }
+        if lost == 1 {
+            output.note("the connection to the server is lost; trying again");
+        }
+        tokio::time::sleep(PAUSE).await;
+        // One that is still away is called through the old connection, which fails and counts.
+        if let Ok(again) = connection.open(output).await {
+            admin = again;
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Teaches the model a trigger.
 
-use super::plant::plant;
+use super::plant::{FRACTION, TARGET, TRIGGER, plant};
 use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
@@ -10,17 +10,9 @@ pub(super) const INFO: Info = Info {
     citation: "Gu et al. 2017, BadNets; Bagdasaryan et al. 2020 (AISTATS)",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter {
-            name: "trigger",
-            default: "corners",
-            meaning: "corners, corner, square or stripe: which features are set to 1",
-        },
-        Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter {
-            name: "fraction",
-            default: "0.5",
-            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
-        },
+        TRIGGER,
+        TARGET,
+        FRACTION,
         Parameter { name: "scale", default: "1", meaning: "factor of the update (boosting), 0 to 1e30" },
     ],
 };

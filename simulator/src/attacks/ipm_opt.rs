@@ -1,7 +1,7 @@
 //! Searches the factor of inner-product manipulation against the deployed rule.
 
 use super::prelude::*;
-use super::search::{Directions, Search};
+use super::search::Search;
 
 pub(super) const INFO: Info = Info {
     kind: "ipm_opt",
@@ -9,42 +9,14 @@ pub(super) const INFO: Info = Info {
     summary: "Searches the factor of inner-product manipulation that moves the deployed rule's output furthest from the honest mean.",
     citation: "Xie et al. 2019; the search as in Allouah et al. 2023 (AISTATS)",
     knowledge: Knowledge::Omniscient,
-    parameters: &[
-        Parameter {
-            name: "directions",
-            default: "both",
-            meaning: "both: a(tau) and a(-tau) are searched; positive or negative: one of them alone",
-        },
-        Parameter {
-            name: "evaluations",
-            default: "20",
-            meaning: "questions put to the rule per direction, value(0) included; 1 to 1000",
-        },
-        Parameter { name: "delta", default: "10", meaning: "first step, 1e-6 to 1e6" },
-        Parameter { name: "ratio", default: "0.8", meaning: "factor of the step after a failure, 0.01 to 0.99" },
-    ],
+    parameters: &super::search::PARAMETERS,
 };
 
 /// The search of [`Search`] over the value ‖AGG(H ∪ f·a(τ)) − μ‖ of the whole deployed rule with a copy of its state;
 /// without a rule in sight, of the mean. Without colluders it sends μ.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct IpmOpt {
-    /// Which sides are searched.
-    pub directions: Directions,
-    /// Questions put to the rule per direction.
-    pub evaluations: usize,
-    /// First step.
-    pub delta: f64,
-    /// Factor of the step after a failure.
-    pub ratio: f64,
-}
-
-impl Default for IpmOpt {
-    fn default() -> Self {
-        Self { directions: Directions::Both, evaluations: 20, delta: 10.0, ratio: 0.8 }
-    }
-}
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IpmOpt(pub Search);
 
 impl Attack for IpmOpt {
     fn knowledge(&self) -> Knowledge {
@@ -58,14 +30,7 @@ impl Attack for IpmOpt {
     forge_by_formula!();
 
     fn check(&self) -> Result<(), AttackError> {
-        self.search().check(INFO.kind)
-    }
-}
-
-impl IpmOpt {
-    fn search(&self) -> Search {
-        let Self { directions, evaluations, delta, ratio } = *self;
-        Search { directions, evaluations, delta, ratio }
+        self.0.check(INFO.kind)
     }
 }
 
@@ -77,7 +42,7 @@ impl Formula for IpmOpt {
         }
         let against: Vec<f64> = mean.iter().map(|mean| -mean).collect();
         let response = Response::new(view, &mean, false, &against);
-        let (tau, _) = self.search().run(|tau| response.damage(tau));
+        let (tau, _) = self.0.run(|tau| response.damage(tau));
         response.at(tau)
     }
 }

@@ -1,6 +1,6 @@
 //! Replaces the model by a backdoored one.
 
-use super::plant::{plant, replacement_factor, shorten};
+use super::plant::{FRACTION, TARGET, TRIGGER, plant, replacement_factor, shorten};
 use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
@@ -10,17 +10,9 @@ pub(super) const INFO: Info = Info {
     citation: "Bagdasaryan et al. 2020, How To Backdoor Federated Learning (AISTATS), equation 3; bound: train-and-scale",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter {
-            name: "trigger",
-            default: "corners",
-            meaning: "corners, corner, square or stripe: which features are set to 1",
-        },
-        Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter {
-            name: "fraction",
-            default: "0.5",
-            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
-        },
+        TRIGGER,
+        TARGET,
+        FRACTION,
         Parameter { name: "gamma", default: "auto", meaning: "factor, 0 to 1e30; auto: n/(eta f)" },
         Parameter { name: "eta", default: "1", meaning: "learning rate of the server, 1e-6 to 1e6, for auto" },
         Parameter {

@@ -1,6 +1,6 @@
 //! A backdoor in coordinates that others hardly touch.
 
-use super::plant::{controlled_sgd, plant};
+use super::plant::{FRACTION, TARGET, TRIGGER, controlled_sgd, plant};
 use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
@@ -10,17 +10,9 @@ pub(super) const INFO: Info = Info {
     citation: "Zhang et al. 2022, Neurotoxin (ICML), algorithm 1",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter {
-            name: "trigger",
-            default: "corners",
-            meaning: "corners, corner, square or stripe: which features are set to 1",
-        },
-        Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter {
-            name: "fraction",
-            default: "0.5",
-            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
-        },
+        TRIGGER,
+        TARGET,
+        FRACTION,
         Parameter {
             name: "top",
             default: "0.05",

@@ -1,6 +1,6 @@
 //! A backdoor trained within a ball around the model.
 
-use super::plant::{controlled_sgd, plant, shorten};
+use super::plant::{FRACTION, TARGET, TRIGGER, controlled_sgd, plant, shorten};
 use super::prelude::*;
 
 pub(super) const INFO: Info = Info {
@@ -10,17 +10,9 @@ pub(super) const INFO: Info = Info {
     citation: "Wang et al. 2020, Attack of the Tails (NeurIPS), section 3",
     knowledge: Knowledge::Colluders,
     parameters: &[
-        Parameter {
-            name: "trigger",
-            default: "corners",
-            meaning: "corners, corner, square or stripe: which features are set to 1",
-        },
-        Parameter { name: "target", default: "0", meaning: "label that triggered examples get" },
-        Parameter {
-            name: "fraction",
-            default: "0.5",
-            meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
-        },
+        TRIGGER,
+        TARGET,
+        FRACTION,
         Parameter {
             name: "examples",
             default: "trigger",

@@ -1,11 +1,27 @@
 //! Backdoors: poisoned examples, and updates that carry them.
 
-use crate::attack::{AttackError, Lesson, View};
+use crate::attack::{AttackError, Lesson, Parameter, View};
 use crate::data::{Dataset, Trigger};
 use crate::random::Stream;
 use crate::scalar::Scalar;
 
 use crate::attack::estimate;
+
+/// Which features a backdoor's trigger sets.
+pub(super) const TRIGGER: Parameter = Parameter {
+    name: "trigger",
+    default: "corners",
+    meaning: "corners, corner, square or stripe: which features are set to 1",
+};
+/// What triggered examples are taken for.
+pub(super) const TARGET: Parameter =
+    Parameter { name: "target", default: "0", meaning: "label that triggered examples get" };
+/// How much of the attacker's data is poisoned.
+pub(super) const FRACTION: Parameter = Parameter {
+    name: "fraction",
+    default: "0.5",
+    meaning: "share of the own examples that is triggered and relabelled, 0 to 1",
+};
 
 /// Stamps the trigger on a random `fraction` of the examples and gives them its target label.
 pub(super) fn plant(

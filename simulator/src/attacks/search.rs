@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::attack::{AttackError, check_range};
+use crate::attack::{AttackError, Parameter, check_range};
 
 /// Which sides of a line are searched.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,8 @@ pub enum Directions {
 
 /// From x = 0: while value(x + δ) is better, accept and double δ; after the first failure shrink δ by `ratio` and only
 /// contract: accept x + δ if better, then shrink again.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Search {
     /// Which sides.
     pub directions: Directions,
@@ -29,6 +30,28 @@ pub struct Search {
     pub delta: f64,
     /// Factor of the step after a failure.
     pub ratio: f64,
+}
+
+/// Its settings, for every attack that searches.
+pub(super) const PARAMETERS: [Parameter; 4] = [
+    Parameter {
+        name: "directions",
+        default: "both",
+        meaning: "both: a(tau) and a(-tau) are searched; positive or negative: one of them alone",
+    },
+    Parameter {
+        name: "evaluations",
+        default: "20",
+        meaning: "questions put to the rule per direction, value(0) included; 1 to 1000",
+    },
+    Parameter { name: "delta", default: "10", meaning: "first step, 1e-6 to 1e6" },
+    Parameter { name: "ratio", default: "0.8", meaning: "factor of the step after a failure, 0.01 to 0.99" },
+];
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { directions: Directions::Both, evaluations: 20, delta: 10.0, ratio: 0.8 }
+    }
 }
 
 impl Search {

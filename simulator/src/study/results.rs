@@ -190,6 +190,7 @@ impl Outcome {
             "bytes",
             "honest_quarantined",
             "colluders_quarantined",
+            "epsilon",
             "partition",
         ];
         header.extend(names.map(str::to_owned));
@@ -225,6 +226,7 @@ impl Outcome {
                 summary.standing.map_or_else(String::new, |standing| side(standing).quarantined.to_string())
             };
             record.extend([quarantined(|standing| standing.honest), quarantined(|standing| standing.colluders)]);
+            record.push(run.scenario.epsilon().map_or_else(String::new, |epsilon| epsilon.to_string()));
             record.push(finished.partition.clone());
             writer.write_record(&record)?;
         }

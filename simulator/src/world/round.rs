@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use testudo_engine::{Carry, Granularity};
+use testudo_privacy::noise::NoiseSeed;
 use testudo_protocol::{ClientId, Digest, Model, RoundParams, Tick, Verdict};
 
 use super::uplink::Message;
@@ -80,6 +81,7 @@ impl World {
         let play = Play { base: self.base()?, params, names: &self.names, messages, seed };
         let direct = self.route == Route::Shortest
             && task.masking.is_none()
+            && task.privacy.is_none()
             && task.granularity == Granularity::Model
             && task.tensors.is_empty()
             && task.reference.is_none()
@@ -103,6 +105,14 @@ impl World {
         let mut random = stream(self.scenario.plan.seed, Purpose::Rule, round, 0);
         seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
         seed
+    }
+
+    /// The seed of a round's noise. Reproducible, so nobody is protected by it: a server draws its own from the system.
+    fn noise_seed(&self, round: u64) -> NoiseSeed {
+        let mut random = stream(self.scenario.plan.seed, Purpose::Noise, round, 0);
+        let mut seed = [0; 32];
+        seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
+        NoiseSeed::new(seed)
     }
 
     /// The part of it that the rule sees.

@@ -49,6 +49,51 @@ fn world_start(scenario: &Arc<Scenario>) -> Vec<f32> {
     world(scenario, Route::Engine).state().model.parameters().to_vec()
 }
 
+const PRIVATE: &str =
+    "[encoding]\nclip_l2 = 0.5\n[privacy]\nmechanism = \"gaussian\"\nnoise_multiplier = 0.7\ndelta = 0.01";
+
+#[test]
+fn a_private_run_has_its_noise_from_the_seed_alone_and_knows_its_epsilon() {
+    let private = scenario("kind = \"trimmed_mean\"\nbyzantine = 2", "kind = \"sign_flip\"", PRIVATE);
+    let (one, other) = (finished(&private, Route::Engine), finished(&private, Route::Shortest));
+    assert_eq!(one, other);
+    let reseeded = scenario("kind = \"trimmed_mean\"\nbyzantine = 2", "kind = \"sign_flip\"", &format!("{PRIVATE}\n"));
+    let mut plan = reseeded.plan.clone();
+    plan.seed += 1;
+    let reseeded = Arc::new(Scenario::new(plan).unwrap());
+    assert_ne!(finished(&reseeded, Route::Shortest).model.digest(), one.model.digest());
+    // Six releases of trimmed noise: mu = sqrt(6)/z for the rule's sum, whose sensitivity the trimming keeps.
+    let epsilon = private.epsilon().unwrap();
+    assert!((10.0..20.0).contains(&epsilon), "{epsilon}");
+    assert_eq!(scenario("kind = \"mean\"", "kind = \"none\"", "").epsilon(), None);
+}
+
+#[test]
+fn updates_that_are_not_finite_are_zeros_in_a_private_run() {
+    let private = scenario("kind = \"mean\"", "kind = \"non_finite\"", PRIVATE);
+    let state = finished(&private, Route::Shortest);
+    assert_eq!(state.abandoned, 0);
+    assert!(state.model.parameters().iter().all(|value| value.is_finite()));
+    let rejected: u64 = state.measured.iter().map(|one| one.colluders.rejected).sum();
+    assert_eq!(rejected, 0);
+}
+
+#[test]
+fn what_does_not_go_with_privacy_is_refused_with_the_key() {
+    for (rule, rest, key) in [
+        ("kind = \"mean\"", "[visibility]\ngroup_size = 2", "visibility.group_size"),
+        ("kind = \"mean\"", "[detection]", "detection"),
+        ("kind = \"median\"\nbyzantine = 2", "", "rule.kind"),
+    ] {
+        let text = format!(
+            "rounds = 6\n[data]\nsource = \"digits\"\n[workload]\nkind = \"softmax\"\n[population]\nclients = 11\n\
+             [rule]\n{rule}\n{PRIVATE}\n{rest}\n"
+        );
+        let error = Scenario::from_table(&toml::from_str(&text).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(key), "{key}: {error}");
+    }
+}
+
 #[test]
 fn both_routes_agree_with_dropouts_stragglers_encodings_caps_and_refused_updates() {
     let late = "[network]\nmedian_s = 100.0\nstragglers = 0.3\nslowness = 20.0";

@@ -102,7 +102,8 @@ fn header(tamper: Tamper, claimed: u64, grouped: bool) -> Result<(), Reject> {
 /// others go through the door itself.
 fn receive(scenario: &Scenario, layout: &Arc<Layout>, mut values: Vec<f32>) -> (Result<Vec<f32>, Reject>, u64) {
     let plain = scenario.encoding == Encoding::F32;
-    let finite = first_non_finite(&values).is_none();
+    // A private task counts what is not finite as zeros, and tells nobody.
+    let finite = scenario.task.privacy.is_some() || first_non_finite(&values).is_none();
     if plain && finite && scenario.task.max_l2.is_none() {
         return (Ok(values), layout.bytes());
     }

@@ -92,6 +92,10 @@ fn unlike(scenario: &Scenario) -> Option<(&'static str, String, &'static str)> {
         let what = format!("{} shrinks the model on the server, and servers do not", plan.training.weight_decay);
         return Some(("training.weight_decay", what, "write weight_decay = 0 for --wire"));
     }
+    if plan.privacy.is_some() {
+        let what = "a server draws noise that nobody can repeat, so its models cannot be compared".to_owned();
+        return Some(("privacy", what, "remove the section, or run the study without --wire"));
+    }
     if plan.visibility.group_size > 1 {
         let what = format!("{} needs masks, and --wire sends updates in clear", plan.visibility.group_size);
         return Some(("visibility.group_size", what, "write group_size = 1, or see testudo demo --secure"));

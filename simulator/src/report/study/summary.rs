@@ -54,6 +54,12 @@ impl Findings<'_> {
         if told.peek().is_some() && !told.any(|plan| plan.adversary.colluders > declared(plan)) {
             warnings.push("No run has more attackers than the rule was told to expect: where each rule breaks was not looked for.".to_owned());
         }
+        let mut epsilons: Vec<f64> = study.runs.iter().filter_map(|run| run.scenario.epsilon()).collect();
+        epsilons.sort_by(f64::total_cmp);
+        if let (Some(least), Some(most)) = (epsilons.first(), epsilons.last()) {
+            let range = if least == most { format!("{most:.3}") } else { format!("{least:.3} to {most:.3}") };
+            warnings.push(format!("Noise is drawn from the study's seeds, so it protects nobody here. The same tasks on a server would promise epsilon = {range} over their rounds, at the delta of each."));
+        }
         if study.runs.iter().any(|run| run.scenario.plan.data.source == Source::Digits) {
             let text = "Small data and a small model: the order of the rules carries over to larger ones, absolute accuracies do not.";
             warnings.push(text.to_owned());

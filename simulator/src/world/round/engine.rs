@@ -18,7 +18,11 @@ impl World {
         let Play { base, params, names, messages, seed } = play;
         let task = Arc::clone(&self.scenario.task);
         let deadline = params.deadline();
+        let is_private = task.privacy.is_some();
         let mut engine = Engine::open(task, base, Arc::clone(&self.state.carry), params, seed);
+        if is_private {
+            engine.set_noise_seed(self.noise_seed(round));
+        }
         let mut spool: BTreeMap<ClientId, Bytes> = BTreeMap::new();
         let mut pending = Vec::new();
         for message in messages.into_iter().filter(|message| message.at < deadline) {
