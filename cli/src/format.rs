@@ -10,6 +10,12 @@ pub(crate) fn wrapped(text: &str) -> String {
     textwrap::fill(&clean(text), WIDTH)
 }
 
+/// The same, four columns in.
+pub(crate) fn indented(text: &str) -> String {
+    let options = textwrap::Options::new(WIDTH).initial_indent("    ").subsequent_indent("    ");
+    textwrap::fill(&clean(text), options)
+}
+
 /// Width of the column of topics.
 const TOPIC: usize = 14;
 

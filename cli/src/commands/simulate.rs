@@ -6,7 +6,7 @@ mod wire;
 use crate::{
     cli::Signals,
     exit::{Exit, Failure},
-    format::Table,
+    format::{Table, indented},
     output::Output,
 };
 use clap::Args;
@@ -113,7 +113,7 @@ impl Simulate {
             return output.result(presets(), preset_table);
         }
         if self.list_attacks {
-            return output.result(json!({ "attacks": attacks::catalogue() }), attack_table);
+            return output.result(json!({ "attacks": attacks::catalogue() }), attack_list);
         }
         let source = match (&self.preset, &self.study) {
             (Some(name), _) => Source::preset(name)?,
@@ -332,19 +332,18 @@ fn preset_table(output: &Output) -> String {
     table.text(output.colour)
 }
 
-fn attack_table(output: &Output) -> String {
-    let mut table = Table::new(&["attack", "what it does", "what it sees", "parameters"]);
-    for info in attacks::catalogue() {
-        let parameters: Vec<String> =
-            info.parameters.iter().map(|one| format!("{}={}", one.name, one.default)).collect();
-        table.row(vec![
-            info.kind.to_owned(),
+fn attack_list(_: &Output) -> String {
+    let block = |info: &attacks::Info| {
+        let keys: Vec<String> = info.parameters.iter().map(|one| format!("{} = {}", one.name, one.default)).collect();
+        let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
+        let lines = [
+            format!("sends {}", info.formula),
             info.summary.to_owned(),
-            info.knowledge.to_string(),
-            parameters.join(","),
-        ]);
-    }
-    table.text(output.colour)
+            format!("Sees {}. Parameters: {keys}.", info.knowledge),
+        ];
+        format!("{}\n{}", info.kind, lines.map(|line| indented(&line)).join("\n"))
+    };
+    attacks::catalogue().iter().map(|info| block(info)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// Files and features that a preset asks for.

@@ -64,16 +64,15 @@ impl Study {
     pub(crate) async fn run(self, output: &Output) -> Result<(), Failure> {
         match self.action {
             Action::Compare { first, second, all } => {
-                let comparison = compare(&first, &second)
-                    .map_err(|error| Failure::new(Exit::Usage, "cannot compare the studies", error.to_string()))?;
+                let comparison =
+                    compare(&first, &second).map_err(|error| refused("cannot compare the studies", &error))?;
                 let object = serde_json::to_value(&comparison)
                     .map_err(|error| Failure::new(Exit::Internal, "cannot write the comparison", error.to_string()))?;
                 output.result(object, |output| table(&comparison, all, output))
             }
             Action::Verify { folder, sample, data } => {
                 let what = "cannot verify the study";
-                let checked = verify::verify(&folder, &data, sample)
-                    .map_err(|error| Failure::new(Exit::Usage, what, error.to_string()))?;
+                let checked = verify::verify(&folder, &data, sample).map_err(|error| refused(what, &error))?;
                 let object: Value = json!({ "checked": checked.checked, "different": checked.different });
                 output.result(object, |_| format!("{} runs done again", checked.checked.len()))?;
                 if checked.different.is_empty() {
@@ -83,6 +82,16 @@ impl Study {
             }
         }
     }
+}
+
+/// A folder that is not there is another matter than one that is damaged.
+fn refused(what: &'static str, error: &(dyn std::error::Error + 'static)) -> Failure {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let absent = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound)
+    };
+    let exit = if causes.any(absent) { Exit::NotFound } else { Exit::Usage };
+    Failure::new(exit, what, error.to_string()).next("name the folder of a finished study: `testudo simulate --out`")
 }
 
 fn table(comparison: &Comparison, all: bool, output: &Output) -> String {

@@ -152,7 +152,7 @@ fn verdicts(page: &mut String, findings: &Findings<'_>) {
     if lines.iter().all(|line| line.attacked.is_empty()) {
         return;
     }
-    page.push_str("<section>\n<h2>Verdicts</h2>\n<p class=\"note\">Share of updates that were mostly held back: rejected, over half of their coordinates cut, or shortened to less than half. Rules that select many reject honest updates by design.</p>\n<div class=\"wide\"><table><thead><tr><th>Rule</th>");
+    page.push_str("<section>\n<h2>Verdicts</h2>\n<p class=\"note\">Share of updates that were mostly held back: rejected, over half of their coordinates cut, or shortened to less than half. Rules that select many reject honest updates by design; a median, which gives every row a say, holds back nobody by this count.</p>\n<div class=\"wide\"><table><thead><tr><th>Rule</th>");
     let named = !findings.facets.is_empty();
     if named {
         page.push_str("<th>Setting</th>");
