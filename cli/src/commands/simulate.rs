@@ -22,6 +22,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use testudo_simulator::{
+    attack::Info,
     attacks,
     study::{
         Outcome, Study,
@@ -333,7 +334,7 @@ fn preset_table(output: &Output) -> String {
 }
 
 fn attack_list(_: &Output) -> String {
-    let block = |info: &attacks::Info| {
+    let block = |info: &Info| {
         let keys: Vec<String> = info.parameters.iter().map(|one| format!("{} = {}", one.name, one.default)).collect();
         let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
         let lines = [
