@@ -14,7 +14,7 @@ pub mod csv;
 pub mod digits;
 mod error;
 pub mod idx;
-mod input;
+pub(crate) mod input;
 pub mod npz;
 mod partition;
 mod split;

@@ -18,8 +18,9 @@ use crate::random::{Purpose, stream};
 use crate::scenario::{Placement, Scenario};
 use crate::workload::{Workload, WorkloadConfig, WorkloadError};
 
-pub use data::{Library, PartitionFile, Prepared, WorldData};
+pub use data::{Library, Prepared, WorldData};
 pub use measure::{Counts, Found, Measured, Standing};
+pub use partition_file::PartitionFile;
 pub use round::{Ending, Route};
 pub use sending::{Parcel, Sending};
 pub use state::{State, StateError};
@@ -28,6 +29,7 @@ mod adversary;
 mod data;
 mod groups;
 mod measure;
+mod partition_file;
 mod round;
 mod sending;
 mod state;

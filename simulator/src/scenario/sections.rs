@@ -52,6 +52,10 @@ pub struct SourceData {
     /// The seed of generated data, the same for all runs; 0 if left out.
     #[serde(default, skip_serializing)]
     pub task_seed: u64,
+    /// A file that says who holds which examples, relative to the study file; `heterogeneity` and `partition_seed` have no
+    /// say then. Not part of the run's id: what it says is.
+    #[serde(default, skip_serializing)]
+    pub partition: Option<String>,
     /// Examples held out for testing, each class in proportion.
     pub test: usize,
     /// The seed of the split into training and test part: the run's own if left out.

@@ -15,7 +15,7 @@ use super::driver::Driver;
 use super::results::{Finished, Outcome};
 use super::store::{Store, StoreError};
 use super::{Study, StudyRun, manifest};
-use crate::world::{Library, PartitionFile, Route, State, World, WorldError};
+use crate::world::{Library, Route, State, World, WorldError};
 
 /// How a study is run; no result depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -127,7 +127,7 @@ pub fn identify(study: &Study, library: &Library) -> Result<Vec<String>, RunErro
         let failed = |source| RunError::World { run: name(study, run), source: Box::new(source) };
         let data = library.load(&run.scenario.plan.data).map_err(failed)?;
         library.prepare(&run.scenario.plan).map_err(failed)?;
-        ids.push(run.scenario.id(&data.digest));
+        ids.push(run.scenario.id(&data.identity()));
     }
     Ok(ids)
 }
@@ -322,7 +322,7 @@ impl Work<'_> {
             .load(&run.scenario.plan.data)
             .map_err(|source| RunError::World { run: name(self.study, run), source: Box::new(source) })?
             .digest;
-        let file = PartitionFile { data: &digest, clients: data.parts() };
+        let file = data.partition_file(digest);
         let text = serde_json::to_string(&file)
             .map_err(|error| StoreError::Format { file: "partitions", what: error.to_string() })?;
         let name = format!("partitions/{}.json", &hex::encode(Sha256::digest(text.as_bytes()))[..16]);

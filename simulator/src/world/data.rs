@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use serde::Serialize;
-
 use super::WorldError;
 use super::adversary;
+use super::partition_file::{self, MadeFor, PartitionFile};
 use crate::data::{DataError, Dataset, Limits, Split, csv, digits, idx, npz};
 use crate::scenario::{Plan, Source, SourceData};
 
@@ -18,6 +17,15 @@ pub struct WorldData {
     pub examples: Arc<Dataset>,
     /// SHA-256 over shape, labels and features.
     pub digest: String,
+    /// Who holds what, where the study says so.
+    partition: Option<Arc<PartitionFile>>,
+}
+
+impl WorldData {
+    /// What a run's id takes for its data: their digest, or that of data and division.
+    pub fn identity(&self) -> String {
+        self.partition.as_ref().map_or_else(|| self.digest.clone(), |file| file.identity())
+    }
 }
 
 /// Examples of one run: of each client, and the test part.
@@ -26,6 +34,8 @@ pub struct Prepared {
     clients: Vec<Dataset>,
     /// The numbers of each client's examples in the training part.
     parts: Vec<Vec<usize>>,
+    /// Digest of the numbers of the training examples.
+    train: String,
     test: Dataset,
     by_class: Vec<Dataset>,
     nothing: Dataset,
@@ -39,15 +49,6 @@ pub struct Library {
     prepared: Mutex<BTreeMap<String, Arc<Prepared>>>,
 }
 
-/// The examples of each client, as written to a partition file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct PartitionFile<'a> {
-    /// Digest of the whole data set.
-    pub data: &'a str,
-    /// Numbers of the clients' examples in the training part; attackers without data are missing.
-    pub clients: &'a [Vec<usize>],
-}
-
 impl Library {
     /// Files are looked for relative to `folder`.
     pub fn new(folder: &Path) -> Self {
@@ -59,14 +60,15 @@ impl Library {
     /// # Errors
     /// A missing key, or what the importer says.
     pub fn load(&self, source: &SourceData) -> Result<WorldData, WorldError> {
-        let SourceData { source: kind, path, labels, features, task, task_seed, .. } = source;
-        let key = format!("{kind:?} {path:?} {labels:?} {features:?} {task:?} {task_seed}");
+        let SourceData { source: kind, path, labels, features, task, task_seed, partition, .. } = source;
+        let key = format!("{kind:?} {path:?} {labels:?} {features:?} {task:?} {task_seed} {partition:?}");
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(data) = loaded.get(&key) {
             return Ok(data.clone());
         }
         let examples = Arc::new(self.read(source)?);
-        let data = WorldData { digest: examples.digest(), examples };
+        let file = partition.as_ref().map(|path| PartitionFile::read(&self.folder.join(path))).transpose()?;
+        let data = WorldData { digest: examples.digest(), examples, partition: file.map(Arc::new) };
         loaded.insert(key, data.clone());
         Ok(data)
     }
@@ -84,26 +86,35 @@ impl Library {
         let partition_seed = plan.data.partition_seed.unwrap_or(plan.seed);
         let key = format!(
             "{} {} {split_seed} {} {holders} {without:?} {:?}",
-            data.digest, plan.data.test, partition_seed, plan.data.heterogeneity
+            data.identity(),
+            plan.data.test,
+            partition_seed,
+            plan.data.heterogeneity
         );
         if let Some(prepared) = self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
             return Ok(Arc::clone(prepared));
         }
-        let (train, test) = Split::stratified(&data.examples, plan.data.test, split_seed)?.apply(&data.examples);
-        let held = plan.data.heterogeneity.divide(&train, holders, partition_seed)?;
-        let mut held = held.into_iter();
-        let parts: Vec<Vec<usize>> = (0..plan.population.clients)
-            .map(
-                |client| {
-                    if without.binary_search(&client).is_ok() { Vec::new() } else { held.next().unwrap_or_default() }
-                },
-            )
-            .collect();
+        let split = Split::stratified(&data.examples, plan.data.test, split_seed)?;
+        let (train, test) = split.apply(&data.examples);
+        let train_digest = partition_file::digest_of(&split.train);
+        let is_without = |client: usize| without.binary_search(&client).is_ok();
+        let parts: Vec<Vec<usize>> = match &data.partition {
+            Some(file) => {
+                let made_for = MadeFor { data: &data.digest, train: &train_digest, examples: train.len() };
+                let parts = file.fitting(plan, &made_for)?.iter().enumerate();
+                parts.map(|(client, rows)| if is_without(client) { Vec::new() } else { rows.clone() }).collect()
+            }
+            None => {
+                let mut held = plan.data.heterogeneity.divide(&train, holders, partition_seed)?.into_iter();
+                let part = |client| if is_without(client) { Vec::new() } else { held.next().unwrap_or_default() };
+                (0..plan.population.clients).map(part).collect()
+            }
+        };
         let clients = parts.iter().map(|rows| train.subset(rows)).collect();
         let of_class = |class| (0..test.len()).filter(|&row| test.label(row) == class).collect::<Vec<_>>();
         let by_class = (0..test.classes()).map(|class| test.subset(&of_class(class))).collect();
         let nothing = train.subset(&[]);
-        let prepared = Arc::new(Prepared { clients, parts, test, by_class, nothing });
+        let prepared = Arc::new(Prepared { clients, parts, train: train_digest, test, by_class, nothing });
         let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Arc::clone(all.entry(key).or_insert(prepared)))
     }
@@ -161,6 +172,11 @@ impl Prepared {
     /// The numbers of each client's examples in the training part.
     pub fn parts(&self) -> &[Vec<usize>] {
         &self.parts
+    }
+
+    /// The same as a file, for data of this digest.
+    pub fn partition_file(&self, data: String) -> PartitionFile {
+        PartitionFile { data, train: self.train.clone(), clients: self.parts.clone() }
     }
 
     pub(super) fn test_by_class(&self) -> &[Dataset] {

@@ -86,7 +86,7 @@ fn what_does_not_go_with_privacy_is_refused_with_the_key() {
         ("kind = \"median\"\nbyzantine = 2", "", "rule.kind"),
     ] {
         let text = format!(
-            "rounds = 6\n[data]\nsource = \"digits\"\n[workload]\nkind = \"softmax\"\n[population]\nclients = 11\n\
+            "rounds = 6\n[data]\nsource = \"digits\"\ntest = 360\n[workload]\nkind = \"softmax\"\n[population]\nclients = 11\n\
              [rule]\n{rule}\n{PRIVATE}\n{rest}\n"
         );
         let error = Scenario::from_table(&toml::from_str(&text).unwrap()).unwrap_err().to_string();

@@ -43,6 +43,47 @@ fn the_seed_of_a_generated_task_is_told_apart_by_the_data_digest() {
 }
 
 #[test]
+fn a_division_that_a_study_wrote_is_read_again_and_must_fit() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, softmax) = ("source = \"digits\"\nsplit_seed = 3", "kind = \"softmax\"");
+    let library = || Library::new(folder.path());
+    let skewed = plan(&format!("{base}\nheterogeneity = {{ kind = \"extreme\" }}"), softmax).unwrap();
+    let data = library().load(&skewed.plan.data).unwrap();
+    let written = library().prepare(&skewed.plan).unwrap().partition_file(data.digest.clone());
+    let write = |file: &PartitionFile| {
+        std::fs::write(folder.path().join("who.json"), serde_json::to_vec(file).unwrap()).unwrap();
+    };
+    write(&written);
+    let imported = plan(&format!("{base}\npartition = \"who.json\""), softmax).unwrap();
+    let read = library().prepare(&imported.plan).unwrap();
+    assert_eq!(read.parts(), written.clients);
+    let identity = library().load(&imported.plan.data).unwrap().identity();
+    assert_ne!(imported.id(&identity), imported.id(&data.digest), "what the file says is part of the run");
+    let refused = |file: &PartitionFile, text: &str| {
+        write(file);
+        let scenario = plan(text, softmax).unwrap();
+        library().prepare(&scenario.plan).unwrap_err().to_string()
+    };
+    let text = format!("{base}\npartition = \"who.json\"");
+    let changed = |change: fn(&mut PartitionFile)| {
+        let mut file = written.clone();
+        change(&mut file);
+        file
+    };
+    for (file, part) in [
+        (changed(|file| file.data.replace_range(..1, "x")), "another data set"),
+        (changed(|file| drop(file.clients.pop())), "7 clients in the file, 8"),
+        (changed(|file| file.clients[0][0] = file.clients[1][0]), "given out twice"),
+        (changed(|file| file.clients[2][0] = 1697), "example 1697 of 1697"),
+    ] {
+        assert!(refused(&file, &text).contains(part), "{part}");
+    }
+    assert!(refused(&written, &text.replace("split_seed = 3", "split_seed = 4")).contains("data.split_seed"));
+    std::fs::write(folder.path().join("who.json"), "[]").unwrap();
+    assert!(library().load(&imported.plan.data).unwrap_err().to_string().contains("no partition file"));
+}
+
+#[test]
 fn columns_and_files_are_found_by_their_keys() {
     let folder = tempfile::tempdir().unwrap();
     let mut text = String::from("kind,a,b\n");
