@@ -202,10 +202,21 @@ impl Plan {
     }
 
     fn check_privacy(&self) -> Result<(), ScenarioError> {
-        if self.privacy.is_none() {
-            return Ok(());
-        }
+        let Some(privacy) = &self.privacy else { return Ok(()) };
+        let other = |key: &str, word: &str| privacy.get(key).and_then(toml::Value::as_str).is_some_and(|is| is != word);
         let why_not = [
+            (
+                other("trust", "central"),
+                "privacy.trust",
+                "studies add the noise where a server would",
+                "remove the key",
+            ),
+            (
+                other("mechanism", "gaussian"),
+                "privacy.mechanism",
+                "studies draw independent noise for every round",
+                "write mechanism = \"gaussian\"",
+            ),
             (
                 self.visibility.group_size > 1,
                 "visibility.group_size",
@@ -215,7 +226,7 @@ impl Plan {
             (
                 self.detection.is_some(),
                 "detection",
-                "looks at single updates, which are not released",
+                "single updates are looked at, which are not released",
                 "remove [detection]",
             ),
             (
@@ -227,7 +238,7 @@ impl Plan {
         ];
         match why_not.into_iter().find(|(wrong, ..)| *wrong) {
             Some((_, key, what, fix)) => {
-                Err(ScenarioError::new(key, format!("does not go with [privacy]: {what}"), fix))
+                Err(ScenarioError::new(key, format!("does not go with [privacy] of a study: {what}"), fix))
             }
             None => Ok(()),
         }

@@ -259,16 +259,18 @@ impl TaskSpec {
         self.privacy.as_ref().map(Privacy::budget).or_else(local).or_else(shares)
     }
 
-    /// The rule for a round of `rows` rows, and its *f* where that had to be lowered.
-    pub fn rule_for(&self, rows: usize) -> (Arc<dyn Rule>, Option<usize>) {
-        if self.cohort.fewer == Fewer::LowerByzantine
-            && self.rule.check(rows).is_err()
-            && let Ok(fitted) = self.rule_config.fit(rows)
-        {
-            let byzantine = fitted.byzantine();
-            return (Arc::from(fitted.build()), Some(byzantine));
+    /// The rule for a round of `rows` rows, and what became of it where it had to be lowered.
+    pub fn rule_for(&self, rows: usize) -> (Arc<dyn Rule>, Option<RuleConfig>) {
+        match self.lowered(rows) {
+            Some(lowered) => (Arc::from(lowered.build()), Some(lowered)),
+            None => (self.rule.clone(), None),
         }
-        (self.rule.clone(), None)
+    }
+
+    /// The rule with fewer byzantine clients, if the task lowers them and `rows` rows need it.
+    pub(crate) fn lowered(&self, rows: usize) -> Option<RuleConfig> {
+        let lowers = self.cohort.fewer == Fewer::LowerByzantine && self.rule.check(rows).is_err();
+        lowers.then(|| self.rule_config.fit(rows).ok()).flatten()
     }
 
     /// The parts of a model of this layout.

@@ -55,13 +55,15 @@ const PRIVATE: &str =
 #[test]
 fn a_private_run_has_its_noise_from_the_seed_alone_and_knows_its_epsilon() {
     let private = scenario("kind = \"trimmed_mean\"\nbyzantine = 2", "kind = \"sign_flip\"", PRIVATE);
+    let rule = "kind = \"trimmed_mean\"\nbyzantine = 2";
     let (one, other) = (finished(&private, Route::Engine), finished(&private, Route::Shortest));
-    assert_eq!(one, other);
-    let reseeded = scenario("kind = \"trimmed_mean\"\nbyzantine = 2", "kind = \"sign_flip\"", &format!("{PRIVATE}\n"));
-    let mut plan = reseeded.plan.clone();
-    plan.seed += 1;
-    let reseeded = Arc::new(Scenario::new(plan).unwrap());
-    assert_ne!(finished(&reseeded, Route::Shortest).model.digest(), one.model.digest());
+    assert_eq!((one.abandoned, &one), (0, &other));
+    // The same data, batches and start without noise, and with other noise.
+    let plain = finished(&scenario(rule, "kind = \"sign_flip\"", "[encoding]\nmax_l2 = 1e6"), Route::Engine);
+    let louder = PRIVATE.replace("0.7", "0.8");
+    let louder = finished(&scenario(rule, "kind = \"sign_flip\"", &louder), Route::Engine);
+    let models = [&one, &plain, &louder].map(|state| state.model.digest());
+    assert!(models[0] != models[1] && models[0] != models[2] && louder.abandoned == 0);
     // Six releases of trimmed noise: mu = sqrt(6)/z for the rule's sum, whose sensitivity the trimming keeps.
     let epsilon = private.epsilon().unwrap();
     assert!((10.0..20.0).contains(&epsilon), "{epsilon}");
@@ -84,10 +86,17 @@ fn what_does_not_go_with_privacy_is_refused_with_the_key() {
         ("kind = \"mean\"", "[visibility]\ngroup_size = 2", "visibility.group_size"),
         ("kind = \"mean\"", "[detection]", "detection"),
         ("kind = \"median\"\nbyzantine = 2", "", "rule.kind"),
+        ("kind = \"mean\"", "trust = \"local\"", "privacy.trust"),
+        ("kind = \"mean\"", "participations = 2\nseparation = 1\nmechanism = \"tree\"", "privacy.mechanism"),
     ] {
         let text = format!(
             "rounds = 6\n[data]\nsource = \"digits\"\ntest = 360\n[workload]\nkind = \"softmax\"\n[population]\nclients = 11\n\
-             [rule]\n{rule}\n{PRIVATE}\n{rest}\n"
+             [rule]\n{rule}\n{}\n{rest}\n",
+            if rest.contains("mechanism") {
+                PRIVATE.replace("mechanism = \"gaussian\"\n", "")
+            } else {
+                PRIVATE.to_owned()
+            }
         );
         let error = Scenario::from_table(&toml::from_str(&text).unwrap()).unwrap_err().to_string();
         assert!(error.contains(key), "{key}: {error}");

@@ -10,13 +10,10 @@ use crate::{
 };
 use std::{collections::BTreeMap, sync::Arc};
 use testudo_aggregate::{
-    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, Rule, RuleError, StatisticsTree,
+    BLOCK, Decision, MOST_LOOKS, Note, Observation, Plan, RowStatistics, Rule, RuleConfig, RuleError, StatisticsTree,
     UnitStatistics, Units, Verdict, Weights,
 };
 use testudo_protocol::{Abandon, ClientId};
-
-/// The note of a round whose rule had to be lowered.
-const LOWERED: &str = "byzantine, lowered";
 
 /// A round that has its updates.
 #[derive(Debug)]
@@ -27,8 +24,8 @@ pub(super) struct Aggregation {
     aggregate: Vec<f32>,
     /// Per row the sum of its client's updates, if the rule remembers it.
     history: Vec<Vec<f32>>,
-    /// *f*, where too few rows have come for the declared one.
-    lowered: Option<usize>,
+    /// The rule, where too few rows have come for the declared one.
+    lowered: Option<RuleConfig>,
 }
 
 /// How far a part is.
@@ -172,7 +169,9 @@ impl Aggregation {
     /// The verdicts and what the rule remembers.
     pub(super) fn outcome(self, carry: &Carry) -> Outcome {
         let mut rows = Ends::new(self.rows.len());
-        let lowered = self.lowered.map(|byzantine| Note { name: LOWERED.into(), value: byzantine as f64 });
+        let lowered = self
+            .lowered
+            .map(|rule| Note { name: format!("lowered to {rule}; byzantine"), value: rule.byzantine() as f64 });
         let (mut notes, mut memory) = (Vec::from_iter(lowered), Vec::new());
         for progress in &self.parts {
             let Stage::Combining { plan, trimmed, .. } = &progress.stage else { continue };

@@ -1,6 +1,7 @@
 //! The report of a task in clear mode.
 
 use crate::{Granularity, TaskSpec};
+use testudo_aggregate::Rule as _;
 
 /// One sentence per promise or assumption, for `testudo task check` and every round record.
 pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
@@ -83,9 +84,7 @@ fn robustness(spec: &TaskSpec) -> String {
             rule.kernel().info().bound
         ),
     };
-    for (rows, byzantine) in lowered(spec) {
-        line += &format!("; with {rows} updates against {byzantine} (fewer = lower_byzantine)");
-    }
+    line += &lowered(spec).unwrap_or_default();
     if let Some(sampled) = spec.sampled {
         line += &format!(
             "; byzantine comes from {} % bad clients{}: a cohort of {} holds more with probability at most {}, if it \
@@ -102,19 +101,13 @@ fn robustness(spec: &TaskSpec) -> String {
     line
 }
 
-/// Numbers of updates for which *f* is lowered, as ranges in words, and to what.
-fn lowered(spec: &TaskSpec) -> Vec<(String, usize)> {
-    let rows = spec.cohort.minimum..spec.rule.min_rows().min(spec.cohort.selected + 1);
-    let mut ranges: Vec<(usize, usize, usize)> = Vec::new();
-    for (rows, byzantine) in rows.filter_map(|rows| Some((rows, spec.rule_for(rows).1?))) {
-        match ranges.last_mut() {
-            Some((_, last, same)) if *same == byzantine => *last = rows,
-            _ => ranges.push((rows, rows, byzantine)),
-        }
-    }
-    let words =
-        |first: usize, last: usize| if first == last { first.to_string() } else { format!("{first} to {last}") };
-    ranges.into_iter().map(|(first, last, byzantine)| (words(first, last), byzantine)).collect()
+/// What fewer updates than the rule needs are worth, at both ends.
+fn lowered(spec: &TaskSpec) -> Option<String> {
+    let (least, most) = (spec.cohort.minimum, spec.rule.min_rows().saturating_sub(1).min(spec.cohort.selected));
+    let against = |rows: usize| Some(format!("{} with {rows} updates", spec.lowered(rows)?.byzantine()));
+    let first = against(least)?;
+    let last = (most > least).then(|| against(most)).flatten().map(|last| format!(" to {last}")).unwrap_or_default();
+    Some(format!("; with fewer its byzantine is lowered: {first}{last} (fewer = lower_byzantine)"))
 }
 
 /// Tensors that the rule does not see.

@@ -15,6 +15,9 @@ use testudo_protocol::{ClientId, Encoding, TaskName, UnknownEncoding, limits};
 pub(super) const ROUNDS: u64 = 1_000_000;
 /// Longest phase limit and gathering time, seconds (7 days).
 const PHASE_LIMIT_S: f64 = 604_800.0;
+/// Default cap of claimed examples.
+pub(super) const MAX_EXAMPLES: u64 = 10_000;
+
 /// Fewest rows for a release: those of the rule as it is, or with a lower number of byzantine clients.
 fn least_rows(rule: &RuleConfig, fewer: Fewer) -> usize {
     let needed = rule.min_rows();
@@ -23,9 +26,6 @@ fn least_rows(rule: &RuleConfig, fewer: Fewer) -> usize {
         Fewer::LowerByzantine => (1..needed.min(limits::COHORT)).find(|&rows| rule.fit(rows).is_ok()).unwrap_or(needed),
     }
 }
-
-/// Default cap of claimed examples.
-pub(super) const MAX_EXAMPLES: u64 = 10_000;
 
 /// Gathers problems section by section.
 pub(super) struct Check<'a> {

@@ -123,7 +123,10 @@ fn single_precision_rows_lose_nothing_however_uneven_they_are() {
     let copies = [cloud(5, 1.0, 0), vec![cloud(1, 0.01, 9).remove(0); 6]].concat();
     let far = [cloud(6, 1.0, 0), cloud(5, 3000.0, 4)].concat();
     let nested = [cloud(4, 1.0, 0), cloud(5, 0.001, 7), cloud(3, 30.0, 2)].concat();
-    for (name, rows) in [("even", cloud(11, 1.0, 0)), ("copies", copies), ("far", far), ("nested", nested)] {
+    let graded = [cloud(1, 0.25, 5), cloud(5, 1.0, 0), cloud(5, 16.0, 3)].concat();
+    for (name, rows) in
+        [("even", cloud(11, 1.0, 0)), ("graded", graded), ("copies", copies), ("far", far), ("nested", nested)]
+    {
         let wide: Vec<Vec<f64>> = rows.iter().map(|row| row.iter().map(|v| f64::from(*v)).collect()).collect();
         // In f64 all distances are exact.
         let (narrow, exact) =

@@ -22,22 +22,20 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Whether no counted row is so near, or so far beside the median distance, that the squared distances of the iterate
-    /// have lost more than a factor of 16 of what the rows' distances are right to.
+    /// Whether no squared distance d² from the iterate is the difference of numbers more than `MOST_LOSS` times as large.
+    ///
+    /// With normalised weights d²ₓ = Σ wᵢ‖x − xᵢ‖² − V, where V = ½ Σ wᵢwⱼ‖xᵢ − xⱼ‖² = Σ wᵢd²ᵢ: what is added up and
+    /// taken away is d²ₓ + 2V in all.
     pub(super) fn is_even(&self) -> bool {
-        let counted = self.weights.iter().zip(&self.distances).filter(|(weight, _)| **weight > 0.0);
-        let mut distances: Vec<f64> = counted.map(|(_, distance)| *distance).collect();
-        distances.sort_unstable_by(f64::total_cmp);
-        let median = distances.get(distances.len() / 2).copied().unwrap_or(0.0);
-        let within = |distance: &f64| *distance >= median / NEAREST && *distance <= median * FARTHEST;
-        distances.iter().all(within)
+        let counted = || self.weights.iter().zip(&self.distances).filter(|(weight, _)| **weight > 0.0);
+        let sum: f64 = counted().map(|(weight, _)| weight).sum();
+        let spread = counted().map(|(weight, distance)| weight * distance * distance).sum::<f64>() / sum;
+        counted().all(|(_, distance)| distance * distance * (MOST_LOSS - 1.0) >= 2.0 * spread)
     }
 }
 
-/// A row at a quarter of the median distance: its squared distance is the difference of two 16 times as large.
-const NEAREST: f64 = 4.0;
-/// A row at 16 times the median distance pulls with a sixteenth of the weight on a square 256 times as large.
-const FARTHEST: f64 = 16.0;
+/// How many times less exact than distances of rows a squared distance from the iterate may be.
+const MOST_LOSS: f64 = 16.0;
 
 /// An iterate: weights of the rows, and how far these are from it.
 struct Iterate<'a> {
