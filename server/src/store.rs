@@ -81,6 +81,18 @@ pub enum StoreError {
     /// The privacy budget does not hold it; nothing was changed. For a round, the figures are those of its task's plan.
     #[error(transparent)]
     Exhausted(Box<Exhausted>),
+    /// A private round would be charged otherwise than its task was planned: by this program, the task's noise is another
+    /// than the one that is paid for. Nothing was changed, and trying again does not help.
+    #[error(
+        "{what} would be charged otherwise than its task was planned ({difference}): the task goes on only with the program \
+         that created it; create it anew for what is left"
+    )]
+    OffPlan {
+        /// Which round.
+        what: String,
+        /// What is asked for and what is planned.
+        difference: String,
+    },
     /// A noise seed was sealed with a key that is lost: what needs it can only be given up.
     #[error("{what} was sealed with another key than that in noise.key")]
     KeyLost {

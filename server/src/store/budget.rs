@@ -170,6 +170,15 @@ pub(crate) fn adaptive_clip(toml: &str) -> bool {
     text.is_some_and(|text| text.get("privacy").and_then(|section| section.get("adaptive_clip")).is_some())
 }
 
+/// What a charge has otherwise than the one that is due: `sigma_grid is 4, not 5, …`.
+pub(crate) fn difference(charge: &Charge, due: &Charge) -> String {
+    let fields = |charge: &Charge| serde_json::to_value(charge).unwrap_or_default();
+    let (found, due) = (fields(charge), fields(due));
+    let due = due.as_object().into_iter().flatten();
+    let differing = due.filter(|(key, value)| found.get(key.as_str()) != Some(*value));
+    differing.map(|(key, value)| format!("{key} is {}, not {value}", found[key])).collect::<Vec<_>>().join(", ")
+}
+
 /// Whether the values of updates can have decided that an open round was abandoned.
 ///
 /// `refused_for_values` says whether an update was refused for what is in it: the number of those left then depends on

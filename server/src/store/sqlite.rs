@@ -240,12 +240,13 @@ impl Store for Sqlite {
         let sealed = round::noise_seed(&mut transaction, (task, round)).await?;
         let kept = sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()?;
         transaction.commit().await.map_err(backend)?;
-        Ok(kept)
+        Ok(kept.map(|seed| *seed))
     }
 
     async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError> {
         let sealed = round::noise_seed(&mut *self.read().await?, (task, round)).await?;
-        sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()
+        let kept = sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()?;
+        Ok(kept.map(|seed| *seed))
     }
 
     async fn close_step(

@@ -15,7 +15,7 @@ use testudo_protocol::{ClientId, Nonce, Reason, RoundParams, Tick};
 /// Why a round did not open.
 #[derive(Debug)]
 enum Unopened {
-    /// The privacy budget does not hold it, or its noise cannot be drawn, and that never changes.
+    /// The privacy budget does not hold it, or it is not what the task planned, and that never changes.
     Never(String),
     /// Anything else: worth another try.
     Fault(String),
@@ -105,6 +105,7 @@ impl Driver {
             StoreError::Exhausted(exhausted) => {
                 Unopened::Never(format!("{}: {exhausted}", Reason::PrivacyBudgetExhausted))
             }
+            off_plan @ StoreError::OffPlan { .. } => Unopened::Never(off_plan.to_string()),
             other => Unopened::Fault(other.to_string()),
         })?;
         self.row.last_round = number;

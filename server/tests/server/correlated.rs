@@ -5,6 +5,7 @@ use crate::{
     private::{MEAN, budget, closed_round_of, copy, private_toml},
 };
 use futures::future::join_all;
+use sqlx::{ConnectOptions as _, sqlite::SqliteConnectOptions};
 use std::{fs, time::Duration};
 use testudo_privacy::budget::ChargeMechanism;
 use testudo_proto::{Answer, EndedWhy, NotNowWhy, from_status, v1};
@@ -151,6 +152,39 @@ async fn a_run_whose_key_is_lost_ends_and_one_beside_it_goes_on() {
     assert_eq!((task.state.as_str(), task.released), ("failed", 1));
     assert!(task.why.contains("another key") && task.why.contains("no further step"), "{}", task.why);
     play(&host, "open", 1, &["a", "b"]).await;
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_task_whose_noise_is_another_after_an_upgrade_ends_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::on(directory.path(), |_| {}).await;
+    host.create(&toml("tree", "run", 3, "size = 2", "participations = 3"), &small_model(2)).await;
+    host.create(&private_toml("rounds", 3, "size = 2", MEAN, ""), &small_model(2)).await;
+    for task in ["run", "rounds"] {
+        play(&host, task, 1, &["a", "b"]).await;
+    }
+    host.stop().await;
+    // As if another sampler had planned them.
+    let mut ledger =
+        SqliteConnectOptions::new().filename(directory.path().join("ledger.sqlite")).connect().await.unwrap();
+    let other = r#"UPDATE plan SET charge = replace(charge, '"sampler_version":1', '"sampler_version":9')"#;
+    assert_eq!(sqlx::query(other).execute(&mut ledger).await.unwrap().rows_affected(), 2);
+    drop(ledger);
+    let host = Host::on(directory.path(), |_| {}).await;
+    for name in ["run", "rounds"] {
+        let federation = host.federation();
+        let answers = join_all(["a", "b"].map(|client| check_in(&federation, name, client, 5000))).await;
+        for answer in answers {
+            let answer = answer.unwrap().0;
+            assert!(matches!(answer, Answer::Ended { why: EndedWhy::Failed }), "{name}: {answer:?}");
+        }
+        let task = host.task(name).await;
+        assert_eq!((task.state.as_str(), task.released), ("failed", 1));
+        for part in ["round 2", "sampler_version is 1, not 9", "create it anew"] {
+            assert!(task.why.contains(part), "{part}: {}", task.why);
+        }
+    }
     host.stop().await;
 }
 

@@ -98,9 +98,8 @@ fn run_mechanism(spec: &TaskSpec, privacy: &Privacy, run: &Correlated, sensitivi
 
 /// What the noise of a correlated run was sized for, and who sees to it.
 fn participation(spec: &TaskSpec, run: &Correlated) -> String {
-    let (most, gap) = (u64::from(run.limit.most()), run.limit.gap());
-    let selected = spec.cohort.selected as u64;
-    let needed = (selected * spec.rounds).div_ceil(most.min(spec.rounds)).max(selected * gap.min(spec.rounds));
+    let (most, gap) = (run.limit.most(), run.limit.gap());
+    let needed = run.limit.clients_needed(spec.cohort.selected as u64, spec.rounds);
     format!(
         "participation: no client takes part in more than {most} of the {} rounds, two of them at least {gap} apart; the server \
          draws nobody who would, counts whoever was drawn, whatever came of it, and keeps the count across restarts; at least \

@@ -10,6 +10,10 @@ use crate::{
 
 /// The most rounds of a matrix mechanism.
 pub const MOST_ROUNDS: usize = 1 << 16;
+/// The most participations times bands whose sensitivity is computed: a fraction of a second.
+pub const MOST_ADDITIONS: usize = 1 << 26;
+/// The most rounds times bands of a matrix that noise is drawn through: its inverse takes a fraction of a second.
+pub const MOST_PRODUCTS: usize = 1 << 29;
 
 /// The first column of a lower triangular Toeplitz matrix C over the rounds.
 #[derive(Debug, Clone, PartialEq)]
@@ -81,7 +85,8 @@ impl Toeplitz {
     /// Theorem 2).
     ///
     /// # Errors
-    /// A separation of 0, no participation, or overlapping bands with other coefficients.
+    /// A separation of 0, no participation, more than [`MOST_ADDITIONS`] of participations times bands, or overlapping
+    /// bands with other coefficients.
     pub fn sensitivity(&self, participations: usize, separation: usize) -> Result<f64, ParameterError> {
         if participations == 0 {
             return Err(ParameterError::new("max_participation", participations, "give at least 1"));
@@ -89,12 +94,21 @@ impl Toeplitz {
         if separation == 0 {
             return Err(ParameterError::new("min_separation", separation, "give at least 1"));
         }
+        let (bands, starts) = (self.coefficients.len(), self.rounds.div_ceil(separation).min(participations));
+        if starts > MOST_ADDITIONS / bands {
+            let fix = format!(
+                "give at most {} with {bands} bands, or at most {} bands: participations times bands are computed up to \
+                 {MOST_ADDITIONS}",
+                MOST_ADDITIONS / bands,
+                MOST_ADDITIONS / starts
+            );
+            return Err(ParameterError::new("max_participation", participations, fix));
+        }
         let falls = self.coefficients.last().is_some_and(|last| *last >= 0.0)
             && self.coefficients.windows(2).all(|pair| pair[0] >= pair[1]);
-        if participations > 1 && separation < self.coefficients.len() && !falls {
+        if participations > 1 && separation < bands && !falls {
             let fix = format!(
-                "give at least {}, the number of bands: otherwise the bound needs non-negative falling coefficients",
-                self.coefficients.len()
+                "give at least {bands}, the number of bands: otherwise the bound needs non-negative falling coefficients"
             );
             return Err(ParameterError::new("min_separation", separation, fix));
         }
@@ -183,6 +197,17 @@ mod tests {
             }
             assert!(largest <= bound && bound < largest + 1e-9, "{largest} {bound}");
         }
+    }
+
+    #[test]
+    fn what_would_take_minutes_is_refused_with_what_would_not() {
+        let matrix = Toeplitz::square_root(1 << 16, 1 << 16).unwrap();
+        let error = matrix.sensitivity(1 << 16, 1).unwrap_err();
+        assert_eq!(error.key, "max_participation");
+        assert!(error.fix.contains("at most 1024 with 65536 bands, or at most 1024 bands"), "{error}");
+        assert!(matrix.sensitivity(1025, 1).is_err());
+        // So far apart, a client takes part eight times at most.
+        assert!(matrix.sensitivity(1 << 16, 1 << 13).is_ok());
     }
 
     #[test]

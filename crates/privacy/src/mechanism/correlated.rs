@@ -7,7 +7,7 @@
 //! too. Nothing is approximated; rounding the coefficients only means another C, whose sensitivity is computed.
 
 use crate::{
-    accountant::matrix::Toeplitz,
+    accountant::matrix::{MOST_PRODUCTS, Toeplitz},
     budget::{Charge, ChargeMechanism},
     error::{ParameterError, within},
     noise::{NoiseStream, Overflow},
@@ -32,9 +32,18 @@ impl CorrelatedPlan {
     /// Rounds the coefficients of `matrix`, divided by the first, to `bits` f ≤ 30 and finds their sensitivity.
     ///
     /// # Errors
-    /// Bits outside 4..=30, coefficients of 2³⁰ and more, or a pattern for which no sensitivity is proved.
+    /// Bits outside 4..=30, coefficients whose magnitudes add up to more than 2⁵³⁻ᶠ times the first, more than
+    /// [`MOST_PRODUCTS`] of rounds times bands, or a pattern for which no sensitivity is proved.
     pub fn new(matrix: &Toeplitz, bits: u32, participations: u32, separation: u64) -> Result<Self, ParameterError> {
         within("coefficient_bits", bits.into(), 4.0, 30.0)?;
+        let (rounds, bands) = (matrix.rounds(), matrix.coefficients().len());
+        if bands > MOST_PRODUCTS / rounds {
+            let fix = format!(
+                "give at most {} with {rounds} rounds: rounds times bands are computed up to {MOST_PRODUCTS}",
+                MOST_PRODUCTS / rounds
+            );
+            return Err(ParameterError::new("bands", bands, fix));
+        }
         let unit = (1_i64 << bits) as f64;
         let first = matrix.coefficients()[0];
         let mut numerators = Vec::new();
@@ -43,13 +52,16 @@ impl CorrelatedPlan {
             within("coefficients", numerator.abs(), 0.0, 2_f64.powi(60))?;
             numerators.push(numerator as i64);
         }
-        // Exact: at most 60 bits would not be, but 53 are enough for coefficients up to 2²³ units.
-        within(
-            "coefficients",
-            numerators.iter().map(|n| n.unsigned_abs()).max().unwrap_or(0) as f64,
-            1.0,
-            2_f64.powi(53),
-        )?;
+        // Each is exact in f64, and Σ|a_k N| stays below 2¹¹⁶.
+        let sum: u128 = numerators.iter().map(|numerator| u128::from(numerator.unsigned_abs())).sum();
+        if sum > 1 << 53 {
+            let fix = format!(
+                "give coefficients whose magnitudes add up to at most {} times the first: the sums of earlier noise overflow \
+                 otherwise",
+                1_u64 << (53 - bits)
+            );
+            return Err(ParameterError::new("coefficients", sum as f64 / unit, fix));
+        }
         let rounded = Toeplitz::new(matrix.rounds(), numerators.iter().map(|n| *n as f64 / unit).collect())?;
         let separation_rounds = usize::try_from(separation).unwrap_or(usize::MAX);
         let sensitivity = rounded.sensitivity(participations as usize, separation_rounds)?;
@@ -130,7 +142,7 @@ impl<'plan> CorrelatedNoise<'plan> {
             noise.iter_mut().for_each(|sum| *sum = (*sum + half as i64) >> self.plan.bits);
         } else {
             for (index, value) in noise.iter_mut().enumerate() {
-                // At most 2¹⁶ terms below 2¹¹⁶.
+                // |a_k| add up to at most 2⁵³ and |N| ≤ 2⁶³: below 2¹¹⁶, and |Z| + ½ below 2⁶⁴.
                 let sum = terms().fold(i128::from(*value) + half, |sum, (numerator, past)| {
                     sum - i128::from(*numerator) * i128::from(past[index])
                 });
@@ -254,6 +266,27 @@ mod tests {
         assert!(charge.sensitivity_grid as f64 >= plan.sensitivity() * 16_777_216.0);
         assert!(CorrelatedPlan::new(&matrix, 3, 1, 1).is_err());
         assert!(CorrelatedPlan::new(&matrix, 11, 1, 0).is_err());
+    }
+
+    #[test]
+    fn bands_whose_inverse_would_take_seconds_are_refused() {
+        let plan = |bands| CorrelatedPlan::new(&Toeplitz::square_root(1 << 16, bands).unwrap(), 11, 1, 1);
+        assert!(plan(1 << 13).is_ok());
+        let error = plan((1 << 13) + 1).unwrap_err();
+        assert_eq!((error.key, error.value.as_str()), ("bands", "8193"));
+        assert!(error.fix.contains("at most 8192 with 65536 rounds"), "{error}");
+    }
+
+    #[test]
+    fn coefficients_that_could_overflow_the_sums_are_refused() {
+        // With 11 bits: 2¹¹ + 2⁵² and 2¹¹ + 2⁵² + 2⁵².
+        let (first, large) = (1.0, 2_f64.powi(41));
+        let plan =
+            |coefficients: &[f64]| CorrelatedPlan::new(&Toeplitz::new(3, coefficients.to_vec()).unwrap(), 11, 1, 1);
+        assert!(plan(&[first, -large]).is_ok());
+        let error = plan(&[first, large, -large]).unwrap_err();
+        assert_eq!(error.key, "coefficients");
+        assert!(error.fix.contains("at most 4398046511104 times the first"), "{error}");
     }
 
     #[test]

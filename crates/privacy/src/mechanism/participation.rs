@@ -43,6 +43,14 @@ impl ParticipationLimit {
     pub fn gap(&self) -> u64 {
         self.gap
     }
+
+    /// How many clients at least fill `rounds` rounds of `selected` clients each.
+    #[must_use]
+    pub fn clients_needed(&self, selected: u64, rounds: u64) -> u64 {
+        let seats = selected.saturating_mul(rounds);
+        // Any `gap` rounds in a row have different clients.
+        seats.div_ceil(u64::from(self.most).min(rounds).max(1)).max(selected.saturating_mul(self.gap.min(rounds)))
+    }
 }
 
 /// What is stored of one client in one task. A client that was handed a round's task counts, whatever it sent.
@@ -116,5 +124,13 @@ mod tests {
         assert!(client.join(limit, 1000).is_err());
         assert_eq!(client.count(), 2);
         assert!(ParticipationLimit::new(0, 1).is_err() && ParticipationLimit::new(1, 0).is_err());
+    }
+
+    #[test]
+    fn clients_needed_follow_from_the_seats_and_from_the_gap() {
+        for (most, gap, needed) in [(2, 3, 500), (3, 1, 334), (2, 6, 600), (50, 1, 100), (50, 40, 1000)] {
+            let limit = ParticipationLimit::new(most, gap).unwrap();
+            assert_eq!(limit.clients_needed(100, 10), needed, "{limit:?}");
+        }
     }
 }

@@ -73,6 +73,14 @@ fn exhausted<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Exhausted {
     }
 }
 
+#[track_caller]
+pub(super) fn off_plan<T: std::fmt::Debug>(result: Result<T, StoreError>) -> String {
+    match result {
+        Err(error @ StoreError::OffPlan { .. }) => error.to_string(),
+        other => panic!("must be OffPlan: {other:?}"),
+    }
+}
+
 /// The chain adds up to what the account says is spent, and ends where it says.
 pub(super) async fn verified(store: &dyn Store) -> Vec<Entry> {
     let account = ok(store.accounts().await).remove(0);
@@ -234,16 +242,30 @@ pub(super) async fn what_does_not_fit_is_refused_at_creation_and_nothing_is_made
 
 pub(super) async fn a_round_beyond_its_plan_is_refused_and_not_opened(store: Arc<dyn Store>) {
     let task = planned(&*store, "a", 1).await;
-    let louder = NewRound { reserve: Some(charge(19)), ..reserving(&*store, &task, 1).await };
-    let error = exhausted(store.open_round(louder).await);
-    assert!(error.requested_epsilon > error.limit_epsilon, "{error:?}");
-    assert_eq!(ok(store.task(&task).await).last_round, 0);
     released(&*store, &task, 1).await;
     let error = exhausted(store.open_round(reserving(&*store, &task, 2).await).await);
     assert_eq!((error.population.as_str(), error.largest_affordable), ("phones", 0));
     assert!(error.spent_epsilon <= error.limit_epsilon && error.requested_epsilon > error.limit_epsilon, "{error:?}");
     assert_eq!(ok(store.task(&task).await).last_round, 1);
     assert_eq!(totals(&*store).await, (units(20), 0, 0));
+}
+
+pub(super) async fn a_round_is_reserved_exactly_as_its_task_planned(store: Arc<dyn Store>) {
+    let (task, one) = (planned(&*store, "a", 3).await, units(20));
+    for (other, difference) in [
+        (charge(19), "sigma_grid"),
+        (charge(21), "sigma_grid"),
+        (Charge { sampler_version: charge(20).sampler_version + 1, ..charge(20) }, "sampler_version"),
+        (Charge { accountant_version: 0, ..charge(20) }, "accountant_version"),
+        (charge(20).step(2), "correlated_step"),
+    ] {
+        let round = NewRound { reserve: Some(other), ..reserving(&*store, &task, 1).await };
+        let error = off_plan(store.open_round(round).await);
+        assert!(error.contains(difference) && error.contains("round 1 of task a"), "{difference}: {error}");
+        assert_eq!((ok(store.task(&task).await).last_round, totals(&*store).await), (0, (0, 0, 3 * one)));
+    }
+    released(&*store, &task, 1).await;
+    assert_eq!(totals(&*store).await, (one, 0, 2 * one));
 }
 
 pub(super) async fn a_population_has_one_limit_and_a_sound_name(store: Arc<dyn Store>) {

@@ -2,7 +2,7 @@
 
 use super::super::{NewRound, NewTask, PrivacyPlan, Release, RunNoise, Store, StoreError, TaskState};
 use super::{
-    budget::{totals, verified},
+    budget::{off_plan, totals, verified},
     fixture::*,
     ok, wrong_state,
 };
@@ -133,6 +133,30 @@ pub(super) async fn a_round_given_back_leaves_its_step_and_one_spent_does_not(st
         Err(StoreError::Exhausted(_)) => {}
         other => panic!("every step is taken: {other:?}"),
     }
+}
+
+pub(super) async fn a_step_is_reserved_exactly_as_its_run_was_planned(store: Arc<dyn Store>) {
+    let task = planned(&*store, "a").await;
+    let refused = async |number, reserve: Charge, seats| {
+        let round = step(&*store, &task, number, number, seats).await;
+        let error = off_plan(store.open_round(NewRound { reserve: Some(reserve), ..round }).await);
+        assert_eq!(ok(store.task(&task).await).last_round, number - 1, "{error}");
+    };
+    let newer = Charge { sampler_version: charge().sampler_version + 1, ..charge() };
+    let quieter = Charge { sigma_grid: charge().sigma_grid + 1, ..charge() };
+    // The first step pays for the run: as a later one it would cost nothing.
+    for reserve in [charge().step(2), newer, quieter, Charge { releases: 2, ..charge() }] {
+        refused(1, reserve, 0..2).await;
+    }
+    assert_eq!(totals(&*store).await, (0, 0, whole()));
+    closed(&*store, &task, 1, 1, 0..2).await;
+    ok(store.release(released(&task, 1, false)).await);
+    for reserve in [charge(), charge().step(3), newer.step(2), quieter.step(2)] {
+        refused(2, reserve, 2..4).await;
+    }
+    closed(&*store, &task, 2, 2, 2..4).await;
+    ok(store.release(released(&task, 2, false)).await);
+    assert_eq!((totals(&*store).await, verified(&*store).await.len()), ((whole(), 0, 0), 2));
 }
 
 pub(super) async fn the_end_of_a_task_forgets_the_seed_of_its_run(store: Arc<dyn Store>) {

@@ -93,7 +93,8 @@ pub(super) async fn end_plan(connection: &mut SqliteConnection, task: &TaskName)
     run::end(connection, task).await
 }
 
-/// Opening a round: reserves before clients train.
+/// Opening a round: reserves before clients train, exactly what its task's plan says. Versions and figures of the noise are
+/// part of it, so that an upgrade cannot change what a run has drawn already.
 pub(super) async fn reserve(
     connection: &mut SqliteConnection,
     round_id: i64,
@@ -114,6 +115,13 @@ pub(super) async fn reserve(
         }
     };
     let planned = plan_of(connection, &round.task).await?;
+    let due = match round.step {
+        Some(step) if step > 1 => planned.0.step(step),
+        _ => planned.0,
+    };
+    if charge != due {
+        return Err(StoreError::OffPlan { what: what(), difference: budget::difference(&charge, &due) });
+    }
     let reserved = held.account.reserve(round.task.as_str(), round.number, charge);
     reserved.map_err(|error| refusal(error, Some((&held, planned))))?;
     save(connection, &held).await?;

@@ -126,7 +126,7 @@ pub(super) async fn noise(
     if rows.last().map(|row| get::<Option<&[u8]>>(row, "manifest")).transpose()?.flatten().is_none() {
         return Err(damaged("manifest", "a closing step has none"));
     }
-    Ok(Some(RunNoise { seed: sealer.open_seed(Place::Run(task), &sealed)?, manifests }))
+    Ok(Some(RunNoise { seed: *sealer.open_seed(Place::Run(task), &sealed)?, manifests }))
 }
 
 /// Stands for a step that was given up before its survivors were fixed, and not given back: its noise is drawn like any
@@ -144,7 +144,7 @@ pub(super) async fn participations(
     let (id, _) = task::find(connection, task).await?;
     let Some(run) = find(connection, id).await? else { return Ok(None) };
     if let Some(sealed) = &run.sealed {
-        sealer.open_seed(Place::Run(task), sealed)?;
+        sealer.check(Place::Run(task), sealed)?;
     }
     let rows = sqlx::query(
         "SELECT seat.client, count(*) AS count, max(round.step) AS last FROM round JOIN seat ON seat.round = round.id

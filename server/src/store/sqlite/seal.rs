@@ -1,8 +1,11 @@
 //! The key that seals noise seeds: beside the database, never in it.
 //!
 //! Whoever has a seed can subtract its round's noise, and deleted rows live on in logs and backups. So the database
-//! holds ciphertext alone. The key lies in a file of its own; it is drawn anew at every start that finds no sealed seed,
-//! so that what older backups hold stays sealed for ever.
+//! holds ciphertext alone. The key lies in a file of its own; it is drawn anew at every start that finds no sealed seed:
+//! of rounds that are closing, and of correlated runs whose task has not ended. What copies of the database hold from
+//! before such a start stays sealed for ever. A run keeps the key for as long as its task lives, months perhaps, and the
+//! key then opens every seed that was sealed in that time, also those deleted since: whoever has such a copy and this file
+//! can subtract the noise of all those rounds.
 
 use super::super::StoreError;
 use chacha20poly1305::{
@@ -104,13 +107,23 @@ impl Sealer {
     }
 
     /// The seed, if it was sealed for this place with this key.
-    pub(super) fn open_seed(&self, place: Place<'_>, sealed: &[u8]) -> Result<[u8; 32], StoreError> {
+    pub(super) fn open_seed(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<[u8; 32]>, StoreError> {
         let lost = || StoreError::KeyLost { what: place.to_string() };
         let (nonce, sealed) = sealed.split_first_chunk::<NONCE_BYTES>().ok_or_else(lost)?;
         let payload = Payload { msg: sealed, aad: &place.bytes() };
         let seed = XChaCha20Poly1305::new((&*self.key).into()).decrypt(nonce.into(), payload).map_err(|_| lost())?;
         let seed = Zeroizing::new(seed);
-        <[u8; 32]>::try_from(&seed[..]).map_err(|_| lost())
+        let mut opened = Zeroizing::new([0; 32]);
+        if seed.len() != opened.len() {
+            return Err(lost());
+        }
+        opened.copy_from_slice(&seed);
+        Ok(opened)
+    }
+
+    /// Whether the seed could be opened; `KeyLost` if not.
+    pub(super) fn check(&self, place: Place<'_>, sealed: &[u8]) -> Result<(), StoreError> {
+        self.open_seed(place, sealed).map(drop)
     }
 }
 
@@ -152,9 +165,10 @@ mod tests {
         let sealer = Sealer::open(directory.path(), false).unwrap();
         let sealed = sealer.seal(Place::Round(&task, 1), &[7; 32]).unwrap();
         assert_eq!(sealed.len(), 72);
-        assert_eq!(sealer.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
+        sealer.check(Place::Round(&task, 1), &sealed).unwrap();
+        assert_eq!(*sealer.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
         for place in [Place::Round(&task, 2), Place::Round(&other, 1), Place::Run(&task)] {
-            assert!(sealer.open_seed(place, &sealed).is_err());
+            assert!(sealer.open_seed(place, &sealed).is_err() && sealer.check(place, &sealed).is_err());
         }
         for place in [0, 30, 71] {
             let mut changed = sealed.clone();
@@ -163,7 +177,7 @@ mod tests {
         }
         assert!(sealer.open_seed(Place::Round(&task, 1), &sealed[..10]).is_err());
         let again = Sealer::open(directory.path(), false).unwrap();
-        assert_eq!(again.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
+        assert_eq!(*again.open_seed(Place::Round(&task, 1), &sealed).unwrap(), [7; 32]);
         let fresh = Sealer::open(directory.path(), true).unwrap();
         let error = fresh.open_seed(Place::Round(&task, 1), &sealed).unwrap_err().to_string();
         assert!(error.contains("another key"), "{error}");

@@ -105,10 +105,13 @@ impl Check<'_> {
         if !good {
             return None;
         }
+        let limit = match ParticipationLimit::new(participations.min(rounds) as u32, separation) {
+            Ok(limit) => limit,
+            Err(error) => return self.unproved(Refusal::Parameter(error)),
+        };
         if let Some(clients) = asked.clients {
             let selected = cohort.selected as u64;
-            let needed =
-                (selected * rounds).div_ceil(participations.min(rounds)).max(selected * separation.min(rounds));
+            let needed = limit.clients_needed(selected, rounds);
             if clients < needed {
                 let what = format!(
                     "{clients} clients cannot fill {rounds} rounds of {selected} with at most {participations} each, {separation} \
@@ -118,9 +121,6 @@ impl Check<'_> {
                 return self.fail_none("privacy.clients", what, fix);
             }
         }
-        match ParticipationLimit::new(participations.min(rounds) as u32, separation) {
-            Ok(limit) => Some(limit),
-            Err(error) => self.unproved(Refusal::Parameter(error)),
-        }
+        Some(limit)
     }
 }

@@ -62,6 +62,10 @@ fn the_report_says_mechanism_limits_and_what_they_rest_on() {
 #[test]
 fn correlated_noise_without_proof_or_limits_is_refused_with_why_and_fix() {
     let limits = "participations = 2\nseparation = 3";
+    let long = |limits: &str| {
+        let text = matrix(limits).replace("rounds = 10", "rounds = 65536");
+        text.replace("clients = 10000", "clients = 100000000").replace("delta = 1e-6", "delta = 1e-10")
+    };
     let cases = [
         (tree(""), "privacy.participations", "missing", "participations = 1"),
         (tree("participations = 0"), "privacy.participations", "outside", "from 1"),
@@ -86,6 +90,19 @@ fn correlated_noise_without_proof_or_limits_is_refused_with_why_and_fix() {
             "privacy.separation",
             "does not fit",
             "number of bands",
+        ),
+        (long("participations = 2"), "privacy.bands", "65536", "at most 8192"),
+        (
+            long("participations = 65536\nbands = 2048"),
+            "privacy.participations",
+            "65536",
+            "at most 32768 with 2048 bands",
+        ),
+        (
+            matrix(&format!("{limits}\ncoefficients = [1.0, 1e15]")),
+            "privacy.coefficients",
+            "does not fit",
+            "add up to at most",
         ),
         (
             matrix(limits).replace("noise_multiplier = 2.0", "noise_multiplier = 200.0"),
