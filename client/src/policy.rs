@@ -1,6 +1,6 @@
 //! What the device insists on before it uploads.
 
-use crate::Error;
+use crate::{Error, shares};
 use testudo_proto::{Assignment, Masking};
 use testudo_protocol::{
     Digest, limits,
@@ -106,9 +106,12 @@ impl Policy {
     }
 
     /// Take part only in masked rounds whose clients add shares of noise, such that the sum of a group has a standard
-    /// deviation of at least `multiplier` times the L2 norm that updates are clipped to, even if no more clients survive than
+    /// deviation of at least `multiplier` times the L2 norm that updates are held to, even if no more clients survive than
     /// the threshold and [`Policy::min_colluders`] of the group tell their shares. With [`Policy::min_local_noise`] as well,
     /// either is enough.
+    ///
+    /// That norm is the clip and what rounding may add to it: a ten-thousandth with the usual `grid_bits` of 20, 3 % with 16. A
+    /// task with `noise_multiplier = 4.0` gives 3.9995.
     #[must_use]
     pub fn min_shared_noise(mut self, multiplier: f64) -> Self {
         self.shared_noise = Some(multiplier);
@@ -130,14 +133,17 @@ impl Policy {
     }
 
     /// Take part in at most this many rounds of a session (those with a receipt); then
-    /// [`Session::next_round`](crate::Session::next_round) gives `None`.
+    /// [`Session::next_round`](crate::Session::next_round) gives `None`. Where the device noises its own updates, every
+    /// noise that it drew counts, with a receipt or without: the server may keep an update and never answer, and what is
+    /// bounded is what left the device. Across processes that holds if the session is saved between
+    /// [`Round::seal`](crate::Round::seal) and [`Sealed::send`](crate::Sealed::send).
     #[must_use]
     pub fn max_rounds(mut self, rounds: u64) -> Self {
         self.rounds = Some(rounds);
         self
     }
 
-    /// Whether a session with this many receipts has done its part.
+    /// Whether a session has done its part with this many receipts, or updates that it noised itself.
     pub(crate) fn is_done(&self, rounds: u64) -> bool {
         self.rounds.is_some_and(|most| rounds >= most)
     }
@@ -255,11 +261,11 @@ impl Policy {
         }
         if let Some(multiplier) = self.shared_noise {
             let colluders = (self.colluders * f64::from(session.group_size)).ceil() as u32;
-            let given = session.noise_multiplier(colluders);
+            let given = shares::noise_multiplier(session, colluders);
             let is_enough = given >= multiplier;
             if !is_enough {
                 return refuse(format!(
-                    "gives sums noise of {given} times the clip, with {colluders} colluders in a group; the policy asks for at \
+                    "gives sums noise of {given} times what an update is held to, with {colluders} colluders in a group; the policy asks for at \
                      least {multiplier}, min_shared_noise decides (`testudo join --min-shared-noise`)"
                 ));
             }
@@ -296,7 +302,7 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::time::Duration;
     use testudo_proto::OwnNoise;
@@ -305,7 +311,7 @@ mod tests {
         secagg::{DISCRETE_GAUSSIAN, SigningKey},
     };
 
-    fn assignment(masking: Masking, group_size: u32) -> Assignment {
+    pub(crate) fn assignment(masking: Masking, group_size: u32) -> Assignment {
         Assignment {
             task: TaskName::new("task").unwrap(),
             round: 3,
@@ -377,7 +383,7 @@ mod tests {
     }
 
     /// A masked assignment, with something changed before it is signed.
-    fn announced(change: impl FnOnce(&mut Session)) -> (Assignment, VerifyingKey) {
+    pub(crate) fn announced(change: impl FnOnce(&mut Session)) -> (Assignment, VerifyingKey) {
         let mut assignment = assignment(Masking::Pairwise, 16);
         let key = SigningKey::from_bytes(&[5; 32]);
         let mut session = Session {
@@ -439,6 +445,15 @@ mod tests {
             |s| s.noise = 5.0,
             |s| noisy(s, 1.0, 9),
             |s| noisy(s, 4e5, 12),
+            // Noise that is large on a grid of two steps, and nothing beside the rounding.
+            |s| {
+                noisy(s, 3.0, 10);
+                s.bits = 1;
+            },
+            |s| {
+                noisy(s, 4e5, 9);
+                s.bits = 29;
+            },
             |s| noisy(s, 4e5, 0),
             |s| {
                 noisy(s, 4e5, 9);
@@ -464,15 +479,15 @@ mod tests {
         assert!(plan.announced(&good, None).unwrap_err().to_string().contains("specification"));
     }
 
-    fn noisy(session: &mut Session, noise: f64, honest: u32) {
+    pub(crate) fn noisy(session: &mut Session, noise: f64, honest: u32) {
         (session.mechanism, session.noise, session.delta, session.honest, session.bits) =
             (DISCRETE_GAUSSIAN.into(), noise, 1e-6, honest, 20);
     }
 
     #[test]
     fn shares_are_counted_from_the_threshold_and_the_devices_own_colluders() {
-        // Nine shares of 2^20/3: σ = C. One colluder of 16 leaves ten of a threshold of 11, and nine are promised.
-        let (good, _) = announced(|s| noisy(s, 349_526.0, 9));
+        // Nine shares of 2^20/3 and a little: σ is what updates are held to. One colluder of 16 leaves ten of a threshold of 11, and nine are promised.
+        let (good, _) = announced(|s| noisy(s, 349_600.0, 9));
         let policy = |multiplier: f64| Policy::default().min_shared_noise(multiplier);
         assert!(policy(1.0).announced(&good, None).is_ok() && policy(1.0).check(&good).is_ok());
         assert!(Policy::default().announced(&good, None).is_ok(), "noise is no reason to leave");

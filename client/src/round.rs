@@ -27,6 +27,8 @@ pub(crate) struct Shared {
     pub(crate) seat: Option<SavedSeat>,
     /// Rounds with a receipt.
     pub(crate) rounds: u64,
+    /// Updates that may have left the device: receipts, and every noise that was drawn, whatever the server said of it.
+    pub(crate) told: u64,
 }
 
 /// Locks what session and round share. A panic elsewhere leaves nothing half-written in it.
@@ -201,10 +203,16 @@ impl Round {
                 self.assignment.round
             )));
         }
-        if let Some(seat) = &mut lock(&self.seat.shared).seat {
+        let mut shared = lock(&self.seat.shared);
+        if noise.is_some() && self.kept.is_none() {
+            // From here on the server may see it, and never say so.
+            shared.told = shared.told.max(shared.rounds) + 1;
+        }
+        if let Some(seat) = &mut shared.seat {
             seat.digest = Some(digest);
             seat.noised = noise.map(|_| Kept(payload.clone()));
         }
+        drop(shared);
         let header = UploadHeader {
             place: self.seat.place.clone(),
             model_digest: self.assignment.model_digest,

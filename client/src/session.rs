@@ -4,7 +4,7 @@ use crate::{
     Client, Error, Receipt, Round, SavedSession,
     retry::{Backoff, Hitch},
     round::{Shared, lock, place},
-    saved::{SavedSeat, SeatState},
+    saved::{Promises, SavedSeat, SeatState},
     transport::{Failure, Held, download::download, unreadable},
 };
 use std::{
@@ -53,10 +53,8 @@ pub struct Session {
     model: Option<(Digest, Arc<Model>)>,
     recovered: Option<Receipt>,
     ended: Option<Ended>,
-    /// Whether a round of the task was masked.
-    masked: bool,
-    /// The most noise of its own that a round of the task has asked for, in multiples of the clip.
-    noise: Option<f64>,
+    /// What no later round of the task may fall behind.
+    promises: Promises,
 }
 
 impl Session {
@@ -70,8 +68,7 @@ impl Session {
             model: None,
             recovered: None,
             ended: None,
-            masked: false,
-            noise: None,
+            promises: Promises::default(),
         }
     }
 
@@ -85,7 +82,8 @@ impl Session {
         }
         let mut session = Self::new(client, saved.task);
         session.verdicts_after = saved.verdicts_after;
-        *lock(&session.shared) = Shared { seat: saved.seat, rounds: saved.rounds };
+        *lock(&session.shared) = Shared { seat: saved.seat, rounds: saved.rounds, told: saved.told };
+        session.promises = saved.promises;
         session.recover().await?;
         Ok(session)
     }
@@ -105,7 +103,7 @@ impl Session {
             return Err(Error::Config("the last round is still held; submit, withdraw or drop it first".into()));
         }
         let inner = Arc::clone(&self.client.inner);
-        if inner.policy.is_done(lock(&self.shared).rounds) {
+        if self.is_done() {
             self.ended.get_or_insert(Ended::RoundsDone);
         }
         let mut backoff = Backoff::new(&inner.retry, None);
@@ -182,8 +180,18 @@ impl Session {
             client: self.client.name().clone(),
             verdicts_after: self.verdicts_after,
             rounds: shared.rounds,
+            told: shared.told,
+            promises: self.promises,
             seat: shared.seat.clone(),
         }
+    }
+
+    /// Whether the policy's rounds are used up, and no noised update is left that may still be sent as it is.
+    fn is_done(&self) -> bool {
+        let shared = lock(&self.shared);
+        let policy = &self.client.inner.policy;
+        let owes = shared.seat.as_ref().is_some_and(|seat| seat.state == SeatState::Open && seat.noised.is_some());
+        policy.is_done(shared.rounds) || policy.is_done(shared.told) && !owes
     }
 
     fn request(&self) -> v1::CheckInRequest {
@@ -232,16 +240,7 @@ impl Session {
             Some(SeatState::Decided) => return Ok(Taken::missed("offered a round that is already decided")),
             Some(SeatState::Open) | None => {}
         }
-        let checked = self.client.inner.policy.check(&assignment).and_then(|()| {
-            self.masked |= assignment.masking == Masking::Pairwise;
-            if self.masked && assignment.masking != Masking::Pairwise {
-                return Err(Error::Policy(
-                    "the task was masked before, and now would show this client's update".into(),
-                ));
-            }
-            self.noise = as_noisy(self.noise, &assignment)?;
-            Ok(())
-        });
+        let checked = self.client.inner.policy.check(&assignment).and_then(|()| self.promises.assigned(&assignment));
         if let Err(error) = checked {
             self.leave(&place).await;
             return Err(error);
@@ -256,6 +255,12 @@ impl Session {
             },
             _ => None,
         };
+        let draws = assignment.own_noise.is_some() && known.as_ref().is_none_or(|seat| seat.noised.is_none());
+        if draws && self.client.inner.policy.is_done(lock(&self.shared).told) {
+            self.leave(&place).await;
+            self.ended = Some(Ended::RoundsDone);
+            return Ok(Taken::missed("offered a round after the last one that the policy allows"));
+        }
         let (digest, noised) = known.map_or((None, None), |seat| (seat.digest, seat.noised));
         let earlier = (digest, noised.clone());
         let state = SeatState::Open;
@@ -275,8 +280,8 @@ impl Session {
     }
 
     /// What a masked round announces. The first server key that is accepted is the one that counts from then on.
-    fn announced(&self, assignment: &Assignment) -> Result<Announcement, Error> {
-        let inner = &self.client.inner;
+    fn announced(&mut self, assignment: &Assignment) -> Result<Announcement, Error> {
+        let inner = Arc::clone(&self.client.inner);
         inner.transport.count_down(assignment.announcement.len() as u64);
         let announcement = inner.policy.announced(assignment, inner.server.get())?;
         let session = &announcement.session;
@@ -289,6 +294,7 @@ impl Session {
                 session.round
             )));
         }
+        self.promises.announced(session)?;
         let key = session.server;
         if *inner.server.get_or_init(|| key) != key {
             return Err(Error::Policy(format!("round {} is signed by another key than the last", assignment.round)));
@@ -398,19 +404,6 @@ enum Taken {
 impl Taken {
     fn missed(why: &str) -> Self {
         Self::Missed(Hitch::new(why))
-    }
-}
-
-/// The most noise that was asked for, with this assignment's: a task that asked for noise does not ask for less later.
-fn as_noisy(known: Option<f64>, assignment: &Assignment) -> Result<Option<f64>, Error> {
-    let now = assignment.own_noise.map(|noise| noise.multiplier());
-    match (known, now) {
-        (Some(known), now) if now.is_none_or(|now| now < known) => Err(Error::Policy(format!(
-            "the task asked for noise of {known} times the clip before, and round {} for {}",
-            assignment.round,
-            now.map_or("none".to_string(), |now| format!("{now} times")),
-        ))),
-        (_, now) => Ok(now),
     }
 }
 

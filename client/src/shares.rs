@@ -4,7 +4,7 @@ use crate::{Error, masked};
 use std::fmt;
 use testudo_aggregate::{Cipher, KeyStream, MaskKey};
 use testudo_privacy::{
-    clip::{Grid, rotated},
+    clip::{Grid, rotated, rounded_bound},
     noise::{Law, NoiseKey, NoiseStream, NoiseTable},
     rotation::Rotation,
 };
@@ -40,6 +40,15 @@ pub(crate) fn words(session: &Session, delta: &[f32], hostile: bool) -> Result<Z
     }
     // Modulo 2³²: the low words.
     Ok(Zeroizing::new(steps.iter().map(|step| *step as u32).collect()))
+}
+
+/// z = σ/Δ of a group's sum with the shares that are certain when `colluders` of it tell theirs: Δ is the bound that rounded
+/// updates are held to, the clip and a little more. 0 without shares.
+pub(crate) fn noise_multiplier(session: &Session, colluders: u32) -> f64 {
+    let honest = f64::from(session.honest_shares(colluders));
+    // A grid that cannot be is refused once noise is drawn on it.
+    Grid::new(session.clip_l2, session.bits, 0.0, 1)
+        .map_or(0.0, |grid| session.noise * honest.sqrt() / rounded_bound(&grid) as f64)
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Rounds in which the device noises its own update.
 
 use crate::fake::{Fake, assigned, builder, client, model};
-use testudo_client::{Error, OwnNoise, Policy, SavedSession, Update};
-use testudo_proto::{Answer, Assignment, Masking, framing};
-use testudo_protocol::{Encoding, Model};
+use testudo_client::{Client, Ended, Error, OwnNoise, Policy, Reason, Reject, SavedSession, Update};
+use testudo_proto::{Answer, Assignment, Masking, framing, to_status};
+use testudo_protocol::{Encoding, Model, Nonce};
 
 fn noisy(round: u64, model: &Model, sigma_grid: u64) -> Answer {
     let own_noise = Some(OwnNoise { clip_l2: 1.0, grid_bits: 20, sigma_grid });
@@ -77,4 +77,75 @@ async fn rounds_with_less_noise_than_before_or_than_the_policy_asks_for_are_left
     assert!(matches!(error, Error::Policy(_)) && error.to_string().contains("at least 2.1"), "{error}");
     fake.until(|state| state.withdrawn == [1]).await;
     assert!(fake.state().held.is_empty());
+}
+
+async fn limited(fake: &Fake, rounds: u64) -> Client {
+    builder(fake.serve().await).policy(Policy::default().max_rounds(rounds)).connect().await.unwrap()
+}
+
+fn late() -> tonic::Status {
+    to_status(&Reject::new(Reason::Late, "never a receipt"))
+}
+
+#[tokio::test]
+async fn a_server_without_receipts_gets_no_more_noised_updates_than_the_policy_allows() {
+    let model = model(40);
+    let Answer::Assignment(mut again) = noisy(1, &model, 1 << 20) else { unreachable!() };
+    again.nonce = Nonce([9; 16]);
+    let fake = Fake::with_model(&model).then(noisy(1, &model, 1 << 20)).then(Answer::Assignment(again)).then(noisy(
+        2,
+        &model,
+        1 << 20,
+    ));
+    fake.state().refusals.extend([late(), late(), late()]);
+    let device = limited(&fake, 2).await;
+    let mut session = device.join("task").await.unwrap();
+    for _ in 0..2 {
+        let round = session.next_round().await.unwrap().unwrap();
+        let error = round.submit(Update::delta(vec![0.1; 40])).await.unwrap_err();
+        assert_eq!(error.reason(), Some(Reason::Late), "{error}");
+    }
+    assert_eq!(session.rounds(), 0);
+    // Another process knows it too.
+    let saved: SavedSession = serde_json::from_str(&serde_json::to_string(&session.save()).unwrap()).unwrap();
+    let mut resumed = device.resume(saved).await.unwrap();
+    for session in [&mut session, &mut resumed] {
+        assert!(session.next_round().await.unwrap().is_none());
+        assert_eq!(session.ended(), Some(Ended::RoundsDone));
+    }
+    let state = fake.state();
+    assert_eq!((state.check_ins.len(), state.upload_offsets.len()), (2, 2));
+}
+
+#[tokio::test]
+async fn the_last_noise_that_was_drawn_may_still_be_sent_and_no_other_is_drawn() {
+    let model = model(40);
+    for offered in [1, 2] {
+        let fake = Fake::with_model(&model).then(noisy(1, &model, 1 << 20)).then(noisy(offered, &model, 1 << 20));
+        let (saved, digest) = interrupted(&fake).await;
+        let mut session = limited(&fake, 1).await.resume(saved).await.unwrap();
+        if offered == 1 {
+            let round = session.next_round().await.unwrap().unwrap();
+            let receipt = round.submit(Update::delta(vec![0.7; 40])).await.unwrap();
+            assert_eq!(receipt.digest.as_bytes()[..], digest[..]);
+        }
+        assert!(session.next_round().await.unwrap().is_none());
+        assert_eq!(session.ended(), Some(Ended::RoundsDone));
+        assert_eq!(fake.state().upload_offsets.len(), usize::from(offered == 1));
+    }
+}
+
+#[tokio::test]
+async fn another_process_takes_no_round_with_less_noise_either() {
+    let model = model(40);
+    for worse in [noisy(2, &model, (2 << 20) - 1), Answer::Assignment(Box::new(assigned(2, &model)))] {
+        let fake = Fake::with_model(&model).then(noisy(1, &model, 2 << 20)).then(worse);
+        let device = client(fake.serve().await).await;
+        let mut session = device.join("task").await.unwrap();
+        session.next_round().await.unwrap().unwrap().submit(Update::delta(vec![0.0; 40])).await.unwrap();
+        let saved = serde_json::from_str(&serde_json::to_string(&session.save()).unwrap()).unwrap();
+        let error = device.resume(saved).await.unwrap().next_round().await.unwrap_err();
+        assert!(matches!(error, Error::Policy(_)) && error.to_string().contains("2 times the clip before"), "{error}");
+        fake.until(|state| state.withdrawn == [2]).await;
+    }
 }

@@ -5,6 +5,7 @@ use super::{
     transcript::{Malformed, Reader, Writer},
 };
 use crate::{Digest, TaskName, limits};
+use std::ops::RangeInclusive;
 
 /// The suite of this version.
 pub const SUITE: &str = "pairwise/1";
@@ -18,6 +19,8 @@ pub const ROTATION_BLOCK: u64 = 4096;
 const LARGEST_SHARE: f64 = 68_719_476_736.0;
 /// Smallest: a sum of smaller shares is not close to one discrete Gaussian.
 const LEAST_SHARE: f64 = 2.0;
+/// Bits with shares: on coarser grids rounding alone raises the norm that is hidden, on finer ones nothing is gained.
+const SHARE_BITS: RangeInclusive<u32> = 16..=28;
 /// Longest a step may take, milliseconds: 7 days.
 const LONGEST_STEP_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Longest text of a rule or an override in a session.
@@ -121,11 +124,10 @@ impl Session {
         !self.mechanism.is_empty()
     }
 
-    /// z = σ/C of a group's sum if no more than the announced honest survivors add their shares, nor more than its
+    /// Shares that a group's sum is certain to have: those of the announced honest survivors, and no more than its
     /// threshold without `colluders` of a group of `group_size`; 0 without shares.
-    pub fn noise_multiplier(&self, colluders: u32) -> f64 {
-        let honest = self.honest.min(self.threshold.saturating_sub(colluders));
-        self.noise * f64::from(honest).sqrt() / 2_f64.powi(self.bits.min(31) as i32)
+    pub fn honest_shares(&self, colluders: u32) -> u32 {
+        self.honest.min(self.threshold.saturating_sub(colluders))
     }
 
     /// Signs the session.
@@ -220,7 +222,7 @@ impl Session {
         for (field, good) in [
             ("attempt", (1..=ATTEMPTS).contains(&self.attempt)),
             ("dimension", (1..=limits::MODEL_BYTES / 4).contains(&self.dimension)),
-            ("bits", (1..=31).contains(&self.bits)),
+            ("bits", if self.has_shares() { SHARE_BITS } else { 1..=31 }.contains(&self.bits)),
             ("kappa", finite(self.kappa) && self.kappa > 0.0),
             ("clip_l2", finite(self.clip_l2) && self.clip_l2 > 0.0),
             ("smallest_cohort", (1..=limits::COHORT).contains(&(self.smallest_cohort as usize))),
