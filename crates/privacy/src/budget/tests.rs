@@ -21,6 +21,26 @@ fn release(account: &mut Account, round: u64, charge: Charge) -> Entry {
     account.commit("a", round, [7; 32]).unwrap()
 }
 
+#[test]
+fn every_mechanism_has_bytes_of_its_own_in_the_chain() {
+    let mechanisms = [
+        ChargeMechanism::Gaussian,
+        ChargeMechanism::PoissonGaussian { rate: 0.0 },
+        ChargeMechanism::Correlated { rounds: 1, participations: 1, separation: 1 },
+        ChargeMechanism::CorrelatedStep { step: 2 },
+        ChargeMechanism::Local,
+        ChargeMechanism::Shares { honest: 1, coordinates: 1 },
+    ];
+    let encoded = |mechanism| {
+        let mut bytes = Vec::new();
+        Charge { mechanism, ..charge(1.0) }.encode(&mut bytes);
+        // The adjacency, then the mechanism.
+        bytes[1]
+    };
+    let tags: Vec<u8> = mechanisms.into_iter().map(encoded).collect();
+    assert_eq!(tags, [0, 1, 2, 3, 4, 5], "earlier ledgers are verified with these");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(32))]
 

@@ -23,7 +23,7 @@ impl Check<'_> {
                 self.fail(
                     &format!("privacy.{key}"),
                     what,
-                    "remove the key, or write mechanism = \"tree\" or \"matrix\"",
+                    "remove the key; mechanism = \"tree\" or \"matrix\", which the central model has, takes it",
                 );
             }
         }
