@@ -25,6 +25,21 @@ fn problems(text: &str) -> Vec<Problem> {
     TaskSpec::new("task.toml", text).unwrap_err().0.list
 }
 
+/// A problem of `text` with that key, in whose message and fix these parts stand.
+fn refused(text: &str, key: &str, what: &str, fix: &str) -> Problem {
+    let list = problems(text);
+    let matching = |problem: &&Problem| problem.key == key && problem.what.contains(what);
+    let problem = list.iter().find(matching).unwrap_or_else(|| panic!("{key}, {what}: {list:?}"));
+    assert!(problem.fix.contains(fix), "{key}: {problem:?}");
+    problem.clone()
+}
+
+fn assert_names_its_line(text: &str, problem: &Problem) {
+    let key = problem.key.rsplit('.').next().unwrap();
+    let line = text.lines().nth(problem.line.unwrap_or_else(|| panic!("{problem:?} has no line")) - 1).unwrap();
+    assert!(line.contains(key), "{key} on line {line:?}");
+}
+
 #[test]
 fn a_good_task_has_its_defaults_and_guarantees() {
     let spec = TaskSpec::new("task.toml", GOOD).unwrap();
@@ -126,13 +141,9 @@ fn each_wrong_key_type_range_or_combination_is_refused_with_line_key_value_and_f
     for (replace, with, key, what, fix) in cases {
         let text = GOOD.replace(replace, with);
         assert_ne!(text, GOOD, "{replace}");
-        let list = problems(&text);
-        let problem = list.iter().find(|problem| problem.key == key).unwrap_or_else(|| panic!("{key}: {list:?}"));
-        assert!(problem.what.contains(what), "{key}: {problem:?}");
-        assert!(problem.fix.contains(fix), "{key}: {problem:?}");
+        let problem = refused(&text, key, what, fix);
         if !what.starts_with("missing") {
-            let line = text.lines().nth(problem.line.unwrap_or_else(|| panic!("{key} has no line")) - 1).unwrap();
-            assert!(line.contains(key.rsplit('.').next().unwrap()), "{key} on line {line:?}");
+            assert_names_its_line(&text, &problem);
         }
     }
 }

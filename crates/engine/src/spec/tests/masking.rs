@@ -155,13 +155,9 @@ fn each_impossible_masked_task_is_refused_with_line_key_and_fix() {
     ];
     for (replace, by, key, what, fix) in cases {
         let text = with(replace, by);
-        let list = problems(&text);
-        let matching = |problem: &&Problem| problem.key == key && problem.what.contains(what);
-        let problem = list.iter().find(matching).unwrap_or_else(|| panic!("{key}, {what}: {list:?}"));
-        assert!(problem.fix.contains(fix), "{key}: {problem:?}");
+        let problem = refused(&text, key, what, fix);
         if !problem.what.starts_with("is missing") {
-            let line = text.lines().nth(problem.line.unwrap_or_else(|| panic!("{key} has no line")) - 1).unwrap();
-            assert!(line.contains(key.rsplit('.').next().unwrap()), "{key} on line {line:?}");
+            assert_names_its_line(&text, &problem);
         }
     }
 }
