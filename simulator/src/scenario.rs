@@ -156,6 +156,11 @@ impl Scenario {
         self.task.privacy.as_ref().map(|privacy| privacy.epsilon(self.plan.rounds))
     }
 
+    /// The δ of [`Scenario::epsilon`].
+    pub fn delta(&self) -> Option<f64> {
+        self.task.privacy.as_ref().map(|privacy| privacy.delta)
+    }
+
     /// The server optimiser.
     pub fn optimizer(&self) -> &OptimizerConfig {
         &self.task.optimizer

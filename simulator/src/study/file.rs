@@ -28,6 +28,7 @@ pub(super) struct RawStudy {
     examples: Option<Examples>,
     network: Option<Network>,
     rule: Option<toml::Table>,
+    privacy: Option<toml::Table>,
     adversary: Option<Adversary>,
     detection: Option<Detection>,
     #[serde(default)]

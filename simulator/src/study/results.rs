@@ -191,6 +191,7 @@ impl Outcome {
             "honest_quarantined",
             "colluders_quarantined",
             "epsilon",
+            "delta",
             "partition",
         ];
         header.extend(names.map(str::to_owned));
@@ -226,7 +227,8 @@ impl Outcome {
                 summary.standing.map_or_else(String::new, |standing| side(standing).quarantined.to_string())
             };
             record.extend([quarantined(|standing| standing.honest), quarantined(|standing| standing.colluders)]);
-            record.push(run.scenario.epsilon().map_or_else(String::new, |epsilon| epsilon.to_string()));
+            let promised = [run.scenario.epsilon(), run.scenario.delta()];
+            record.extend(promised.map(|value| value.map_or_else(String::new, |value| value.to_string())));
             record.push(finished.partition.clone());
             writer.write_record(&record)?;
         }

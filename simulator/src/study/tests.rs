@@ -57,6 +57,22 @@ fn a_grid_takes_every_combination_that_is_not_excluded_with_every_seed() {
 }
 
 #[test]
+fn noise_can_be_swept_and_what_it_promises_stands_beside_the_accuracy() {
+    let text = SMALL.split("[sweep.grid]").next().unwrap().to_owned()
+        + "[encoding]\nclip_l2 = 0.5\n[privacy]\nmechanism = \"gaussian\"\nnoise_multiplier = 1.0\n[rule]\nkind = \"mean\"\n\
+           [sweep.grid]\n\"privacy.noise_multiplier\" = [0.5, 2.0]\n";
+    let study = Study::read("s.toml", &text).unwrap();
+    let epsilons: Vec<f64> = study.runs.iter().filter_map(|run| run.scenario.epsilon()).collect();
+    assert!(epsilons.len() == 4 && epsilons[0] > 4.0 * epsilons[3], "{epsilons:?}");
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = run_into(&study, folder.path(), Options::default()).unwrap();
+    let csv = String::from_utf8(outcome.csv().unwrap()).unwrap();
+    assert!(csv.lines().next().unwrap().contains("epsilon,delta") && csv.contains(&epsilons[0].to_string()), "{csv}");
+    let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
+    assert!(page.contains("protects nobody here"));
+}
+
+#[test]
 fn keys_of_a_zip_vary_in_step() {
     let text =
         format!("{SMALL}\n[[sweep.zip]]\n\"training.batch\" = [8, 16]\n\"optimizer.learning_rate\" = [0.5, 1]\n");

@@ -63,7 +63,7 @@ impl PartitionFile {
             return wrong("the file divides another data set".to_owned(), "use the data it was written for");
         }
         if self.train != made_for.train {
-            let fix = "write the data.test and data.split_seed of the study that wrote it";
+            let fix = "write the data.test and data.split_seed of the study that wrote it; without split_seed it split by each run's seed, which runs.csv names";
             return wrong("the file was made for another split into training and test part".to_owned(), fix);
         }
         let clients = plan.population.clients;

@@ -126,7 +126,7 @@ pub(super) struct RawPrivacy {
 }
 
 #[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields, default, expecting = "a table such as { quantile = 0.5 }")]
 pub(super) struct RawAdaptiveClip {
     pub(super) quantile: Option<f64>,
     pub(super) learning_rate: Option<f64>,

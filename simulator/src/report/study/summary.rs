@@ -2,8 +2,8 @@
 
 use super::{Findings, Line, percent};
 use crate::attack::Knowledge;
-use crate::scenario::Source;
-use crate::scenario::{ColluderData, Realism};
+use crate::scenario::{ColluderData, Realism, Scenario, Source};
+use testudo_engine::Fewer;
 
 impl Findings<'_> {
     /// The conclusion first.
@@ -54,11 +54,11 @@ impl Findings<'_> {
         if told.peek().is_some() && !told.any(|plan| plan.adversary.colluders > declared(plan)) {
             warnings.push("No run has more attackers than the rule was told to expect: where each rule breaks was not looked for.".to_owned());
         }
-        let mut epsilons: Vec<f64> = study.runs.iter().filter_map(|run| run.scenario.epsilon()).collect();
-        epsilons.sort_by(f64::total_cmp);
-        if let (Some(least), Some(most)) = (epsilons.first(), epsilons.last()) {
-            let range = if least == most { format!("{most:.3}") } else { format!("{least:.3} to {most:.3}") };
-            warnings.push(format!("Noise is drawn from the study's seeds, so it protects nobody here. The same tasks on a server would promise epsilon = {range} over their rounds, at the delta of each."));
+        if let (Some(epsilon), Some(delta)) = (range_of(self, Scenario::epsilon), range_of(self, Scenario::delta)) {
+            warnings.push(format!("Noise is drawn from the study's seeds, so it protects nobody here. The same tasks on a server would promise epsilon = {epsilon} over their rounds at delta = {delta}; runs.csv has both for every run."));
+        }
+        if study.runs.iter().any(|run| run.scenario.task.cohort.fewer == Fewer::LowerByzantine) {
+            warnings.push("Where fewer updates arrive than a rule needs for its byzantine clients, rounds go on with a lower number (fewer = \"lower_byzantine\"): a rule's name says what was declared, not what it was lowered to.".to_owned());
         }
         if study.runs.iter().any(|run| run.scenario.plan.data.source == Source::Digits) {
             let text = "Small data and a small model: the order of the rules carries over to larger ones, absolute accuracies do not.";
@@ -76,6 +76,15 @@ impl Findings<'_> {
         }
         warnings
     }
+}
+
+/// The least and the largest of a figure that some runs have, in words.
+fn range_of(findings: &Findings<'_>, figure: fn(&Scenario) -> Option<f64>) -> Option<String> {
+    let runs = &findings.outcome.study.runs;
+    let mut values: Vec<f64> = runs.iter().filter_map(|run| figure(&run.scenario)).collect();
+    values.sort_by(f64::total_cmp);
+    let (least, most) = (values.first()?, values.last()?);
+    Some(if least == most { format!("{most:.3e}") } else { format!("{least:.3e} to {most:.3e}") })
 }
 
 /// f as the rule declares it.
