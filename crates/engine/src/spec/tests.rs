@@ -21,6 +21,10 @@ kind = "krum"
 byzantine = 2
 "#;
 
+fn spec(text: &str) -> TaskSpec {
+    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
+}
+
 fn problems(text: &str) -> Vec<Problem> {
     TaskSpec::new("task.toml", text).unwrap_err().0.list
 }

@@ -11,10 +11,6 @@ fn matrix(more: &str) -> String {
     PRIVATE.replace("\"gaussian\"", &format!("\"matrix\"\n{more}"))
 }
 
-fn spec(text: &str) -> TaskSpec {
-    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[test]
 fn a_run_costs_the_whole_whatever_the_number_of_releases() {
     let steps = f64::from(1 << 24);

@@ -35,10 +35,6 @@ delta = 1e-6
 clients = 100000
 "#;
 
-fn spec(text: &str) -> TaskSpec {
-    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[test]
 fn shares_are_sized_for_the_honest_survivors_that_the_threshold_leaves() {
     let spec = spec(SHARED);

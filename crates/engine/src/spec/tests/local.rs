@@ -25,10 +25,6 @@ delta = 1e-6
 clients = 100000
 "#;
 
-fn spec(text: &str) -> TaskSpec {
-    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[test]
 fn a_local_task_has_its_figures_and_says_what_it_promises() {
     let spec = spec(LOCAL);

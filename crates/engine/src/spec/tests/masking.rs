@@ -32,10 +32,6 @@ fn with(replace: &str, by: &str) -> String {
     text
 }
 
-fn spec(text: &str) -> TaskSpec {
-    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
-}
-
 #[test]
 fn a_masked_task_has_its_defaults() {
     let text = with("threshold = 26\ncolluders = 0.1\nbyzantine = 0.01\n", "").replace("minimum = 1000\n", "");

@@ -23,10 +23,6 @@ clients = 10000
 delta = 1e-6
 "#;
 
-fn spec(text: &str) -> TaskSpec {
-    TaskSpec::new("task.toml", text).unwrap_or_else(|error| panic!("{error}"))
-}
-
 fn with_rule(rule: &str) -> String {
     PRIVATE.replace("kind = \"mean\"", rule)
 }
