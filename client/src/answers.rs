@@ -154,6 +154,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fixture;
     use testudo_protocol::{Digest, TaskName, secagg::VerifyingKey};
 
     fn answer(round: u64, survivors: u8) -> Answered {
@@ -209,36 +210,7 @@ mod tests {
     }
 
     fn session(round: u64) -> Session {
-        Session {
-            task: TaskName::new("task").unwrap(),
-            id: [9; 32],
-            round,
-            attempt: 1,
-            model: Digest([0; 32]),
-            plan: Digest([0; 32]),
-            dimension: 1,
-            bits: 16,
-            kappa: 1.0,
-            clip_l2: 1.0,
-            max_weight: 0,
-            smallest_cohort: 16,
-            group_size: 16,
-            threshold: 11,
-            colluders: 0.05,
-            dropout: 0.05,
-            mechanism: String::new(),
-            noise: 0.0,
-            delta: 0.0,
-            honest: 0,
-            rule: "mean".into(),
-            accepted_weakness: String::new(),
-            advertise_ms: 1000,
-            step_ms: 1000,
-            server: VerifyingKey([7; 32]),
-            authority: [0; 32],
-            cohort: Digest([0; 32]),
-            commitment: Digest([0; 32]),
-        }
+        Session { round, server: VerifyingKey([7; 32]), ..fixture::session() }
     }
 
     #[test]

@@ -68,6 +68,8 @@ mod answers;
 mod builder;
 mod client;
 mod error;
+#[cfg(test)]
+mod fixture;
 mod identity;
 mod masked;
 mod noised;

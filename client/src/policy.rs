@@ -304,6 +304,7 @@ fn check_consistent(assignment: &Assignment, session: &Session) -> Result<(), Er
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::fixture;
     use std::time::Duration;
     use testudo_proto::OwnNoise;
     use testudo_protocol::{
@@ -385,38 +386,14 @@ pub(crate) mod tests {
     /// A masked assignment, with something changed before it is signed.
     pub(crate) fn announced(change: impl FnOnce(&mut Session)) -> (Assignment, VerifyingKey) {
         let mut assignment = assignment(Masking::Pairwise, 16);
-        let key = SigningKey::from_bytes(&[5; 32]);
         let mut session = Session {
             task: assignment.task.clone(),
-            id: [1; 32],
             round: assignment.round,
-            attempt: 1,
             model: assignment.model_digest,
-            plan: Digest([3; 32]),
-            dimension: 1,
-            bits: 16,
-            kappa: 1.0,
-            clip_l2: 1.0,
-            max_weight: 0,
-            smallest_cohort: 32,
-            group_size: 16,
-            threshold: 11,
-            colluders: 0.05,
-            dropout: 0.05,
-            mechanism: String::new(),
-            noise: 0.0,
-            delta: 0.0,
-            honest: 0,
-            rule: "mean".into(),
-            accepted_weakness: String::new(),
-            advertise_ms: 1000,
-            step_ms: 1000,
-            server: key.verifying_key(),
-            authority: [0; 32],
-            cohort: Digest([4; 32]),
-            commitment: Digest([6; 32]),
+            ..fixture::session()
         };
         change(&mut session);
+        let key = fixture::server_key();
         assignment.announcement = session.announce(&key).to_bytes().into();
         (assignment, key.verifying_key())
     }

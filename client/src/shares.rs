@@ -54,41 +54,20 @@ pub(crate) fn noise_multiplier(session: &Session, colluders: u32) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use testudo_protocol::{
-        Digest, TaskName,
-        secagg::{DISCRETE_GAUSSIAN, SigningKey},
-    };
+    use crate::fixture;
+    use testudo_protocol::secagg::DISCRETE_GAUSSIAN;
 
     fn session() -> Session {
         Session {
-            task: TaskName::new("task").unwrap(),
-            id: [1; 32],
-            round: 1,
-            attempt: 1,
-            model: Digest([2; 32]),
-            plan: Digest([3; 32]),
             dimension: 5000,
             bits: 20,
             kappa: 0.5,
             clip_l2: 0.5,
-            max_weight: 0,
-            smallest_cohort: 32,
-            group_size: 16,
-            threshold: 11,
-            colluders: 0.05,
-            dropout: 0.05,
             mechanism: DISCRETE_GAUSSIAN.into(),
             noise: 1000.0,
             delta: 1e-6,
             honest: 9,
-            rule: "mean".into(),
-            accepted_weakness: String::new(),
-            advertise_ms: 1000,
-            step_ms: 1000,
-            server: SigningKey::from_bytes(&[5; 32]).verifying_key(),
-            authority: [0; 32],
-            cohort: Digest([4; 32]),
-            commitment: Digest([6; 32]),
+            ..fixture::session()
         }
     }
 
