@@ -94,11 +94,11 @@ pub use receipt::Receipt;
 pub use retry::Retry;
 pub use round::{Round, Sealed};
 pub use saved::SavedSession;
-pub use session::{Ended, Session};
+pub use session::{Ended, Session, Wait};
 pub use trainer::{Summary, Trainer};
 pub use update::Update;
 
-pub use testudo_proto::OwnNoise;
+pub use testudo_proto::{NotNowWhy, OwnNoise, SeatLimit};
 pub use testudo_protocol::{
     ClientId, Digest, Encoding, Layout, Model, ModelError, Reason, Reject, TaskName, Tensor, Verdict,
     secagg::{Answered, Answers, Certificate, Recorded, SigningKey, Step, VerifyingKey},

@@ -12,7 +12,7 @@ use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
-use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, round_verdict_from_wire, v1};
+use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Place, SeatLimit, round_verdict_from_wire, v1};
 use testudo_protocol::{
     Digest, Model, Reason, TaskName, Verdict,
     secagg::{Announcement, VerifyingKey},
@@ -38,9 +38,26 @@ pub enum Ended {
     Failed,
     /// This device has done as many rounds as its policy allows.
     RoundsDone,
+    /// The task permits this client no further round; [`Session::limit`] says what it permits.
+    LimitReached,
     /// The task has ended for a reason this version does not know.
     Unknown,
 }
+
+/// Why a client waits, as [`Session::on_wait`] is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Wait {
+    /// Why there is no place for it now.
+    pub why: NotNowWhy,
+    /// How often and how far apart the task lets it take part, and when next, if that is why.
+    pub limit: Option<SeatLimit>,
+    /// When it asks again.
+    pub retry_after: Duration,
+}
+
+/// Hears of waits.
+type Listener = Box<dyn Fn(&Wait) + Send + Sync>;
 
 /// One client's part in one task.
 pub struct Session {
@@ -55,6 +72,9 @@ pub struct Session {
     ended: Option<Ended>,
     /// What no later round of the task may fall behind.
     promises: Promises,
+    /// What the task permits one client, as it was last heard.
+    limit: Option<SeatLimit>,
+    listener: Option<Listener>,
 }
 
 impl Session {
@@ -69,6 +89,8 @@ impl Session {
             recovered: None,
             ended: None,
             promises: Promises::default(),
+            limit: None,
+            listener: None,
         }
     }
 
@@ -89,7 +111,7 @@ impl Session {
     }
 
     /// Waits until this client is selected, and gives its place with the model loaded; `None` when the task has
-    /// ended (see [`ended`](Session::ended)).
+    /// ended, or has no further round for this client (see [`ended`](Session::ended)).
     ///
     /// Server restarts and lost connections are waited out as [`Retry`](crate::Retry) says. Can be cancelled without
     /// loss: the next call is given the same place. Verdicts on earlier rounds arrive with this call, the last ones
@@ -121,16 +143,19 @@ impl Session {
             let answer = Answer::from_wire(response.answer).map_err(|reject| unreadable("an answer", &reject))?;
             match answer {
                 Answer::Ended { why } => self.ended = Some(ended(why)),
-                Answer::NotNow { retry_after, why } => {
+                Answer::NotNow { retry_after, why, limit } => {
                     backoff.succeeded();
-                    match why {
-                        NotNowWhy::LimitReached => tracing::info!(
-                            task = %self.task,
-                            "this client took part as often as its task permits; it waits for the task's end"
-                        ),
-                        why => tracing::debug!(task = %self.task, why = why.word(), "not now"),
+                    self.limit = limit.or(self.limit);
+                    if why == NotNowWhy::LimitReached {
+                        self.ended = Some(Ended::LimitReached);
+                        continue;
                     }
-                    sleep(retry_after.clamp(CHECK_IN_PAUSE.0, CHECK_IN_PAUSE.1)).await;
+                    tracing::debug!(task = %self.task, why = why.word(), "not now");
+                    let retry_after = retry_after.clamp(CHECK_IN_PAUSE.0, CHECK_IN_PAUSE.1);
+                    if let Some(listener) = &self.listener {
+                        listener(&Wait { why, limit, retry_after });
+                    }
+                    sleep(retry_after).await;
                 }
                 Answer::Assignment(assignment) => match self.take(*assignment, arrived).await? {
                     Taken::Round(round) => return Ok(Some(*round)),
@@ -149,6 +174,17 @@ impl Session {
     /// Why there are no more rounds, once there are none.
     pub fn ended(&self) -> Option<Ended> {
         self.ended
+    }
+
+    /// How often and how far apart the task lets this client take part, once the server has said so: it does when that is
+    /// why the client waits or is done.
+    pub fn limit(&self) -> Option<SeatLimit> {
+        self.limit
+    }
+
+    /// Calls `listener` whenever [`next_round`](Session::next_round) is told to wait.
+    pub fn on_wait(&mut self, listener: impl Fn(&Wait) + Send + Sync + 'static) {
+        self.listener = Some(Box::new(listener));
     }
 
     /// Rounds in which an update was recorded.

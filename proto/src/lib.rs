@@ -30,7 +30,9 @@ pub use convert::{
     verdict_from_wire, verdict_to_wire,
 };
 pub use identity::client_id_of_certificate;
-pub use message::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, OwnNoise, Receipt, UploadHeader, UploadPart};
+pub use message::{
+    Answer, Assignment, EndedWhy, Masking, NotNowWhy, OwnNoise, Receipt, SeatLimit, UploadHeader, UploadPart,
+};
 pub use place::Place;
 pub use status::{ERROR_DOMAIN, code, fault, fault_after, from_status, retry_delay, to_status};
 pub use task::{CreateTaskHeader, CreateTaskPart};

@@ -50,7 +50,8 @@ words!(
         Served = "served",
         /// This client took part not long enough ago: its task limits how far apart two rounds of one client are.
         TooSoon = "too_soon",
-        /// This client took part as often as its task permits: it gets no further place in it.
+        /// This client took part as often as its task permits, or no round that is left is far enough from its last: it
+        /// gets no further place in it.
         LimitReached = "limit_reached",
     }
 );
@@ -218,6 +219,29 @@ fn encodings(words: &[String]) -> Vec<Encoding> {
     all.into_iter().collect()
 }
 
+/// How often and how far apart one client takes part in its task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeatLimit {
+    /// Most rounds of one client.
+    pub participations: u32,
+    /// Two of them are at least so many rounds apart.
+    pub separation: u64,
+    /// The first round that this client may get a place in (rounds that are given back put it off); `None` if there is none.
+    pub next_round: Option<u64>,
+}
+
+impl SeatLimit {
+    fn to_wire(self) -> v1::SeatLimit {
+        let Self { participations, separation, next_round } = self;
+        v1::SeatLimit { participations, separation, next_round: next_round.unwrap_or(0) }
+    }
+
+    fn from_wire(limit: v1::SeatLimit) -> Self {
+        let v1::SeatLimit { participations, separation, next_round } = limit;
+        Self { participations, separation, next_round: (next_round > 0).then_some(next_round) }
+    }
+}
+
 /// What a check-in is answered with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -229,6 +253,8 @@ pub enum Answer {
         retry_after: Duration,
         /// Why.
         why: NotNowWhy,
+        /// What the task permits one client, if that is why.
+        limit: Option<SeatLimit>,
     },
     /// The task takes no more updates.
     Ended {
@@ -238,14 +264,20 @@ pub enum Answer {
 }
 
 impl Answer {
+    /// Nothing to do yet, for a reason that is not the client's own.
+    pub fn not_now(retry_after: Duration, why: NotNowWhy) -> Self {
+        Self::NotNow { retry_after, why, limit: None }
+    }
+
     /// For the wire, with the verdicts the client does not know yet (oldest first, at most 16).
     pub fn to_wire(&self, verdicts: Vec<v1::RoundVerdict>) -> v1::CheckInResponse {
         use v1::check_in_response::Answer as Wire;
         let answer = match self {
             Self::Assignment(assignment) => Wire::Assignment(assignment.to_wire()),
-            Self::NotNow { retry_after, why } => Wire::NotNow(v1::NotNow {
+            Self::NotNow { retry_after, why, limit } => Wire::NotNow(v1::NotNow {
                 retry_after_ms: u64::try_from(retry_after.as_millis()).unwrap_or(u64::MAX),
                 why: why.word().to_owned(),
+                limit: limit.map(SeatLimit::to_wire),
             }),
             Self::Ended { why } => Wire::Ended(v1::Ended { why: why.word().to_owned() }),
         };
@@ -264,6 +296,7 @@ impl Answer {
             Some(Wire::NotNow(not_now)) => Self::NotNow {
                 retry_after: Duration::from_millis(not_now.retry_after_ms),
                 why: NotNowWhy::from_word(&not_now.why),
+                limit: not_now.limit.map(SeatLimit::from_wire),
             },
             Some(Wire::Ended(ended)) => Self::Ended { why: EndedWhy::from_word(&ended.why) },
             None => return Err(Reject::new(Reason::Malformed, "field answer is missing")),

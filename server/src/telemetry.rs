@@ -54,6 +54,8 @@ pub(crate) struct Metrics {
     rounds: Family<TaskOutcome, Counter>,
     round: Family<TaskLabel, Gauge>,
     waiting: Family<TaskLabel, Gauge>,
+    participations: Family<TaskLabel, Gauge>,
+    separation: Family<TaskLabel, Gauge>,
     round_seconds: Histogram,
     pub(crate) upload_bytes: Counter,
     pub(crate) download_bytes: Counter,
@@ -78,6 +80,18 @@ impl Metrics {
         registry.register("round", "Number of the newest round", round.clone());
         let waiting = Family::<TaskLabel, Gauge>::default();
         registry.register("clients_waiting", "Clients checked in and waiting", waiting.clone());
+        let participations = Family::<TaskLabel, Gauge>::default();
+        registry.register(
+            "participations_limit",
+            "Most rounds of one client, where the noise is sized for it",
+            participations.clone(),
+        );
+        let separation = Family::<TaskLabel, Gauge>::default();
+        registry.register(
+            "separation_limit",
+            "How many rounds apart two of one client are at least",
+            separation.clone(),
+        );
         let round_seconds = Histogram::new([0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0]);
         registry.register_with_unit(
             "round_duration",
@@ -105,6 +119,8 @@ impl Metrics {
             rounds,
             round,
             waiting,
+            participations,
+            separation,
             round_seconds,
             upload_bytes,
             download_bytes,
@@ -135,6 +151,11 @@ impl Metrics {
 
     pub(crate) fn waiting(&self, task: &str, count: usize) {
         self.waiting.get_or_create(&TaskLabel { task: task.into() }).set(count as i64);
+    }
+
+    pub(crate) fn participation_limit(&self, task: &str, participations: u32, separation: u64) {
+        self.participations.get_or_create(&TaskLabel { task: task.into() }).set(participations.into());
+        self.separation.get_or_create(&TaskLabel { task: task.into() }).set(separation as i64);
     }
 
     /// The text a Prometheus server scrapes.

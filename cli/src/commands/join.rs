@@ -1,6 +1,7 @@
 //! `testudo join`: an example client that trains on the embedded digits or a CSV file.
 
 mod examples;
+mod limit;
 mod masked;
 mod model;
 mod noise;
@@ -27,7 +28,8 @@ use testudo_simulator::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Trains softmax regression (tensors weight, bias) and multilayer perceptrons (layer1.weight, layer1.bias, …), whichever
-the task has. Prints one line per round with the verdicts that arrived with it; ends with the task.
+the task has. Prints one line per round with the verdicts that arrived with it; ends with the task, or once the task has
+no further round for this client (`limit_reached`: correlated noise is sized for how often one client takes part).
 
 Examples:
   testudo join --task digits
@@ -143,20 +145,24 @@ impl Join {
             }
         };
         let mut session = client.join(self.task.as_str()).await.map_err(|error| broken(&error))?;
+        session.on_wait(limit::listener(self.task.to_string(), *output));
         while let Some(round) = session.next_round().await.map_err(|error| broken(&error))? {
             let verdicts = session.take_verdicts();
             let part = self.take_part(round, &data, verdicts).await?;
             output.result(part.object(self.task.as_str()), |_| part.text())?;
         }
         let (verdicts, ended) = (session.take_verdicts(), session.ended());
-        let rounds = session.rounds();
+        let (rounds, limit) = (session.rounds(), session.limit());
         let object = json!({
             "event": "ended", "task": self.task.as_str(), "why": ended_word(ended), "rounds": rounds,
-            "verdicts": verdicts_object(&verdicts),
+            "limit": limit.map(limit::object), "verdicts": verdicts_object(&verdicts),
         });
         output.result(object, |_| {
-            let last = verdicts_text(&verdicts);
-            format!("{} after {}{last}", ended_word(ended), crate::format::plural(rounds, "round"))
+            let mut line = format!("{} after {}", ended_word(ended), crate::format::plural(rounds, "round"));
+            if let (Some(Ended::LimitReached), Some(limit)) = (ended, limit) {
+                line += &format!(": {}, and no further round is left for this one", limit::text(limit));
+            }
+            line + &verdicts_text(&verdicts)
         })
     }
 
@@ -283,6 +289,7 @@ fn ended_word(ended: Option<Ended>) -> &'static str {
         Some(Ended::Stopped) => "stopped",
         Some(Ended::Failed) => "failed",
         Some(Ended::RoundsDone) => "rounds_done",
+        Some(Ended::LimitReached) => "limit_reached",
         _ => "ended",
     }
 }

@@ -224,14 +224,24 @@ async fn remark(task: &TaskName, admin: &Admin, said: &mut String, output: &Outp
     let mut client = admin.client();
     let request = v1::GetTaskRequest { name: task.to_string() };
     let Ok(task) = admin.answer("cannot ask for the task", client.get_task(request)).await else { return };
-    let line = match task.state.as_str() {
-        "paused" => "the task is paused".to_string(),
-        "running" if task.checked_in > 0 => format!("waiting: {}", super::task::waiting(&task)),
-        _ => return,
-    };
+    let Some(line) = why_nothing(&task) else { return };
     if *said != line {
         output.note(&line);
         *said = line;
+    }
+}
+
+/// Why a task does nothing, as far as it is known.
+fn why_nothing(task: &v1::TaskInfo) -> Option<String> {
+    let limit = super::task::limit(task);
+    match task.state.as_str() {
+        "paused" => Some("the task is paused".to_string()),
+        // Clients that may not take part are sent away: nobody waits.
+        "running" if task.checked_in > 0 || limit.is_some() => {
+            let limit = limit.map(|limit| format!("; a client {}", super::task::limit_text(limit)));
+            Some(format!("waiting: {}{}", super::task::waiting(task), limit.unwrap_or_default()))
+        }
+        _ => None,
     }
 }
 
@@ -426,6 +436,24 @@ mod tests {
             "round 7 released: 4 selected, 3 received, 2 accepted, 1 rejected, 1 dropout; \
              rejected: mallory (non-finite value), eve\u{fffd}[2J (FROM_THE_FUTURE); norm 0.5; took 4.2 s"
         );
+    }
+
+    #[test]
+    fn a_task_for_which_nobody_may_wait_says_what_it_permits() {
+        let toml = "name = \"a\"\nrounds = 10\n[model]\ninitial = \"m\"\n[cohort]\nsize = 4\n[encoding]\nclip_l2 = 1.0\n\
+                    [rule]\nkind = \"mean\"\n[privacy]\nmechanism = \"tree\"\npopulation = \"phones\"\nnoise_multiplier = 8.0\n\
+                    budget_epsilon = 20.0\ndelta = 1e-6\nclients = 100\nparticipations = 3\nseparation = 2\n";
+        let mut task = v1::TaskInfo { state: "running".into(), toml: toml.into(), ..Default::default() };
+        let expected =
+            "waiting: 0 clients; a round opens with 4; a client takes part in at most 3 rounds, at least 2 apart";
+        assert_eq!(why_nothing(&task).as_deref(), Some(expected));
+        let open = toml.replace("tree", "gaussian").replace("participations = 3\nseparation = 2\n", "");
+        task.toml = open;
+        assert_eq!(why_nothing(&task), None, "a round may be running");
+        task.checked_in = 1;
+        assert_eq!(why_nothing(&task).as_deref(), Some("waiting: 1 client; a round opens with 4"));
+        task.state = "paused".into();
+        assert_eq!(why_nothing(&task).as_deref(), Some("the task is paused"));
     }
 
     #[test]

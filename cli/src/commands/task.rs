@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 use std::time::{SystemTime, UNIX_EPOCH};
 use testudo_engine::TaskSpec;
+use testudo_privacy::mechanism::participation::ParticipationLimit;
 use testudo_proto::v1;
 use testudo_protocol::TaskName;
 
@@ -178,7 +179,7 @@ fn object(task: &v1::TaskInfo) -> Value {
         "abandoned": task.abandoned, "current_round": task.current_round, "rule": task.rule,
         "model_digest": hex::encode(&task.model_digest), "dimension": task.dimension,
         "created_at_ms": task.created_at_ms, "checked_in": task.checked_in, "guarantees": task.guarantees,
-        "toml": task.toml, "server_key": format::key(&task.server_key),
+        "toml": task.toml, "server_key": format::key(&task.server_key), "participation_limit": limit(task),
     })
 }
 
@@ -202,12 +203,27 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
         format!("  waiting     {}", waiting(task)),
         format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
     ];
+    if let Some(limit) = limit(task) {
+        lines.push(format!("  a client    {}", limit_text(limit)));
+    }
     if let Some(key) = format::key(&task.server_key) {
         lines.push(format!("  server key  {key} (clients pin it: `testudo join --server-key`)"));
     }
     lines.push("  guarantees".into());
     lines.extend(format::topics(&task.guarantees).iter().map(|line| format!("    {line}")));
     lines.join("\n")
+}
+
+/// How often and how far apart a client takes part, where the task's noise is sized for that.
+pub(super) fn limit(task: &v1::TaskInfo) -> Option<ParticipationLimit> {
+    let spec = TaskSpec::new("task.toml", &task.toml).ok()?;
+    Some(spec.privacy?.correlated?.limit)
+}
+
+/// "takes part in at most 4 rounds, at least 20 apart".
+pub(super) fn limit_text(limit: ParticipationLimit) -> String {
+    let most = format::plural(limit.most().into(), "round");
+    format!("takes part in at most {most}, at least {} apart", limit.gap())
 }
 
 /// How many clients wait, and how many a round needs to open.

@@ -103,6 +103,43 @@ fn two_processes_train_a_task_to_its_end() {
 }
 
 #[test]
+fn clients_say_what_their_task_permits_and_leave() {
+    let serving = Serving::start();
+    let privacy = "[encoding]\nclip_l2 = 1.0\n[privacy]\nmechanism = \"tree\"\npopulation = \"phones\"\n\
+                   noise_multiplier = 4.0\nbudget_epsilon = 50.0\ndelta = 1e-6\nclients = 100000\nparticipations = 2\n\
+                   separation = 2\n";
+    serving.create_with("rare", "size = 2", 4, privacy);
+    let words = |index: &'static str| ["--clients", "4", "--index", index];
+    let begun = std::time::Instant::now();
+    let mut clients = vec![serving.join("rare", &["--clients", "4", "--index", "0", "--json"])];
+    clients.extend(["1", "2", "3"].map(|index| serving.join("rare", &words(index))));
+    let outputs: Vec<Output> = clients.into_iter().map(|client| client.wait_with_output().unwrap()).collect();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(25), "nobody waits for what does not come");
+    let objects: Vec<Value> = lines(&outputs[0]).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (end, others) = objects.split_last().unwrap();
+    assert!(end["why"] == "limit_reached" || end["why"] == "finished", "{end}");
+    let waits: Vec<&Value> = others.iter().filter(|object| object["event"] == "waiting").collect();
+    assert!(waits.len() <= 2 && others.len() - waits.len() == 2, "two rounds: {objects:?}");
+    for wait in &waits {
+        assert_eq!((&wait["why"], &wait["limit"]["participations"]), (&"too_soon".into(), &2.into()), "{wait}");
+    }
+    let said: String = outputs[1..].iter().flat_map(lines).collect::<Vec<_>>().join("\n");
+    assert!(said.contains("limit_reached after 2 rounds: this task takes a client in at most 2 rounds"), "{said}");
+    assert!(
+        said.contains("waiting: this task takes a client in at most 2 rounds, at least 2 apart; the next"),
+        "{said}"
+    );
+    let show = |words: &[&str]| {
+        let done = testudo(words).args(["--server", &serving.url]).output().unwrap();
+        lines(&done).join("\n")
+    };
+    let shown = show(&["task", "show", "rare"]);
+    assert!(shown.contains("a client    takes part in at most 2 rounds, at least 2 apart"), "{shown}");
+    let object: Value = serde_json::from_str(&show(&["task", "show", "rare", "--json"])).unwrap();
+    assert_eq!(object["task"]["participation_limit"]["gap"], 2, "{object}");
+}
+
+#[test]
 fn a_csv_file_is_trained_on_and_rounds_can_be_limited() {
     let serving = Serving::start();
     serving.create("csv");

@@ -110,7 +110,8 @@ async fn killed_to_the_end(
         let ended = tokio::time::timeout(Duration::from_secs(120), client).await;
         let ended = ended.unwrap_or_else(|_| panic!("the task does not finish:\n{}", host.log())).unwrap();
         // A round that was closed and could not be ended is spent; then the plan does not hold all the others.
-        assert_eq!(ended, Ended::Finished, "{}", host.log());
+        // Or it is far enough from no round that is left.
+        assert!(matches!(ended, Ended::Finished | Ended::LimitReached), "{ended:?}\n{}", host.log());
     }
     let now = sound(host, task).await;
     assert!(before.iter().all(|(round, digest)| now.get(round) == Some(digest)));

@@ -226,7 +226,7 @@ pub(crate) fn assignment(round: u64, model: &Model) -> Answer {
 }
 
 pub(crate) fn not_now(milliseconds: u64) -> Answer {
-    Answer::NotNow { retry_after: Duration::from_millis(milliseconds), why: NotNowWhy::Filling }
+    Answer::not_now(Duration::from_millis(milliseconds), NotNowWhy::Filling)
 }
 
 pub(crate) fn builder(address: SocketAddr) -> ClientBuilder {

@@ -1,7 +1,10 @@
 use crate::fake::{Fake, assigned, assignment, builder, client, model, not_now};
-use std::time::Duration;
-use testudo_client::{Digest, Ended, Error, Policy, Reason, Reject, Update, Verdict};
-use testudo_proto::{Answer, Masking, NotNowWhy, fault_after, framing, to_status};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+use testudo_client::{Digest, Ended, Error, NotNowWhy, Policy, Reason, Reject, SeatLimit, Update, Verdict, Wait};
+use testudo_proto::{Answer, Masking, fault_after, framing, to_status};
 use tokio::net::TcpListener;
 
 #[tokio::test]
@@ -55,11 +58,38 @@ async fn an_unchanged_model_is_downloaded_once() {
 #[tokio::test]
 async fn the_server_says_when_to_check_in_again() {
     let wait = Duration::from_millis(80);
-    let fake = Fake::default().then(Answer::NotNow { retry_after: wait, why: NotNowWhy::Running });
+    let fake = Fake::default().then(Answer::not_now(wait, NotNowWhy::Running));
     let client = client(fake.serve().await).await;
     assert!(client.join("task").await.unwrap().next_round().await.unwrap().is_none());
     let state = fake.state();
     assert!(state.check_ins[1].0 - state.check_ins[0].0 >= wait);
+}
+
+#[tokio::test]
+async fn a_client_that_waits_for_its_limit_says_so_and_leaves() {
+    let limit = |next_round| Some(SeatLimit { participations: 2, separation: 3, next_round });
+    let retry_after = Duration::from_millis(40);
+    let fake = Fake::default()
+        .then(not_now(1))
+        .then(Answer::NotNow { retry_after, why: NotNowWhy::TooSoon, limit: limit(Some(4)) })
+        .then(Answer::NotNow {
+            retry_after: Duration::from_secs(60),
+            why: NotNowWhy::LimitReached,
+            limit: limit(None),
+        });
+    let client = client(fake.serve().await).await;
+    let mut session = client.join("task").await.unwrap();
+    let waits: Arc<Mutex<Vec<Wait>>> = Arc::default();
+    let heard = Arc::clone(&waits);
+    session.on_wait(move |wait| heard.lock().unwrap().push(*wait));
+    assert_eq!(session.limit(), None);
+    let ended = tokio::time::timeout(Duration::from_secs(20), session.next_round()).await;
+    assert!(ended.expect("it does not wait for a minute").unwrap().is_none());
+    assert_eq!((session.ended(), session.limit()), (Some(Ended::LimitReached), limit(None)));
+    let waits = waits.lock().unwrap();
+    assert_eq!((waits[0].why, waits[0].limit), (NotNowWhy::Filling, None));
+    assert_eq!((waits[1].why, waits[1].limit, waits[1].retry_after), (NotNowWhy::TooSoon, limit(Some(4)), retry_after));
+    assert_eq!(waits.len(), 2);
 }
 
 #[tokio::test]

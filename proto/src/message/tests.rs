@@ -41,11 +41,18 @@ fn header(total_bytes: u64, offset: u64) -> UploadHeader {
     }
 }
 
+fn limited(why: NotNowWhy, next_round: Option<u64>) -> Answer {
+    let limit = SeatLimit { participations: 3, separation: 4, next_round };
+    Answer::NotNow { retry_after: Duration::from_secs(1), why, limit: Some(limit) }
+}
+
 #[test]
 fn answers_come_back_as_they_went() {
     for answer in [
         Answer::Assignment(Box::new(assignment())),
-        Answer::NotNow { retry_after: Duration::from_millis(20), why: NotNowWhy::Served },
+        Answer::not_now(Duration::from_millis(20), NotNowWhy::Served),
+        limited(NotNowWhy::TooSoon, Some(7)),
+        limited(NotNowWhy::LimitReached, None),
         Answer::Ended { why: EndedWhy::Stopped },
     ] {
         let bytes = answer.to_wire(Vec::new()).encode_to_vec();
@@ -57,8 +64,9 @@ fn answers_come_back_as_they_went() {
 
 #[test]
 fn a_word_of_a_later_version_does_not_break_an_answer() {
-    let wire = v1::check_in_response::Answer::NotNow(v1::NotNow { retry_after_ms: 1, why: "eclipse".into() });
-    let expected = Answer::NotNow { retry_after: Duration::from_millis(1), why: NotNowWhy::Unknown };
+    let wire =
+        v1::check_in_response::Answer::NotNow(v1::NotNow { retry_after_ms: 1, why: "eclipse".into(), limit: None });
+    let expected = Answer::not_now(Duration::from_millis(1), NotNowWhy::Unknown);
     assert_eq!(Answer::from_wire(Some(wire)), Ok(expected));
 }
 

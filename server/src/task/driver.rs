@@ -118,8 +118,7 @@ impl Driver {
             };
             match command {
                 Some(Command::Shutdown { answer }) => {
-                    self.room
-                        .answer_all(|| Answer::NotNow { retry_after: Duration::from_secs(1), why: NotNowWhy::Paused });
+                    self.room.answer_all(|| Answer::not_now(Duration::from_secs(1), NotNowWhy::Paused));
                     let _ = answer.send(());
                     return;
                 }
@@ -200,7 +199,7 @@ impl Driver {
         let expected = self.spec.reference.as_ref() == Some(&client);
         let crowded = !expected && self.room.len() >= HELD_PER_SEAT * self.spec.cohort.selected + 64;
         if wait.is_zero() || crowded {
-            let _ = answer.send(Answer::NotNow { retry_after: self.retry_after(why), why });
+            let _ = answer.send(Answer::not_now(self.retry_after(why), why));
             return;
         }
         let expires = now + wait.as_millis() as Tick;

@@ -110,6 +110,9 @@ impl Driver {
         if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
             tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
         }
+        if ended(self.row.state).is_none() {
+            self.send_done_away(seats.iter().map(|seat| &seat.client));
+        }
         self.send_home();
     }
 

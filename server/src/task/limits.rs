@@ -7,8 +7,7 @@ use super::{
     driver::{LEDGER_PAUSE_MS, ended},
 };
 use crate::{clock, store::StoreError};
-use std::time::Duration;
-use testudo_proto::{Answer, NotNowWhy};
+use testudo_proto::{Answer, NotNowWhy, SeatLimit};
 use testudo_protocol::ClientId;
 
 impl Driver {
@@ -19,7 +18,22 @@ impl Driver {
             return ended(self.row.state).map(|why| Answer::Ended { why });
         }
         let wait = self.steps_to_wait(client)?;
+        let is_seated = self.current.as_ref().is_some_and(|current| current.engine.seat(client).is_some());
+        if is_seated && wait == u64::MAX {
+            // A client leaves the task once it hears that it is done; its round may still be given back.
+            return None;
+        }
         Some(self.limited(wait))
+    }
+
+    /// Tells those of an ended round's clients that wait, and may not take part again, so.
+    pub(super) fn send_done_away<'a>(&mut self, clients: impl Iterator<Item = &'a ClientId>) {
+        for client in clients {
+            if self.steps_to_wait(client) == Some(u64::MAX) {
+                let answer = self.limited(u64::MAX);
+                self.room.dismiss(client, answer);
+            }
+        }
     }
 
     /// Answers the waiting clients that may not take part in the next round. False if that is not known now, or no
@@ -64,6 +78,8 @@ impl Driver {
         }
         match self.services.store.participations(&self.row.name).await {
             Ok(Some(run)) => {
+                let limit = run.limit;
+                self.services.metrics.participation_limit(self.row.name.as_str(), limit.most(), limit.gap());
                 self.run = Some(run);
                 true
             }
@@ -86,14 +102,23 @@ impl Driver {
     /// Steps until a client may take part, if it may not in the next one; `u64::MAX` if it never may again.
     fn steps_to_wait(&self, client: &ClientId) -> Option<u64> {
         let run = self.run.as_ref()?;
-        let Some(next) = run.clients.get(client)?.next(run.limit) else { return Some(u64::MAX) };
+        // Steps count from 1: the last one is that of the last round.
+        let next = run.clients.get(client)?.next(run.limit).filter(|next| *next <= self.spec.rounds);
+        let Some(next) = next else { return Some(u64::MAX) };
         (next > run.step).then(|| next - run.step)
     }
 
     fn limited(&self, steps: u64) -> Answer {
-        let seconds = self.typical_ms as f64 / 1000.0 * steps as f64;
-        let retry_after: Duration = self.jittered(seconds);
-        let why = if steps == u64::MAX { NotNowWhy::LimitReached } else { NotNowWhy::TooSoon };
-        Answer::NotNow { retry_after, why }
+        let done = steps == u64::MAX;
+        let left = self.run.as_ref().map_or(1, |run| (self.spec.rounds + 1).saturating_sub(run.step).max(1));
+        // Who is done and waits for the task's end all the same need not wait much longer.
+        let seconds = self.typical_ms as f64 / 1000.0 * steps.min(left) as f64;
+        let limit = self.run.as_ref().map(|run| SeatLimit {
+            participations: run.limit.most(),
+            separation: run.limit.gap(),
+            next_round: (!done).then(|| self.row.last_round.saturating_add(1).saturating_add(steps)),
+        });
+        let why = if done { NotNowWhy::LimitReached } else { NotNowWhy::TooSoon };
+        Answer::NotNow { retry_after: self.jittered(seconds), why, limit }
     }
 }

@@ -50,8 +50,7 @@ impl Driver {
         if let Err(Unopened::Never(why)) = opened {
             self.give_task_up(why).await;
             for (_, answer) in drawn {
-                let again =
-                    Answer::NotNow { retry_after: self.retry_after(NotNowWhy::Filling), why: NotNowWhy::Filling };
+                let again = Answer::not_now(self.retry_after(NotNowWhy::Filling), NotNowWhy::Filling);
                 let _ = answer.send(ended(self.row.state).map_or(again, |why| Answer::Ended { why }));
             }
             return;
@@ -61,7 +60,7 @@ impl Driver {
             self.not_before = now + ABANDON_PAUSE_MS;
             for (_, answer) in drawn {
                 let retry_after = self.retry_after(NotNowWhy::Filling);
-                let _ = answer.send(Answer::NotNow { retry_after, why: NotNowWhy::Filling });
+                let _ = answer.send(Answer::not_now(retry_after, NotNowWhy::Filling));
             }
             // The ledger knows better: the result of the call may be unknown, or a round be left open.
             if let Ok(row) = self.services.store.task(&self.row.name).await {

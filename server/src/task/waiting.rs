@@ -42,7 +42,7 @@ impl WaitingRoom {
         let older = self.waiting.insert(client, Waiter { answer, expires, why });
         if let Some(older) = older {
             // Mostly the client has lost that call, and nobody reads this.
-            let _ = older.answer.send(Answer::NotNow { retry_after: evicted, why: NotNowWhy::Filling });
+            let _ = older.answer.send(Answer::not_now(evicted, NotNowWhy::Filling));
         }
     }
 
@@ -74,7 +74,7 @@ impl WaitingRoom {
             self.waiting.iter().filter(|(_, waiter)| waiter.expires <= now).map(|(client, _)| client.clone()).collect();
         for client in expired {
             let Some(waiter) = self.waiting.remove(&client) else { continue };
-            let _ = waiter.answer.send(Answer::NotNow { retry_after: retry_after(waiter.why), why: waiter.why });
+            let _ = waiter.answer.send(Answer::not_now(retry_after(waiter.why), waiter.why));
         }
         self.earliest = self.waiting.values().map(|waiter| waiter.expires).min();
         if self.waiting.is_empty() {
@@ -174,7 +174,7 @@ mod tests {
         room.expire(99, |_| Duration::ZERO);
         assert!(reply.try_recv().is_err());
         room.expire(100, |_| Duration::from_secs(3));
-        let Ok(Answer::NotNow { retry_after, why: NotNowWhy::Running }) = reply.try_recv() else { panic!() };
+        let Ok(Answer::NotNow { retry_after, why: NotNowWhy::Running, .. }) = reply.try_recv() else { panic!() };
         assert_eq!((retry_after, room.len(), room.since()), (Duration::from_secs(3), 0, None));
     }
 

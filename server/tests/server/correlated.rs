@@ -33,7 +33,7 @@ async fn play(host: &Host, task: &str, round: u64, clients: &[&str]) -> v1::Roun
 /// Why a client gets no place now.
 async fn why_not(host: &Host, task: &str, client: &str) -> NotNowWhy {
     match check_in(&host.federation(), task, client, 0).await.unwrap().0 {
-        Answer::NotNow { why, retry_after } => {
+        Answer::NotNow { why, retry_after, .. } => {
             assert!(retry_after > Duration::ZERO);
             why
         }

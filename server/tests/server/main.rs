@@ -14,6 +14,7 @@ mod hostile;
 mod limits;
 mod local;
 mod masked;
+mod participation;
 mod private;
 mod restarts;
 mod rounds;

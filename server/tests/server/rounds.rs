@@ -213,7 +213,7 @@ async fn operators_pause_resume_and_stop_a_task() {
     }
     assert_eq!(host.ended("held", 1).await.state, "released");
     let (answer, _) = check_in(&host.federation(), "held", "a", 0).await.unwrap();
-    let Answer::NotNow { why: NotNowWhy::Paused, retry_after } = answer else { panic!("{answer:?}") };
+    let Answer::NotNow { why: NotNowWhy::Paused, retry_after, .. } = answer else { panic!("{answer:?}") };
     assert!(retry_after > Duration::ZERO);
     assert_eq!(host.control("held", "resume").await.unwrap().state, "running");
     let seats = host.seats("held", &["a", "b"]).await;
@@ -319,7 +319,7 @@ async fn every_not_now_says_when_to_come_back_with_jitter() {
     let mut waits = HashSet::new();
     for name in names(20) {
         let (answer, _) = check_in(&host.federation(), "paced", &name, 0).await.unwrap();
-        let Answer::NotNow { retry_after, why: NotNowWhy::Filling } = answer else { panic!("{answer:?}") };
+        let Answer::NotNow { retry_after, why: NotNowWhy::Filling, .. } = answer else { panic!("{answer:?}") };
         assert!(retry_after > Duration::ZERO && retry_after <= Duration::from_secs(2), "{retry_after:?}");
         waits.insert(retry_after);
     }
