@@ -133,6 +133,43 @@ fn a_task_whose_plan_does_not_fit_its_limit_is_told_so_by_check() {
 }
 
 #[test]
+fn the_noise_multiplier_that_a_refusal_names_does_whatever_it_is_measured_against() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("task.toml");
+    let masks = "[visibility]\nmasking = \"pairwise\"\ngroup_size = 32\ncolluders = 0.02\n";
+    let krum = "kind = \"multi_krum\"\nbyzantine = 10";
+    let mean = "kind = \"mean\"";
+    for (rule, masks, more, times) in [
+        (mean, "", "", "1 times"),
+        (mean, "", "adjacency = \"replace_one\"", "2 times"),
+        (krum, "", "accept_large_sensitivity = true", "22 times"),
+        (mean, "", "trust = \"local\"", "2 times"),
+        (mean, masks, "trust = \"distributed\"", "1.000"),
+    ] {
+        let text = |noise: &str| {
+            format!(
+                "name = \"a\"\nrounds = 100\n[model]\ninitial = \"m\"\n[cohort]\nsize = 128\nminimum = 96\n{masks}[encoding]\n\
+                 clip_l2 = 1.0\n[rule]\n{rule}\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"phones\"\nnoise_multiplier = \
+                 {noise}\nbudget_epsilon = 2.0\ndelta = 1e-6\nclients = 100000\n{more}\n"
+            )
+        };
+        let check = |noise: &str| {
+            std::fs::write(&path, text(noise)).unwrap();
+            let words = ["task", "check", path.to_str().unwrap(), "--json"];
+            let output = Command::new(env!("CARGO_BIN_EXE_testudo")).args(words).output().unwrap();
+            (output.status.code(), String::from_utf8(output.stdout).unwrap() + &String::from_utf8_lossy(&output.stderr))
+        };
+        let (code, refused) = check("8.0");
+        assert!(code == Some(8) && refused.contains(times), "{more}: {refused}");
+        let named = refused.split("raise noise_multiplier to ").nth(1).and_then(|rest| rest.split(' ').next()).unwrap();
+        let (code, said) = check(named);
+        assert_eq!(code, Some(0), "{more}: {named} {said}");
+        let less = named.parse::<f64>().unwrap() * 0.999;
+        assert_eq!(check(&format!("{less:?}")).0, Some(8), "{more}: {named} is more than it takes");
+    }
+}
+
+#[test]
 fn check_says_who_adds_the_noise_and_what_one_round_tells() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("task.toml");
@@ -154,6 +191,10 @@ fn check_says_who_adds_the_noise_and_what_one_round_tells() {
         assert_eq!(privacy["trust_model"], trust);
         assert!(privacy["epsilon"].as_f64().unwrap() > privacy["epsilon_of_one_round"].as_f64().unwrap(), "{privacy}");
         assert!(privacy[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {privacy}");
+        let output = Command::new(env!("CARGO_BIN_EXE_testudo")).args(&words[..3]).output().unwrap();
+        let said = String::from_utf8(output.stdout).unwrap();
+        assert!(said.contains("noise: z = 8 over the clip, which task.toml calls noise_multiplier, is "), "{said}");
+        assert_eq!(said.contains("--min-shared-noise"), trust == "distributed", "{said}");
     }
 }
 
@@ -176,6 +217,7 @@ fn what_cannot_be_is_refused_before_anything_starts() {
         (&["--rule", "krumm"], 3, "multi_krum"),
         (&["--clients", "8", "--rule", "kind = \"krum\"\\nbyzantine = 3"], 3, "krum (byzantine = 3)"),
         (&["--group-size", "8"], 2, "--secure"),
+        (&["--noise-multiplier", "8"], 2, "--dp"),
         (&["--secure", "--clients", "7"], 2, "--group-size 8"),
         (&["--report", "/no/such/folder/report.html"], 6, "/no/such/folder/report.html"),
     ] {

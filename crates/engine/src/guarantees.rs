@@ -16,6 +16,7 @@ mod suggestion;
 use crate::{Cohort, Masking, TaskSpec};
 
 pub use feasibility::{Feasibility, Server};
+pub use shares::min_shared_noise;
 pub use spoiled::spoiled_rows;
 pub(crate) use spoiled::spoiled_rows_at_risk;
 

@@ -228,3 +228,28 @@ async fn a_restart_in_the_middle_of_a_round_charges_once_and_the_release_stays_a
     assert_eq!(budget(&host).await.history, statement.history);
     host.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_noise_that_a_device_may_insist_on_is_printed_and_works_as_it_is_typed() {
+    let host = Host::start().await;
+    for (task, noise) in [("four", 4.0), ("odd", 0.123_456_7), ("much", 77.7)] {
+        let toml = shared_toml(task, 1, 4, 4, noise, "kind = \"mean\"");
+        let spec = testudo_engine::TaskSpec::new("task.toml", &toml).unwrap();
+        let printed = testudo_engine::guarantees::min_shared_noise(&spec).unwrap();
+        // Of the three certain survivors a device counts one of four off as a colluder.
+        assert!((printed / noise / (2_f64 / 3.0).sqrt() - 1.0).abs() < 1e-3, "{printed}");
+        let info = host.create(&toml, &small_model(3)).await;
+        let line = info.guarantees.iter().find(|line| line.contains("--min-shared-noise")).unwrap();
+        assert!(line.contains(&format!("of up to {printed} times")), "{line}");
+        let seats = host.seats(task, &["c00", "c01", "c02", "c03"]).await;
+        assert_eq!(seats.len(), 4);
+        let typed =
+            |factor: f64| Policy::default().min_shared_noise(printed.to_string().parse::<f64>().unwrap() * factor);
+        let patient = device(&host.url, "c00", typed(1.0)).await;
+        assert!(patient.join(task).await.unwrap().next_round().await.unwrap().is_some());
+        let strict = device(&host.url, "c01", typed(1.000_2)).await;
+        let error = strict.join(task).await.unwrap().next_round().await.unwrap_err();
+        assert!(matches!(&error, Error::Policy(why) if why.contains("min_shared_noise")), "{error}");
+    }
+    host.stop().await;
+}

@@ -269,7 +269,8 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
         "trust",
         "adjacency",
         "mechanism",
-        ">z",
+        ">z over sensitivity",
+        ">z over clip",
         ">sigma",
         ">clip",
         ">rounds",
@@ -317,7 +318,7 @@ fn per_client(task: &TaskStatement, delta: f64) -> Option<String> {
     ))
 }
 
-fn task_row(task: &TaskStatement) -> [String; 13] {
+fn task_row(task: &TaskStatement) -> [String; 14] {
     let adjacency = serde_json::to_value(task.adjacency).ok();
     let adjacency = adjacency.as_ref().and_then(|value| value.as_str()).unwrap_or_default().replace('_', "-");
     let mechanism = match task.mechanism {
@@ -341,6 +342,11 @@ fn task_row(task: &TaskStatement) -> [String; 13] {
         true => ("with the clip".into(), format!("from {}", figure(task.clip))),
         false => (figure(task.sigma), figure(task.clip)),
     };
+    // Where the clip moves, sigma moves with it, and has room for the bits: task.toml alone knows z over the clip.
+    let over_clip = match (task.adaptive_clip, task.sigma, task.clip) {
+        (false, Some(sigma), Some(clip)) => format!("{:.6}", sigma / clip),
+        _ => "-".into(),
+    };
     [
         clean(&task.task),
         clean(&task.state),
@@ -348,6 +354,7 @@ fn task_row(task: &TaskStatement) -> [String; 13] {
         adjacency,
         mechanism,
         format!("{:.6}", task.noise_multiplier),
+        over_clip,
         sigma,
         clip,
         count(task.rounds_planned),

@@ -9,7 +9,7 @@ use clap::Args;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 use testudo_aggregate::Units;
-use testudo_engine::{AdaptiveClipping, Masking, TaskSpec};
+use testudo_engine::{AdaptiveClipping, Masking, TaskSpec, guarantees::min_shared_noise};
 use testudo_protocol::{Digest, Model, Reason, limits};
 use testudo_server::Config;
 
@@ -122,12 +122,29 @@ impl Checked {
         let Some(budget) = self.spec.budget() else { return Ok(()) };
         budget.fits_alone(self.spec.name.as_str(), self.spec.rounds).map_err(|exhausted| {
             let what = format!("{} cannot be created", self.spec.name);
-            let mut failure = Failure::new(Exit::Policy, what, exhausted.to_string())
-                .next("raise noise_multiplier (noise over clip_l2: under replace_one twice the noise over the sensitivity), lower rounds, \
-                 or agree on another budget_epsilon");
+            let mut failure =
+                Failure::new(Exit::Policy, what, exhausted.to_string()).next(self.fit(exhausted.z_needed));
             failure.code = Reason::PrivacyBudgetExhausted.code();
             failure
         })
+    }
+
+    /// How a plan is made to fit a budget that wants noise of `needed` over the sensitivity: noise_multiplier is over the clip.
+    pub(super) fn fit(&self, needed: Option<f64>) -> String {
+        let noise = match (self.clips_in_sensitivity(), needed) {
+            (None, _) => "raise noise_multiplier".to_string(),
+            (Some(times), None) => format!("raise noise_multiplier ({})", over_clip(times)),
+            // Six digits of the product, and more than these lose.
+            (Some(times), Some(z)) => {
+                format!("raise noise_multiplier to {} ({})", digits(z * times * (1.0 + 2e-5)), over_clip(times))
+            }
+        };
+        format!("{noise}, lower rounds, or agree on another budget_epsilon")
+    }
+
+    /// How many clips the sensitivity is: z over the clip by z over the sensitivity.
+    fn clips_in_sensitivity(&self) -> Option<f64> {
+        Some(noise_over_clip(&self.spec)? / self.spec.budget()?.effective_multiplier())
     }
 
     /// For programs.
@@ -175,6 +192,14 @@ impl Checked {
             ));
         }
         lines.extend(format::topics(&spec.guarantees));
+        if let (Some(z), Some(budget)) = (noise_over_clip(spec), spec.budget()) {
+            lines.push(format!(
+                "noise: z = {} over the clip, which task.toml calls noise_multiplier, is {} over the sensitivity, of which \
+                 `testudo privacy` and budgets speak",
+                digits(z),
+                digits(budget.effective_multiplier())
+            ));
+        }
         let Some(model) = &self.model else { return lines.join("\n") };
         lines.push(format!(
             "model: {}, {} in {}, SHA-256 {}…",
@@ -244,6 +269,7 @@ fn privacy(spec: &TaskSpec) -> Option<Value> {
         (None, None, Some(shares)) => json!({
             "mechanism": "gaussian", "noise_multiplier": shares.noise_multiplier, "clip_l2": shares.grid.clip(),
             "honest": shares.honest(), "colluders_of_a_group": shares.shares.colluders(),
+            "min_shared_noise": min_shared_noise(spec),
             "deviation_of_a_share": shares.deviation(1),
         }),
         (None, None, None) => json!({}),
@@ -252,6 +278,25 @@ fn privacy(spec: &TaskSpec) -> Option<Value> {
         object.extend(own.clone());
     }
     Some(object)
+}
+
+/// z as `task.toml` has it.
+fn noise_over_clip(spec: &TaskSpec) -> Option<f64> {
+    match (&spec.privacy, &spec.local, &spec.shares) {
+        (Some(privacy), ..) => Some(privacy.noise_multiplier),
+        (None, Some(local), _) => Some(local.noise.multiplier()),
+        (None, None, Some(shares)) => Some(shares.noise_multiplier),
+        (None, None, None) => None,
+    }
+}
+
+fn over_clip(times: f64) -> String {
+    format!("it is over clip_l2: {} times the noise over the sensitivity", digits(times))
+}
+
+/// Six digits at most.
+fn digits(value: f64) -> String {
+    format!("{value:.5e}").parse::<f64>().unwrap_or(value).to_string()
 }
 
 /// How a clip moves, for programs.

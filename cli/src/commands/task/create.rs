@@ -10,7 +10,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 use testudo_proto::{CreateTaskHeader, CreateTaskPart, framing};
-use testudo_protocol::limits;
+use testudo_protocol::{Reason, limits};
 
 /// Arguments of `testudo task create`.
 #[derive(Debug, Args)]
@@ -28,6 +28,7 @@ impl Create {
     /// What is wrong with the files, and what the server refuses.
     pub(super) async fn run(self, output: &Output) -> Result<(), Failure> {
         let checked = self.files.check(true)?;
+        let fit = checked.fit(None);
         let (bytes, digest) = match checked.model {
             Some(model) => (Bytes::from(model.bytes), model.digest),
             // `check(true)` has failed without a model.
@@ -48,7 +49,10 @@ impl Create {
         let call = client.create_task(tokio_stream::iter(parts));
         let answer = admin.answer_while_moving("cannot create the task", &sent, call).await;
         bar.finish_and_clear();
-        let task = answer?;
+        let task = answer.map_err(|failure| match failure.code == Reason::PrivacyBudgetExhausted.code() {
+            true => failure.next(fit),
+            false => failure,
+        })?;
         output.result(json!({ "task": object(&task) }), |output| describe(&task, output))?;
         if !output.json {
             output

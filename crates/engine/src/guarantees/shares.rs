@@ -4,6 +4,16 @@ use super::private::{rounded_up, warnings};
 use crate::{Masking, NoiseShares, TaskSpec};
 use testudo_privacy::{clip::rounded_bound, sensitivity::Adjacency};
 
+/// The share of a group's clients that a device takes for colluders unless told.
+const DEVICES_COLLUDERS: f64 = 0.05;
+
+/// The largest `--min-shared-noise` (`Policy::min_shared_noise`) with which a device that is not told otherwise takes part in
+/// the task, rounded down; `None` if clients add no shares of noise.
+pub fn min_shared_noise(spec: &TaskSpec) -> Option<f64> {
+    let least = least_noise(spec.masking.as_ref()?, spec.shares.as_ref()?);
+    (least > 0.0).then(|| rounded_down(least))
+}
+
 /// One sentence per promise, assumption and exception, for groups of these sizes.
 pub(super) fn report(spec: &TaskSpec, masking: &Masking, shares: &NoiseShares, sizes: &[usize]) -> Vec<String> {
     let budget = &shares.budget;
@@ -58,6 +68,41 @@ pub(super) fn report(spec: &TaskSpec, masking: &Masking, shares: &NoiseShares, s
          ring wraps and spoils its row, with a probability of at most 2^-39 if everybody clips"
             .to_string(),
     ];
+    lines.extend(devices(masking, shares));
     lines.extend(warnings(spec, budget));
     lines
+}
+
+/// What devices may insist on.
+fn devices(masking: &Masking, shares: &NoiseShares) -> Option<String> {
+    let least = least_noise(masking, shares);
+    (least > 0.0).then(|| {
+        format!(
+            "devices: may insist on noise of up to {} times the norm that updates are held to (`testudo join --min-shared-noise`, \
+             Policy::min_shared_noise), unless they count on more colluders than {} of a group of {}",
+            rounded_down(least),
+            usual_colluders(masking),
+            masking.group_size
+        )
+    })
+}
+
+/// The noise that a device with the usual policy finds in this task's rounds: σ of the shares that are certain over the norm
+/// that rounded updates are held to.
+fn least_noise(masking: &Masking, shares: &NoiseShares) -> f64 {
+    let threshold = masking.complete_threshold(masking.group_size);
+    let certain = (shares.honest() as usize).min(threshold.saturating_sub(usual_colluders(masking)));
+    shares.shares.sigma() * (certain as f64).sqrt() / rounded_bound(&shares.grid) as f64
+}
+
+/// Colluders of a group that a device counts on unless told.
+fn usual_colluders(masking: &Masking) -> usize {
+    (DEVICES_COLLUDERS * masking.group_size as f64).ceil() as usize
+}
+
+/// Five digits, the last one down: what is typed is not more than there is.
+fn rounded_down(value: f64) -> f64 {
+    let unit = 10_f64.powi(4 - value.log10().floor() as i32);
+    let shown = (value * unit).floor() / unit;
+    if shown <= value { shown } else { ((value * unit).floor() - 1.0) / unit }
 }

@@ -67,7 +67,19 @@ impl AdaptiveClipping {
             let fix = format!("choose min and max around where the clip starts, clip_l2 = {initial}");
             return Err(ParameterError::new("clip_min", least, fix));
         }
-        let bit = BitCoordinate::new(effective, bits_noise, steps)?;
+        let bit = BitCoordinate::new(effective, bits_noise, steps).map_err(|error| match asked.bits_noise {
+            None if bits_noise <= effective / 2.0 => {
+                // Nobody wrote this figure: whoever reads of it must hear where it comes from.
+                let fix = format!(
+                    "it is cohort.size / {CLIENTS_PER_NOISE} unless written: {}, raise cohort.size above {}, or lower \
+                     noise_multiplier",
+                    error.fix,
+                    (effective / 2.0 * CLIENTS_PER_NOISE).floor()
+                );
+                ParameterError { fix, ..error }
+            }
+            _ => error,
+        })?;
         Ok(Self { quantile, learning_rate, least, most, bits_noise, bit, plan })
     }
 

@@ -113,7 +113,13 @@ impl Check<'_> {
 
     /// Every round has noise of its own.
     fn independent(&mut self, asked: &RawPrivacy) {
-        self.only_choice("mechanism", &asked.mechanism, "gaussian", mechanism_is_missing(&asked.mechanism));
+        if asked.mechanism != "gaussian" {
+            let fix = match asked.trust.as_str() {
+                "local" | "distributed" => "write mechanism = \"gaussian\"",
+                _ => "write mechanism = \"gaussian\", or \"tree\" or \"matrix\" for correlated noise",
+            };
+            self.fail("privacy.mechanism", mechanism_is_missing(&asked.mechanism), fix);
+        }
         self.no_run(asked);
     }
 

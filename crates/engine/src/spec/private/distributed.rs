@@ -80,8 +80,12 @@ impl Check<'_> {
         let Some(wanted) = asked.honest else {
             let honest = honest(masking);
             if honest == 0 {
+                let left = |&&(size, held): &&(usize, usize)| masking.complete_threshold(size).saturating_sub(held);
+                let (size, held) = held.iter().min_by_key(left).copied().unwrap_or_default();
                 let what = format!(
-                    "a group may hold {colluders} colluders, which is its threshold: no share of noise is certain to be secret"
+                    "a group of {size} clients is unmasked with {} survivors and may hold {held} colluders: no share of noise is \
+                     certain to be secret",
+                    masking.complete_threshold(size)
                 );
                 return self.fail_none(
                     "visibility.colluders",

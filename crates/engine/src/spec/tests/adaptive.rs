@@ -51,6 +51,12 @@ fn an_adaptive_clip_without_proof_or_sense_is_refused_with_why_and_fix() {
         (with("{ max = 0.4 }"), ".min", "does not fit", "clip_l2 = 0.5"),
         (with("{ min = 3, max = 2 }"), ".max", "does not fit", "from 3"),
         (with("{ bits_noise = 1.0 }"), ".bits_noise", "does not fit", "more than 1"),
+        (
+            with("{}").replace("noise_multiplier = 2.0", "noise_multiplier = 90.0"),
+            ".bits_noise",
+            "cohort.size / 20 unless written",
+            "above 900",
+        ),
         (with("{ bits_noise = 1e9 }"), ".bits_noise", "does not fit", "less than"),
         (with("{ tau = 1.0 }"), ".tau", "unknown field", ""),
         (PRIVATE.replace("clip_l2 = 0.5", "clip_l2 = { quantile = 0.5 }"), "", "f64", ""),

@@ -62,6 +62,8 @@ fn shares_are_sized_for_the_honest_survivors_that_the_threshold_leaves() {
         "computational",
         "zero-out",
         "\"phones\"",
+        "noise of up to 3.9995 times",
+        "2 of a group of 32",
     ] {
         assert!(all.contains(part), "{part}: {all}");
     }
@@ -161,6 +163,8 @@ fn what_has_no_meaning_beside_shares_is_refused_with_why_and_fix() {
         ("[rule]", "[tensors]\n\"steps\" = \"counter\"\n[rule]", "tensors.steps", "counters", "ignore"),
         ("delta = 1e-6", "delta = 0.01", "privacy.delta", "publish one client", "less than"),
         ("colluders = 0.02", "colluders = 0.4", "visibility.colluders", "certain to be secret", "fewer colluders"),
+        // Never more than there are in the group that is named, whatever other sizes there may be.
+        ("colluders = 0.02", "colluders = 0.9", "visibility.colluders", "a group of 32 clients", "fewer colluders"),
         (
             "size = 128\nminimum = 96",
             "size = 240\nminimum = 240",

@@ -78,7 +78,7 @@ fn what_has_no_meaning_beside_noise_of_ones_own_is_refused_with_why_and_fix() {
         ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
         ("[privacy]", "[privacy]\nadaptive_clip = {}", "privacy.adaptive_clip", "nobody sees", "central"),
         ("[privacy]", "[privacy]\nparticipations = 2", "privacy.participations", "no effect", "tree"),
-        ("\"gaussian\"", "\"tree\"", "privacy.mechanism", "of the server", "gaussian"),
+        ("\"gaussian\"", "\"tree\"", "privacy.mechanism", "of the server", "write mechanism = \"gaussian\""),
         ("[privacy]", "[privacy]\ngrid_bits = 32", "privacy.grid_bits", "outside", "1 to 31"),
         ("noise_multiplier = 4.0", "noise_multiplier = 1e6", "privacy.grid_bits", "does not fit", "at most"),
         ("clip_l2 = 0.5", "", "encoding.clip_l2", "missing", "clip_l2 = 1.0"),
