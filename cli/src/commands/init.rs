@@ -129,7 +129,7 @@ mod tests {
     fn every_commented_key_of_the_task_samples_exists_and_shows_its_default() {
         // These have no default, need a section of their own, or have no effect unless something else is asked for.
         let skipped = ["max_l2", "client", "authority", "accept_weak_guarantee", "byzantine", "threshold", "max"];
-        for (text, keys) in [(TASK, 7), (MASKED_TASK, 8)] {
+        for (text, keys) in [(TASK, 8), (MASKED_TASK, 8)] {
             let key_of = |line: &str| {
                 let (key, _) = line.split_once(" = ")?;
                 let is_key = key.chars().all(|letter| letter.is_ascii_lowercase() || "_0123456789".contains(letter));
@@ -157,9 +157,19 @@ mod tests {
     fn the_privacy_section_of_the_sample_is_accepted_key_by_key() {
         let section = &TASK[TASK.find("# [privacy]").unwrap()..];
         let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
-        assert_eq!(lines.len(), 15, "{lines:?}");
-        let common =
-            ["trust", "population", "clients", "budget_epsilon", "delta", "noise_multiplier", "adjacency", "grid_bits"];
+        assert_eq!(lines.len(), 17, "{lines:?}");
+        let common = [
+            "trust",
+            "population",
+            "clients",
+            "budget_epsilon",
+            "delta",
+            "noise_multiplier",
+            "adjacency",
+            "sampler",
+            "grid_bits",
+            "accept_large_sensitivity",
+        ];
         for (mechanism, keys) in [
             ("gaussian", vec!["adaptive_clip"]),
             ("tree", vec!["participations", "separation"]),
