@@ -9,6 +9,7 @@
 mod host;
 mod masked;
 mod private;
+mod shares;
 
 use host::{Host, Random, Stop, delta, model, session, toml, within};
 use std::{

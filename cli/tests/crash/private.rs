@@ -55,7 +55,7 @@ async fn released(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
 }
 
 /// Every release has its one charge, which names its bytes, and the chain adds up; answers what was released.
-async fn sound(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
+pub(crate) async fn sound(host: &Host, task: &str) -> BTreeMap<u64, Vec<u8>> {
     let released = released(host, task).await;
     let request = v1::GetBudgetRequest { population: "phones".into(), from: 0, limit: 10_000 };
     let budgets = host.admin().await.get_budget(request).await.unwrap().into_inner().budgets;
