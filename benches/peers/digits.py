@@ -1,22 +1,23 @@
 """The digits protocol a second time, in NumPy and from its description alone, to hold the simulator's accuracies against.
 
-Usage: digits.py DIGITS.csv.gz [SPLITS] [SEEDS]
-
 DIGITS.csv.gz is simulator/data/digits.csv.gz. For each of SPLITS divisions into 1,437 training and 360 test examples, prints
 the mean accuracy in % over SEEDS seeds of some cells: 20 clients (16 with data under attack), a network 64-64-10, batches of
-32, momentum 0.9 at the clients, learning rate 1, weight decay 1e-4, 100 rounds, f = 4.
+32, momentum 0.9 at the clients, learning rate 1, weight decay 1e-4, 100 rounds, f = 4. The options change one of these, to
+see which change would give another implementation's numbers.
 """
+import argparse
 import gzip
-import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 
 import numpy as np
 
-CELLS = [("mean", "none"), ("mean", "labelflip"), ("krum", "none"), ("krum", "mimic"), ("krum", "gaussian")]
+CELLS = "mean/none,mean/labelflip,krum/none,krum/mimic,krum/gaussian"
 SIZES = (4096, 64, 640, 10)
-CLIENTS, ATTACKERS, BATCH, TEST = 20, 4, 32, 360
+ATTACKERS, BATCH, TEST = 4, 32, 360
 
 
+@lru_cache
 def load(path):
     with gzip.open(path, "rt") as file:
         rows = np.array([[float(value) for value in line.split(",")] for line in file.read().split()])
@@ -52,21 +53,60 @@ def gradient(model, examples, labels):
     return np.concatenate([(examples.T @ inner).ravel(), inner.sum(0), (hidden.T @ error).ravel(), error.sum(0)])
 
 
-def krum(rows):
+def divide(random, train, labels, parts, alpha):
+    """Who holds what: equal parts, or of each class Dirichlet shares, drawn again until everybody holds four."""
+    if not alpha:
+        return np.array_split(random.permutation(train), parts)
+    while True:
+        held = [[] for _ in range(parts)]
+        for label in range(10):
+            rows = random.permutation(train[labels[train] == label])
+            cuts = (np.cumsum(random.dirichlet([alpha] * parts))[:-1] * len(rows)).astype(int)
+            for part, some in zip(held, np.split(rows, cuts)):
+                part.extend(some)
+        if min(map(len, held)) >= 4:
+            return [np.array(part) for part in held]
+
+
+def squared_distances(rows):
     wide = rows.astype(np.float64)
     distances = ((wide[:, None] - wide[None]) ** 2).sum(2)
     np.fill_diagonal(distances, np.inf)
-    nearest = np.sort(distances, 1)[:, : len(rows) - ATTACKERS - 1]
-    return rows[nearest.sum(1).argmin()]
+    return distances
+
+
+def krum(distances, neighbours):
+    return np.sort(distances, 1)[:, :neighbours].sum(1).argmin()
+
+
+def bulyan(rows):
+    distances, left, chosen = squared_distances(rows), list(range(len(rows))), []
+    for _ in range(len(rows) - 2 * ATTACKERS):
+        chosen.append(left.pop(krum(distances[np.ix_(left, left)], max(1, len(left) - ATTACKERS - 1))))
+    chosen = rows[chosen]
+    nearest = np.argsort(abs(chosen - np.median(chosen, 0)), 0, kind="stable")[: len(rows) - 4 * ATTACKERS]
+    return np.take_along_axis(chosen, nearest, 0).mean(0)
+
+
+def aggregated(rule, rows):
+    """`krum` counts n - f - 1 neighbours, `krum:K` K of them."""
+    if rule == "mean":
+        return rows.mean(0)
+    if rule == "bulyan":
+        return bulyan(rows)
+    neighbours = rule.partition(":")[2] or len(rows) - ATTACKERS - 1
+    return rows[krum(squared_distances(rows), int(neighbours))]
 
 
 def accuracy(job):
-    path, rule, attack, split_seed, seed = job
-    features, labels = load(path)
+    settings, rule, attack, split_seed, seed = job
+    features, labels = load(settings.path)
     train, test = split(labels, split_seed)
     random = np.random.default_rng([seed, 2])
-    holders = CLIENTS if attack == "none" else CLIENTS - ATTACKERS
-    held = np.array_split(random.permutation(train), holders)
+    holders = settings.clients if attack == "none" else settings.clients - ATTACKERS
+    parts_held = divide(random, train, labels, min(settings.parts, holders), settings.alpha)
+    held = [parts_held[client % len(parts_held)] for client in range(holders)]
+    keep = np.float32(settings.momentum)
     model = random.uniform(-1 / 8, 1 / 8, sum(SIZES)).astype(np.float32)
     momenta = np.zeros((holders, len(model)), np.float32)
     waiting = [np.array([], int)] * holders
@@ -76,33 +116,47 @@ def accuracy(job):
             if not len(waiting[client]):
                 waiting[client] = random.permutation(held[client])
             batch, waiting[client] = np.split(waiting[client], [min(BATCH, len(waiting[client]))])
-            momenta[client] = 0.9 * momenta[client] + 0.1 * gradient(model, features[batch], labels[batch])
+            momenta[client] = keep * momenta[client] + (1 - keep) * gradient(model, features[batch], labels[batch])
             if attack == "labelflip":
                 flipped += gradient(model, features[batch], 9 - labels[batch]) / holders
         sent = {"none": None, "labelflip": flipped, "mimic": momenta[0], "gaussian": random.normal(size=len(model))}[attack]
         rows = momenta if sent is None else np.vstack([momenta, *[sent.astype(np.float32)] * ATTACKERS])
-        aggregate = krum(rows) if rule == "krum" else rows.mean(0)
-        model = model - (aggregate + np.float32(1e-4) * model)
+        model = model - (aggregated(rule, rows).astype(np.float32) + np.float32(1e-4) * model)
     first, bias, second, last = parts(model)
     predicted = (np.maximum(features[test] @ first + bias, 0) @ second + last).argmax(1)
     return 100 * np.mean(predicted == labels[test])
 
 
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path", metavar="DIGITS.csv.gz")
+    parser.add_argument("splits", metavar="SPLITS", type=int, nargs="?", default=10)
+    parser.add_argument("seeds", metavar="SEEDS", type=int, nargs="?", default=6)
+    parser.add_argument("--cells", default=CELLS, help="RULE/ATTACK,…: rules mean, krum, krum:NEIGHBOURS, bulyan")
+    parser.add_argument("--clients", type=int, default=20, help="everybody, the 4 attackers among them")
+    parser.add_argument("--parts", type=int, default=20, help="parts of the data; clients beyond them share the first ones")
+    parser.add_argument("--alpha", type=float, default=0, help="of Dirichlet parts; without it equal parts")
+    parser.add_argument("--momentum", type=float, default=0.9)
+    parser.add_argument("--jobs", type=int, help="processes")
+    return parser.parse_args()
+
+
 def main():
-    path, splits, seeds = sys.argv[1], *(int(word) for word in (sys.argv[2:4] + ["10", "6"][len(sys.argv) - 2 :]))
-    print("split  " + "  ".join(f"{rule}/{attack}" for rule, attack in CELLS))
+    settings = arguments()
+    cells = [cell.split("/") for cell in settings.cells.split(",")]
+    print("split  " + "  ".join(map("/".join, cells)))
     table = []
-    with ProcessPoolExecutor() as pool:
-        for at in range(splits):
-            jobs = [(path, rule, attack, at, seed) for rule, attack in CELLS for seed in range(seeds)]
-            means = np.array(list(pool.map(accuracy, jobs))).reshape(len(CELLS), seeds).mean(1)
+    with ProcessPoolExecutor(settings.jobs) as pool:
+        for at in range(settings.splits):
+            jobs = [(settings, rule, attack, at, seed) for rule, attack in cells for seed in range(settings.seeds)]
+            means = np.array(list(pool.map(accuracy, jobs))).reshape(len(cells), settings.seeds).mean(1)
             table.append(means)
             print(f"{at:5}  " + "  ".join(f"{mean:.1f}" for mean in means), flush=True)
     table = np.array(table)
-    print("least  " + "  ".join(f"{value:.1f}" for value in table.min(0)))
-    print("most   " + "  ".join(f"{value:.1f}" for value in table.max(0)))
-    lost = table[:, 0] - table[:, 1]
-    print(f"label flips cost the mean {lost.mean():.1f} points (from {lost.min():.1f} to {lost.max():.1f})")
+    for name, values in [("least", table.min(0)), ("mean", table.mean(0)), ("most", table.max(0))]:
+        print(f"{name:5}  " + "  ".join(f"{value:.1f}" for value in values))
+    deviations = table.std(0, ddof=1) if settings.splits > 1 else np.zeros(len(cells))
+    print("sd     " + "  ".join(f"{value:.1f}" for value in deviations))
 
 
 if __name__ == "__main__":

@@ -49,3 +49,5 @@ pub mod scenario;
 pub mod study;
 pub mod workload;
 pub mod world;
+
+mod words;

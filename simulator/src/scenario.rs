@@ -103,7 +103,16 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`]: the key, what is wrong, the fix.
     pub fn from_table(table: &toml::Table) -> Result<Self, ScenarioError> {
-        Self::new(Plan::deserialize(table.clone()).map_err(|error| ScenarioError::read(error.message()))?)
+        let plan = Plan::deserialize(table.clone()).map_err(|error| ScenarioError::read(error.message()))?;
+        let data = table.get("data").and_then(toml::Value::as_table);
+        let written = |key: &&str| data.is_some_and(|data| data.contains_key(*key));
+        if let (true, Some(idle)) =
+            (written(&"partition"), ["heterogeneity", "partition_seed"].iter().find(|key| written(key)))
+        {
+            let what = format!("says who holds what, and so does data.{idle}");
+            return Err(ScenarioError::new("data.partition", what, &format!("remove data.{idle} or data.partition")));
+        }
+        Self::new(plan)
     }
 
     /// Checks a plan.

@@ -7,10 +7,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
-use testudo_engine::document::{Document, Problem, Problems};
+use testudo_engine::document::{self, Document, Problem, Problems};
 
 use crate::scenario::{Scenario, ScenarioError};
+use crate::words::counted;
 use file::RawStudy;
+use runner::RunError;
 use sweep::{Axis, Combination, Sweep};
 
 pub use results::{Outcome, Summary};
@@ -104,7 +106,11 @@ impl Study {
         reader.check_values(&base, &sweep)?;
         let cells = sweep.size();
         if cells.saturating_mul(seeds.len()) > MOST_RUNS {
-            let what = format!("{cells} combinations and {} seeds are more than {MOST_RUNS} runs", seeds.len());
+            let what = format!(
+                "{} and {} are more than {MOST_RUNS} runs",
+                counted(cells, "combination"),
+                counted(seeds.len(), "seed")
+            );
             return Err(document.problems(vec![document.problem("sweep", what, "sweep fewer values")]));
         }
         let axes: Vec<StudyAxis> = sweep.axes.iter().map(Axis::public).collect();
@@ -146,13 +152,41 @@ impl Study {
         if let Some(unused) = excluders.iter().position(|used| !used) {
             let what = format!("entry {} excludes nothing", unused + 1);
             let fix = "remove it, or write keys and values as the combinations have them";
-            return Err(document.problems(vec![reader.at("sweep.exclude", what, fix.to_owned())]));
+            let fix = match sweep.exclude[unused].meant(&base, &sweep) {
+                Some(meant) => format!("did you mean {meant}? Otherwise {fix}"),
+                None => fix.to_owned(),
+            };
+            return Err(document.problems(vec![reader.at("sweep.exclude", what, fix)]));
         }
         if study.runs.is_empty() {
             let fix = "exclude fewer combinations";
             return Err(document.problems(vec![reader.at("sweep", "no run is left".to_owned(), fix.to_owned())]));
         }
         Ok(study)
+    }
+
+    /// Where in the study's text the key stands that a run came to grief over; `None` where no key is to blame. `file` is
+    /// what errors call it.
+    pub fn located(&self, file: &str, error: &RunError) -> Option<Problems> {
+        let RunError::World { source, .. } = error else { return None };
+        let problem = source.problem()?;
+        let document = Document::parse(file, &self.text).ok()?;
+        let reader = Reader { document: &document, text: &self.text };
+        let swept = || self.axes.iter().flat_map(|axis| axis.key.split(" + "));
+        let section = |key: &str| key.split('.').next().unwrap_or_default().to_owned();
+        let key = swept()
+            .find(|key| problem.key == *key || problem.key.starts_with(&format!("{key}.")))
+            .or_else(|| swept().find(|key| section(key) == section(&problem.key)));
+        let found = document.problem(&problem.key, problem.what.clone(), problem.fix.clone());
+        let found = match key {
+            // What is swept takes the place of what else is written.
+            Some(key) if key == problem.key || found.line.is_none() => {
+                let swept = reader.at(key, format!("{} (run {})", problem.what, error.run()?), problem.fix.clone());
+                Problem { key: problem.key, ..swept }
+            }
+            _ => found,
+        };
+        Some(document.problems(vec![found]))
     }
 
     /// The place of the axis with this key.
@@ -237,10 +271,13 @@ impl Reader<'_> {
                     if !axis.keys().any(elsewhere) && sweep.axes.iter().any(|axis| axis.keys().any(elsewhere)) {
                         continue;
                     }
-                    let what = format!("value {}: {}", axis.labels[place], error.message().trim());
-                    let problem =
-                        self.at(axis.first_key(), what, "write the value as the section itself takes it".into());
-                    return Err(self.document.problems(vec![problem]));
+                    let message = error.message().trim();
+                    let what = format!("value {}: {message}", axis.labels[place]);
+                    let fix = match message.contains("expected ") {
+                        true => document::fix_for(message),
+                        false => "write the value as the section itself takes it".to_owned(),
+                    };
+                    return Err(self.document.problems(vec![self.at(axis.first_key(), what, fix)]));
                 }
             }
         }

@@ -30,6 +30,7 @@ mod data;
 mod groups;
 mod measure;
 mod partition_file;
+mod problem;
 mod round;
 mod sending;
 mod state;
@@ -64,8 +65,13 @@ pub struct World {
 #[non_exhaustive]
 pub enum WorldError {
     /// The data.
-    #[error(transparent)]
-    Data(#[from] crate::data::DataError),
+    #[error("{key}: {source}")]
+    Data {
+        /// The key that names them.
+        key: &'static str,
+        /// Why not.
+        source: crate::data::DataError,
+    },
     /// Too few examples to split.
     #[error("data.{0}")]
     Split(#[from] crate::data::SplitError),

@@ -71,10 +71,16 @@ impl Calibrate {
         let (rounds, target) = (self.rounds, self.target);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let jobs = self.jobs.map_or(cores, |jobs| jobs as usize);
-        let all = tokio::task::spawn_blocking(move || calibrate::calibrate(&study, &library, rounds, jobs))
+        let file = source.name;
+        let work = tokio::task::spawn_blocking(move || {
+            calibrate::calibrate(&study, &library, rounds, jobs).map_err(|error| {
+                study.located(&file, &error).map_or_else(|| error.to_string(), |problems| problems.to_string())
+            })
+        });
+        let all = work
             .await
             .map_err(|error| Failure::new(Exit::Internal, WHAT, error.to_string()))?
-            .map_err(|error| Failure::new(Exit::Config, WHAT, error.to_string()))?;
+            .map_err(|why| Failure::new(Exit::Config, WHAT, why))?;
         let above: Vec<&str> = all.iter().filter(|one| one.high > target).map(|one| one.setting.as_str()).collect();
         let object = json!({ "target": target, "settings": all, "quarantine_allowed": above.is_empty() });
         output.result(object, |output| table(&all, target, output))?;

@@ -6,7 +6,7 @@ mod wire;
 use crate::{
     cli::Signals,
     exit::{Exit, Failure},
-    format::{Table, indented},
+    format::{Table, indented, plural},
     output::Output,
 };
 use clap::Args;
@@ -21,6 +21,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use testudo_engine::document::Problems;
 use testudo_simulator::{
     attack::Info,
     attacks,
@@ -134,7 +135,7 @@ impl Simulate {
         let library = Library::new(&source.folder);
         let jobs = self.jobs.map_or_else(cores, |jobs| jobs as usize);
         if self.dry_run {
-            return dry_run(study, library, jobs, output).await;
+            return dry_run(study, source.name, library, jobs, output).await;
         }
         let Some(out) = self.out else { return Err(Failure::new(Exit::Usage, WHAT, "no folder was named")) };
         let checkpoint_every = Duration::try_from_secs_f64(self.checkpoint)
@@ -142,14 +143,14 @@ impl Simulate {
         let options = Options { jobs, resume: self.resume, checkpoint_every, ..Options::default() };
         let start = Instant::now();
         let outcome = match self.wire {
-            false => until_signal(study, library, out.clone(), options, None, output).await?,
+            false => until_signal(study, source.name, library, out.clone(), options, None, output).await?,
             true => {
                 wire::check(&study)?;
                 // Names of tasks that an earlier study on the same server has not taken.
                 let label = format!("study-{:x}", nanoseconds());
                 let (wire, own) = Wire::connect(self.server.as_deref(), label).await?;
                 let options = Options { jobs: 1, ..options };
-                let outcome = until_signal(study, library, out.clone(), options, Some(wire), output).await;
+                let outcome = until_signal(study, source.name, library, out.clone(), options, Some(wire), output).await;
                 if let Some(own) = own {
                     own.stop().await;
                 }
@@ -159,8 +160,8 @@ impl Simulate {
         let seconds = start.elapsed().as_secs_f64();
         output.result(object(&outcome, &out, seconds), |output| table(&outcome, output))?;
         output.note(&format!(
-            "{} runs in {seconds:.1} s; report: {}",
-            outcome.finished.len(),
+            "{} in {seconds:.1} s; report: {}",
+            plural(outcome.finished.len() as u64, "run"),
             out.join("report.html").display()
         ));
         Ok(())
@@ -178,6 +179,7 @@ fn cores() -> usize {
 /// Runs the study on threads of its own; a signal lets every run save its checkpoint first.
 async fn until_signal(
     study: Study,
+    file: String,
     library: Library,
     out: PathBuf,
     options: Options,
@@ -196,11 +198,12 @@ async fn until_signal(
                 Event::Rounds(rounds) => bar.inc(rounds),
                 Event::Finished => {
                     let finished = finished.fetch_add(1, Ordering::Relaxed) + 1;
-                    bar.set_message(format!("{finished}/{runs} runs"));
+                    bar.set_message(format!("{finished}/{}", plural(runs as u64, "run")));
                 }
             };
             let driver = wire.as_ref().map(|wire| wire as &dyn Driver);
             runner::run_with(&study, &library, &out, options, &stop, &observe, driver)
+                .map_err(|error| (study.located(&file, &error), error))
         })
     };
     let mut work = std::pin::pin!(work);
@@ -217,10 +220,14 @@ async fn until_signal(
     };
     bar.finish_and_clear();
     let result = result.map_err(|error| Failure::new(Exit::Internal, WHAT, error.to_string()))?;
-    result.map_err(|error| failure(&error, signal))
+    result.map_err(|(located, error)| failure(located, &error, signal))
 }
 
-fn failure(error: &RunError, signal: Option<Exit>) -> Failure {
+/// Says where in the study file the problem is, if a key of it is to blame.
+fn failure(located: Option<Problems>, error: &RunError, signal: Option<Exit>) -> Failure {
+    if let Some(problems) = located {
+        return Failure::new(Exit::Config, WHAT, problems.to_string());
+    }
     let exit = match error {
         RunError::Stopped => signal.unwrap_or(Exit::Interrupted),
         RunError::World { .. } => Exit::Config,
@@ -237,21 +244,24 @@ fn progress(study: &Study, output: &Output) -> ProgressBar {
     let template = "{bar:30} {percent:>3} % {msg}, {eta} left";
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     let bar = ProgressBar::with_draw_target(Some(study.rounds()), target).with_style(style);
-    bar.set_message(format!("0/{} runs", study.runs.len()));
+    bar.set_message(format!("0/{}", plural(study.runs.len() as u64, "run")));
     bar.enable_steady_tick(Duration::from_millis(200));
     bar
 }
 
-async fn dry_run(study: Study, library: Library, jobs: usize, output: &Output) -> Result<(), Failure> {
+async fn dry_run(study: Study, file: String, library: Library, jobs: usize, output: &Output) -> Result<(), Failure> {
     let work = tokio::task::spawn_blocking(move || {
-        let ids = runner::identify(&study, &library)?;
-        let time = runner::estimate(&study, &library, jobs)?;
-        Ok::<_, RunError>((study, ids, time))
+        let ids = runner::identify(&study, &library);
+        let looked = ids.and_then(|ids| Ok((ids, runner::estimate(&study, &library, jobs)?)));
+        match looked {
+            Ok((ids, time)) => Ok((study, ids, time)),
+            Err(error) => Err((study.located(&file, &error), error)),
+        }
     });
     let (study, ids, time) = work
         .await
         .map_err(|error| Failure::new(Exit::Internal, WHAT, error.to_string()))?
-        .map_err(|error| failure(&error, None))?;
+        .map_err(|(located, error)| failure(located, &error, None))?;
     let seconds = time.as_secs_f64();
     let runs: Vec<Value> = (study.runs.iter().zip(&ids))
         .map(|(run, id)| json!({ "id": id, "labels": study.labels(run), "seed": run.scenario.plan.seed, "rounds": run.scenario.plan.rounds }))
@@ -272,10 +282,11 @@ async fn dry_run(study: Study, library: Library, jobs: usize, output: &Output) -
             text.push_str(&format!("skipped       {skipped}: {why}\n"));
         }
         text.push_str(&format!(
-            "{} runs, {} rounds, about {} on {jobs} threads",
-            study.runs.len(),
-            study.rounds(),
-            indicatif::HumanDuration(time)
+            "{}, {}, about {} on {}",
+            plural(study.runs.len() as u64, "run"),
+            plural(study.rounds(), "round"),
+            indicatif::HumanDuration(time),
+            plural(jobs as u64, "thread")
         ));
         text
     })

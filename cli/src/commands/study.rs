@@ -2,7 +2,7 @@
 
 use crate::{
     exit::{Exit, Failure},
-    format::Table,
+    format::{Table, plural},
     output::Output,
 };
 use clap::{Args, Subcommand};
@@ -74,7 +74,7 @@ impl Study {
                 let what = "cannot verify the study";
                 let checked = verify::verify(&folder, &data, sample).map_err(|error| refused(what, &error))?;
                 let object: Value = json!({ "checked": checked.checked, "different": checked.different });
-                output.result(object, |_| format!("{} runs done again", checked.checked.len()))?;
+                output.result(object, |_| format!("{} done again", plural(checked.checked.len() as u64, "run")))?;
                 if checked.different.is_empty() {
                     return Ok(());
                 }
@@ -115,8 +115,8 @@ fn table(comparison: &Comparison, all: bool, output: &Output) -> String {
     let identical = comparison.cells.iter().filter(|cell| cell.identical).count();
     let separate = comparison.cells.iter().filter(|cell| cell.separate).count();
     text.push_str(&format!(
-        "{} combinations in both: {separate} changed, {identical} identical in every seed",
-        comparison.cells.len()
+        "{} in both: {separate} changed, {identical} identical in every seed",
+        plural(comparison.cells.len() as u64, "combination")
     ));
     for (which, cells) in [("first", &comparison.only_first), ("second", &comparison.only_second)] {
         if !cells.is_empty() {

@@ -66,6 +66,10 @@ fn a_dry_run_lists_the_runs_and_writes_nothing() {
     assert_eq!(object["runs"].as_array().unwrap().len(), 8);
     assert!(object["estimated_seconds"].as_f64().unwrap() > 0.0);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let (one, _) = STUDY.split_once("[sweep.grid]").unwrap();
+    let one = one.replace("[1, 2]", "[1]").replace("rounds = 4", "rounds = 1") + "[rule]\nkind = \"mean\"\n";
+    let (stdout, _) = expect(0, &["simulate", &study(folder.path(), &one), "--dry-run", "--jobs", "1"]);
+    assert!(stdout.contains("\n1 run, 1 round, about ") && stdout.trim_end().ends_with(" on 1 thread"), "{stdout}");
 }
 
 #[test]
@@ -75,7 +79,7 @@ fn mistakes_are_refused_with_line_and_fix_before_a_folder_is_made() {
     for (from, to, expected) in [
         ("clients = 9", "cleints = 9", "study.toml:11: population.cleints"),
         ("byzantine = 2", "byzantine = 7", "rule"),
-        ("source = \"digits\"", "source = \"csv\"\npath = \"no.csv\"", "no.csv"),
+        ("source = \"digits\"", "source = \"csv\"\npath = \"no.csv\"", "study.toml:7: data.path = \"no.csv\""),
     ] {
         let file = study(folder.path(), &STUDY.replace(from, to));
         let (_, stderr) = expect(3, &["simulate", &file, "--out", text(&out)]);

@@ -111,14 +111,12 @@ impl<'a> Document<'a> {
     fn explain(&self, error: &toml::de::Error) -> Problems {
         let message = one_line(error.message());
         let mut key = error.span().and_then(|span| deepest(self.table.get_ref(), &span, "")).unwrap_or_default();
-        let unknown = message.strip_prefix("unknown field `").and_then(|rest| rest.split('`').next());
-        let missing = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next());
-        if let Some(name) = unknown.or(missing)
+        if let Some(name) = quoted(&message, "unknown field `").or(quoted(&message, "missing field `"))
             && key.rsplit('.').next().map(one_line).as_deref() != Some(name)
         {
             key = if key.is_empty() { name.to_string() } else { format!("{key}.{name}") };
         }
-        let fix = fix_for(&message, unknown, missing);
+        let fix = fix_for(&message);
         let mut problem = self.problem(&key, message.clone(), fix);
         if problem.line.is_none() {
             problem.line = error.span().map(|span| line_of(self.text, span.start));
@@ -158,23 +156,31 @@ fn deepest(table: &DeTable<'_>, span: &Range<usize>, path: &str) -> Option<Strin
     None
 }
 
-fn fix_for(message: &str, unknown: Option<&str>, missing: Option<&str>) -> String {
-    if let Some(name) = missing {
+/// The name most like `written`, if one is.
+pub fn nearest<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let scored = names.into_iter().map(|name| (strsim::jaro_winkler(written, name), name));
+    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
+}
+
+/// The name in backquotes that ends `start`.
+fn quoted<'a>(message: &'a str, start: &str) -> Option<&'a str> {
+    message.strip_prefix(start).and_then(|rest| rest.split('`').next())
+}
+
+/// What to write instead of what serde's message is about: the nearest known name where one is misspelt.
+pub fn fix_for(message: &str) -> String {
+    if let Some(name) = quoted(message, "missing field `") {
         return format!("add `{name}`");
     }
     let Some(expected) = message.split("expected ").nth(1) else {
         return "see `testudo init` for a commented sample".into();
     };
-    let Some(name) =
-        unknown.or_else(|| message.strip_prefix("unknown variant `").and_then(|rest| rest.split('`').next()))
-    else {
+    let Some(name) = quoted(message, "unknown field `").or_else(|| quoted(message, "unknown variant `")) else {
         return format!("write {expected}");
     };
     let names: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let nearest =
-        names.iter().map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match nearest {
-        Some((score, known)) if score > 0.8 => format!("did you mean `{known}`? Known here: {}", names.join(", ")),
+    match nearest(name, names.iter().copied()) {
+        Some(known) => format!("did you mean `{known}`? Known here: {}", names.join(", ")),
         _ if names.is_empty() => "remove it".into(),
         _ => format!("use one of: {}", names.join(", ")),
     }

@@ -1,6 +1,6 @@
 //! What can be wrong with data, said with the place, the value and the fix.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Why a data set was not accepted.
 #[derive(Debug, thiserror::Error)]
@@ -70,6 +70,19 @@ pub enum DataError {
         /// What to do.
         fix: String,
     },
+}
+
+impl DataError {
+    /// Whether it is this file's.
+    pub(crate) fn is_about(&self, path: &Path) -> bool {
+        match self {
+            Self::Read { path: file, .. } => file == path,
+            Self::Csv { file, .. } | Self::Idx { file, .. } | Self::Npz { file, .. } | Self::Limit { file, .. } => {
+                *file == path.display().to_string()
+            }
+            Self::Invalid { .. } => false,
+        }
+    }
 }
 
 /// Shortens what a hostile file may have put into a message.

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::random::{Purpose, stream};
+use crate::words::counted;
 
 use super::Dataset;
 use super::split::rows_by_class;
@@ -52,7 +53,7 @@ pub enum Partition {
 #[non_exhaustive]
 pub enum PartitionError {
     /// More clients, or more examples for each, than there are examples.
-    #[error("{clients} clients with at least {min_samples} examples each need {}, but there are {examples}; use fewer clients or a smaller min_samples", clients.saturating_mul(*min_samples))]
+    #[error("{} with at least {} each need {}, but there are {examples}; use fewer clients or a smaller min_samples", counted(*clients, "client"), counted(*min_samples, "example"), clients.saturating_mul(*min_samples))]
     TooFewExamples {
         /// Clients asked for.
         clients: usize,
@@ -74,7 +75,7 @@ pub enum PartitionError {
     #[error("per_client = {0}; give at least 1")]
     Shards(usize),
     /// A number of classes that cannot be held or leaves classes to nobody.
-    #[error("labels = {labels} of {classes} classes for {clients} clients; give {} to {classes}", classes.div_ceil(*clients))]
+    #[error("labels = {labels} of {classes} classes for {}; give {} to {classes}", counted(*clients, "client"), classes.div_ceil(*clients))]
     Labels {
         /// Classes of each client.
         labels: usize,

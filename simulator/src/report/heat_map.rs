@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::html::escape;
 use super::{Outcome, RunReport, VerdictReport, is_wrong};
+use crate::words::counted;
 
 /// Beyond these the grid would say nothing to a reader and the page would grow without bound.
 const MOST_CLIENTS: usize = 100;
@@ -22,7 +23,10 @@ pub(super) fn verdicts(run: &RunReport) -> String {
             && run.clients.get(verdict.client).is_some_and(|client| client.attack.is_none())
     };
     if !run.verdicts.is_empty() && run.verdicts.iter().all(uneventful) {
-        return format!("<p>All {} updates were accepted; no client was poisoned.</p>", run.verdicts.len());
+        return format!(
+            "<p>{} accepted, none rejected; no client was poisoned.</p>",
+            counted(run.verdicts.len(), "update")
+        );
     }
     let clients = shown_clients(run);
     let rounds = shown_rounds(run);

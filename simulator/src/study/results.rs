@@ -89,7 +89,8 @@ impl Summary {
     pub fn of(finished: &Finished, last: u64) -> Self {
         let measured = &finished.measured;
         let Some(end) = measured.last() else { return Self::default() };
-        let recent: Vec<&Measured> = measured.iter().filter(|one| one.round + last > end.round).collect();
+        let recent: Vec<&Measured> =
+            measured.iter().filter(|one| one.round > 0 && one.round + last > end.round).collect();
         let after: Vec<&Measured> = measured.iter().filter(|one| one.round > 0).collect();
         let sum =
             |select: fn(&Measured) -> Counts| after.iter().fold(Counts::default(), |sum, one| sum.plus(select(one)));

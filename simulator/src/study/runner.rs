@@ -69,6 +69,16 @@ pub enum RunError {
     Threads(String),
 }
 
+impl RunError {
+    /// Which run, if it is one run's.
+    pub(super) fn run(&self) -> Option<&str> {
+        match self {
+            Self::World { run, .. } => Some(run),
+            _ => None,
+        }
+    }
+}
+
 /// Runs what is not yet finished and writes the results. `stop` is looked at after every round.
 ///
 /// # Errors

@@ -1,10 +1,12 @@
 //! Sweeps: `[sweep.grid]` takes every combination, `[[sweep.zip]]` several keys in step, `[[sweep.exclude]]` leaves out.
 
 use serde::Deserialize;
+use testudo_engine::document::nearest;
 use toml::{Table, Value};
 
 use super::StudyAxis;
 use crate::scenario::ScenarioError;
+use crate::words::counted;
 
 /// The sections as written.
 #[derive(Debug, Default, Deserialize)]
@@ -106,7 +108,7 @@ impl Axis {
             return Err(ScenarioError::new("sweep.zip", "has no keys".to_owned(), "remove it"));
         };
         if let Some(odd) = columns.iter().position(|column| column.len() != length) {
-            let what = format!("has {} values, {} has {length}", columns[odd].len(), entries[0].0);
+            let what = format!("has {}, {} has {length}", counted(columns[odd].len(), "value"), entries[0].0);
             return Err(ScenarioError::new(
                 &entries[odd].0,
                 what,
@@ -176,6 +178,41 @@ impl Combination<'_> {
 impl Exclude {
     pub(super) fn matches(&self, table: &Table) -> bool {
         self.0.iter().all(|(key, value)| get(table, key).is_some_and(|found| same(found, value)))
+    }
+
+    /// The key or the word that is most like one that no combination has.
+    pub(super) fn meant(&self, base: &Table, sweep: &Sweep) -> Option<String> {
+        let mut leaves = Vec::new();
+        leaves_of("", base, &mut leaves);
+        for axis in &sweep.axes {
+            for (key, value) in axis.values.iter().flat_map(|values| axis.keys.iter().zip(values)) {
+                match value.as_table() {
+                    Some(table) => leaves_of(&format!("{key}."), table, &mut leaves),
+                    None => leaves.push((key.clone(), value.clone())),
+                }
+            }
+        }
+        self.0.iter().find_map(|(key, value)| {
+            if leaves.iter().all(|(known, _)| known != key) {
+                return nearest(key, leaves.iter().map(|(known, _)| known.as_str())).map(|known| format!("{known:?}"));
+            }
+            let written = value.as_str()?;
+            let words = || leaves.iter().filter(|(known, _)| known == key).filter_map(|(_, value)| value.as_str());
+            if words().any(|word| word == written) {
+                return None;
+            }
+            nearest(written, words()).map(|word| format!("{key:?} = {word:?}"))
+        })
+    }
+}
+
+/// Every value that is no section, with its dotted key.
+fn leaves_of(path: &str, table: &Table, leaves: &mut Vec<(String, Value)>) {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) => leaves_of(&format!("{path}{key}."), inner, leaves),
+            other => leaves.push((format!("{path}{key}"), other.clone())),
+        }
     }
 }
 

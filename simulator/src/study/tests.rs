@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::runner::{Event, Options, RunError, run};
 use super::*;
-use crate::world::{Library, Route};
+use crate::world::{Library, Measured, Route};
 
 const SMALL: &str = r#"
 name = "small"
@@ -90,11 +90,26 @@ fn mistakes_are_named_with_line_key_and_fix_before_anything_runs() {
         ("momentum = 0.5", "momentun = 0.5", &["s.toml:11: training.momentun", "did you mean `momentum`"][..]),
         ("source = \"digits\"", "source = \"digitz\"", &["s.toml:6: data.source", "digits"]),
         ("tau = 3.0", "taw = 3.0", &["s.toml:20: adversary.attack", "taw", "tau"]),
-        ("rule = [{ kind = \"mean\" }", "rule = [{ kind = \"maen\" }", &["s.toml:19: rule.kind", "maen"]),
+        (
+            "rule = [{ kind = \"mean\" }",
+            "rule = [{ kind = \"maen\" }",
+            &["s.toml:19: rule.kind", "maen", "did you mean `mean`?"],
+        ),
         ("\"krum\", byzantine = 2 }", "\"krum\", byzantine = 4 }", &["s.toml:19", "with rule = krum", "on_invalid"]),
-        ("\"adversary.attack\" = [", "\"adversery.attack\" = [", &["s.toml:20", "adversery"]),
+        (
+            "\"adversary.attack\" = [",
+            "\"adversery.attack\" = [",
+            &["s.toml:20", "adversery", "did you mean `adversary`?"],
+        ),
+        ("\"adversary.attack\" = [", "\"adversary.atack\" = [", &["s.toml:20", "atack", "did you mean `attack`?"]),
+        ("kind = \"gaussian\" }]", "kind = \"gausian\" }]", &["s.toml:20", "gausian", "did you mean `gaussian`?"]),
         ("seeds = { first = 3, count = 2 }", "seeds = \"five\"", &["s.toml:4: seeds", "seeds = [1, 2"]),
-        ("\"rule.kind\" = \"krum\"", "\"rule.kind\" = \"crum\"", &["sweep.exclude", "excludes nothing"]),
+        (
+            "\"rule.kind\" = \"krum\"",
+            "\"rule.kind\" = \"crum\"",
+            &["sweep.exclude", "excludes nothing", "mean \"rule.kind\" = \"krum\"?"],
+        ),
+        ("\"rule.kind\" = \"krum\"", "\"rule.kinds\" = \"krum\"", &["excludes nothing", "mean \"rule.kind\"?"]),
         ("evaluate_every = 2", "worst_over = \"rules\"", &["s.toml:17: report.worst_over", "adversary.attack"]),
         ("clients = 9", "clients = 0", &["population.clients", "from 1"]),
         ("colluders = 2", "colluders = 12", &["adversary.colluders", "from 0 to 9"]),
@@ -192,14 +207,64 @@ fn defect_18_a_finished_study_plays_no_round_again() {
 }
 
 #[test]
-fn bad_data_are_found_before_a_folder_is_made() {
-    let text = SMALL.replace("source = \"digits\"", "source = \"csv\"\npath = \"missing.csv\"");
-    let study = Study::read("s.toml", &text).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let out = folder.path().join("out");
-    let error = run_into(&study, &out, Options::default()).unwrap_err().to_string();
-    assert!(error.contains("missing.csv") && error.contains("cannot read"), "{error}");
-    assert!(!out.exists());
+fn bad_data_are_found_before_a_folder_is_made_and_named_with_line_key_and_fix() {
+    let swept = "\"data.heterogeneity\" = [{ kind = \"iid\" }, { kind = \"gamma\", gamma = 2.0 }]\nrule = [";
+    for (from, to, expected) in [
+        (
+            "source = \"digits\"",
+            "source = \"csv\"\npath = \"missing.csv\"",
+            &["s.toml:7: data.path = \"missing.csv\"", "cannot read", "start at the study file's folder"][..],
+        ),
+        (
+            "source = \"digits\"",
+            "source = \"idx\"\npath = \"Cargo.toml\"\nlabels = \"no-labels\"",
+            &["s.toml:8: data.labels = \"no-labels\"", "fix: name a file"],
+        ),
+        ("test = 360", "test = 360\npartition = \"none.json\"", &["s.toml:8: data.partition", "none.json", "fix:"]),
+        ("test = 360", "test = 360\npartition = \"Cargo.toml\"", &["s.toml:8: data.partition", "no partition file"]),
+        ("test = 360", "test = 2000", &["s.toml:7: data.test = 2000", "fix: choose 1 to 1796"]),
+        (
+            "test = 360",
+            "test = 360\nheterogeneity = { kind = \"gamma\", gamma = 2.0 }",
+            &["s.toml:8: data.heterogeneity", "gamma = 2\n", "fix: give a number from 0 to 1"],
+        ),
+        (
+            "rule = [",
+            swept,
+            &["s.toml:19: data.heterogeneity", "data.heterogeneity = gamma:gamma=2.0, rule", "fix: give"],
+        ),
+    ] {
+        let study = Study::read("s.toml", &SMALL.replacen(from, to, 1)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let error = run_into(&study, &out, Options::default()).unwrap_err();
+        let message = study.located("s.toml", &error).unwrap().to_string();
+        for part in expected {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+        assert!(!out.exists());
+    }
+}
+
+#[test]
+fn two_keys_that_say_who_holds_what_are_refused_together() {
+    for idle in ["heterogeneity = { kind = \"iid\" }", "partition_seed = 3"] {
+        let message = refused(&SMALL.replace("test = 360", &format!("test = 360\npartition = \"who.json\"\n{idle}")));
+        let key = idle.split(' ').next().unwrap();
+        for part in ["s.toml:8: data.partition", &format!("fix: remove data.{key} or data.partition")] {
+            assert!(message.contains(part), "{part} in {message}");
+        }
+    }
+}
+
+#[test]
+fn the_mean_of_the_last_rounds_leaves_the_untrained_model_out() {
+    let at = |round, accuracy| Measured { round, accuracy, ..Measured::default() };
+    let measured = vec![at(0, 0.1), at(2, 0.5), at(4, 0.7)];
+    let finished = results::Finished { id: String::new(), measured, classes: Vec::new(), partition: String::new() };
+    for (last, mean) in [(1, 0.7), (3, 0.6), (5, 0.6), (10, 0.6)] {
+        assert!((Summary::of(&finished, last).mean_of_last - mean).abs() < 1e-12, "{last}");
+    }
 }
 
 #[test]

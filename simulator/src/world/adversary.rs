@@ -26,7 +26,7 @@ pub(super) fn colluders(plan: &Plan) -> Vec<usize> {
 pub(super) fn reversed(data: &Dataset) -> Result<Dataset, WorldError> {
     let mut reversed = data.clone();
     let last = data.classes() - 1;
-    reversed.relabel(|_, label| last - label)?;
+    reversed.relabel(|_, label| last - label).map_err(|source| WorldError::Data { key: "data.source", source })?;
     Ok(reversed)
 }
 

@@ -67,7 +67,11 @@ impl Library {
             return Ok(data.clone());
         }
         let examples = Arc::new(self.read(source)?);
-        let file = partition.as_ref().map(|path| PartitionFile::read(&self.folder.join(path))).transpose()?;
+        let file = partition
+            .as_ref()
+            .map(|path| PartitionFile::read(&self.folder.join(path)))
+            .transpose()
+            .map_err(of_partition)?;
         let data = WorldData { digest: examples.digest(), examples, partition: file.map(Arc::new) };
         loaded.insert(key, data.clone());
         Ok(data)
@@ -101,7 +105,7 @@ impl Library {
         let parts: Vec<Vec<usize>> = match &data.partition {
             Some(file) => {
                 let made_for = MadeFor { data: &data.digest, train: &train_digest, examples: train.len() };
-                let parts = file.fitting(plan, &made_for)?.iter().enumerate();
+                let parts = file.fitting(plan, &made_for).map_err(of_partition)?.iter().enumerate();
                 parts.map(|(client, rows)| if is_without(client) { Vec::new() } else { rows.clone() }).collect()
             }
             None => {
@@ -124,31 +128,45 @@ impl Library {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    fn read(&self, source: &SourceData) -> Result<Dataset, DataError> {
-        let needed = |key: &'static str| DataError::Invalid {
-            problem: format!("data.{key} is missing"),
-            fix: "write it beside data.source".to_owned(),
+    fn read(&self, source: &SourceData) -> Result<Dataset, WorldError> {
+        let wrong = |key: &'static str| move |source| WorldError::Data { key, source };
+        let needed = |key: &'static str| {
+            let fix = "write it beside data.source".to_owned();
+            wrong(key)(DataError::Invalid { problem: "is missing".to_owned(), fix })
         };
         let file = |key: &'static str, path: &Option<String>| {
             path.as_ref().map(|path| self.folder.join(path)).ok_or_else(|| needed(key))
         };
+        let path = || file("data.path", &source.path);
         match source.source {
             Source::Digits => Ok(digits::load()),
             Source::Csv => {
                 let label = source.labels.clone().map_or(csv::LabelColumn::Last, csv::LabelColumn::Named);
-                csv::load(&file("path", &source.path)?, &csv::Options { label, ..csv::Options::default() })
+                let options = csv::Options { label, ..csv::Options::default() };
+                csv::load(&path()?, &options).map_err(wrong("data.path"))
             }
             Source::Idx => {
-                idx::load(&file("path", &source.path)?, &file("labels", &source.labels)?, &Limits::default())
+                let labels = file("data.labels", &source.labels)?;
+                idx::load(&path()?, &labels, &Limits::default()).map_err(|error| {
+                    let key = if error.is_about(&labels) { "data.labels" } else { "data.path" };
+                    wrong(key)(error)
+                })
             }
             Source::Npz => {
                 let (features, labels) = (source.features.clone(), source.labels.clone());
                 let options = npz::Options { features, labels, ..npz::Options::default() };
-                npz::load(&file("path", &source.path)?, &options)
+                npz::load(&path()?, &options).map_err(wrong("data.path"))
             }
-            Source::Synthetic => source.task.ok_or_else(|| needed("task"))?.generate(source.task_seed),
+            Source::Synthetic => {
+                let task = source.task.ok_or_else(|| needed("data.task"))?;
+                task.generate(source.task_seed).map_err(wrong("data.task"))
+            }
         }
     }
+}
+
+fn of_partition(source: DataError) -> WorldError {
+    WorldError::Data { key: "data.partition", source }
 }
 
 impl Prepared {

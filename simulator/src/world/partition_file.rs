@@ -7,6 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::data::{DataError, input};
 use crate::scenario::Plan;
+use crate::words::counted;
 
 /// The examples of each client.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +32,7 @@ impl PartitionFile {
     pub(super) fn read(path: &Path) -> Result<Self, DataError> {
         let bytes = input::read_bounded(input::open(path)?, &path.display().to_string(), LARGEST)?;
         serde_json::from_slice(&bytes).map_err(|error| DataError::Invalid {
-            problem: format!("data.partition: {} is no partition file: {error}", path.display()),
+            problem: format!("{} is no partition file: {error}", path.display()),
             fix: "name a file of a study's folder partitions".to_owned(),
         })
     }
@@ -56,9 +57,7 @@ impl PartitionFile {
     /// # Errors
     /// What does not fit, with the fix.
     pub(super) fn fitting(&self, plan: &Plan, made_for: &MadeFor<'_>) -> Result<&[Vec<usize>], DataError> {
-        let wrong = |problem: String, fix: &str| {
-            Err(DataError::Invalid { problem: format!("data.partition: {problem}"), fix: fix.to_owned() })
-        };
+        let wrong = |problem: String, fix: &str| Err(DataError::Invalid { problem, fix: fix.to_owned() });
         if self.data != made_for.data {
             return wrong("the file divides another data set".to_owned(), "use the data it was written for");
         }
@@ -68,7 +67,7 @@ impl PartitionFile {
         }
         let clients = plan.population.clients;
         if self.clients.len() != clients {
-            let problem = format!("{} clients in the file, {clients} in the study", self.clients.len());
+            let problem = format!("{} in the file, {clients} in the study", counted(self.clients.len(), "client"));
             return wrong(problem, "write population.clients as in the file");
         }
         let mut seen = vec![false; made_for.examples];

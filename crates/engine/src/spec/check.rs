@@ -5,7 +5,7 @@ use super::{
     raw::{RawCohort, RawExamples, RawReference, RawTask},
 };
 use crate::{
-    document::{Document, Problem},
+    document::{Document, Problem, nearest},
     part::{Granularity, Policy, TensorPolicy},
 };
 use testudo_aggregate::{Rule, RuleConfig, RuleSpec, Sampled};
@@ -84,8 +84,9 @@ impl Check<'_> {
         }
         let (what, fix) = error.split_once("; ").unwrap_or((error, "see `testudo init` for a commented sample"));
         let mut fix = fix.to_string();
-        if error.contains("unknown key `")
-            && let Some(known) = nearest(quoted, fix.strip_prefix("it takes ").unwrap_or_default().split(", "))
+        let names = ["it takes ", "expected one of "].iter().find_map(|start| fix.strip_prefix(start));
+        if error.contains("unknown ")
+            && let Some(known) = names.and_then(|names| nearest(quoted, names.split(", ")))
         {
             fix = format!("did you mean `{known}`? {fix}");
         }
@@ -255,12 +256,6 @@ impl Check<'_> {
         }
         Examples { max: raw.max.unwrap_or(MAX_EXAMPLES), weighted }
     }
-}
-
-/// The name most like `written`, if one is.
-fn nearest<'a>(written: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let scored = names.map(|name| (strsim::jaro_winkler(written, name), name));
-    scored.filter(|(score, _)| *score > 0.8).max_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, name)| name)
 }
 
 /// Clients selected: size times over-selection, rounded up.

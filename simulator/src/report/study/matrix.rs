@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use super::super::html::escape;
 use super::{Findings, percent};
 use crate::study::results::Cell;
+use crate::words::counted;
 
 /// From destroyed to unharmed; light in the middle, so that both ends stand out without telling red from green.
 const STOPS: [(f64, [f64; 3]); 5] = [
@@ -140,14 +141,14 @@ impl Findings<'_> {
     /// One cell in a sentence.
     fn told(&self, cell: &Cell) -> String {
         format!(
-            "{} under {}: {} % [{}, {}], worst seed {}, {} seeds",
+            "{} under {}: {} % [{}, {}], worst seed {}, {}",
             self.rule_of(cell),
             self.attack_of(cell),
             percent(cell.last.mean),
             percent(cell.last.low),
             percent(cell.last.high),
             percent(cell.last.worst),
-            cell.last.count
+            counted(cell.last.count, "seed")
         )
     }
 }

@@ -3,6 +3,7 @@
 use super::{Findings, Line, percent};
 use crate::attack::Knowledge;
 use crate::scenario::{ColluderData, Realism, Scenario, Source};
+use crate::words::counted;
 use testudo_engine::Fewer;
 
 impl Findings<'_> {
@@ -17,14 +18,13 @@ impl Findings<'_> {
         }
         let attacks = self.attack.map_or(1, |axis| study.axes[axis].labels.len());
         let rules = self.rule.map_or(1, |axis| study.axes[axis].labels.len());
-        let count = |count: usize, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
         text.push(format!(
-            "{} were run: {}, {}, {}, up to {} rounds each. Accuracy is measured on examples that no client trained on; an interval says where the mean over the seeds lies with 95 % confidence.",
-            count(study.runs.len(), "training", "trainings"),
-            count(rules, "rule", "rules"),
-            count(attacks, "attack setting", "attack settings"),
-            count(study.seeds().len(), "seed", "seeds"),
-            self.rounds()
+            "{} done: {}, {}, {}, up to {} each. Accuracy is measured on examples that no client trained on; an interval says where the mean over the seeds lies with 95 % confidence.",
+            counted(study.runs.len(), "training"),
+            counted(rules, "rule"),
+            counted(attacks, "attack setting"),
+            counted(study.seeds().len(), "seed"),
+            counted(self.rounds() as usize, "round")
         ));
         text
     }
@@ -66,13 +66,13 @@ impl Findings<'_> {
         }
         if !study.skipped.is_empty() {
             warnings.push(format!(
-                "{} impossible combinations were skipped; the manifest lists them.",
-                study.skipped.len()
+                "{} skipped as impossible; the manifest lists them.",
+                counted(study.skipped.len(), "combination")
             ));
         }
         let abandoned: u64 = self.cells.iter().flat_map(|cell| &cell.seeds).map(|(_, one)| one.abandoned).sum();
         if abandoned > 0 {
-            warnings.push(format!("{abandoned} rounds were abandoned; the model stayed as it was in them."));
+            warnings.push(format!("{} abandoned: the model stayed as it was.", counted(abandoned as usize, "round")));
         }
         warnings
     }
