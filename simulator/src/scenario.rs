@@ -83,7 +83,8 @@ pub struct Plan {
     pub network: Network,
     /// The rule, as in a `task.toml`.
     pub rule: toml::Table,
-    /// Differential privacy, as in a `task.toml`; `population` and `budget_epsilon` may be left out. No noise if left out.
+    /// Differential privacy, as in a `task.toml`; `population` and `budget_epsilon` may be left out. No noise if left
+    /// out, or with `mechanism = "none"`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub privacy: Option<toml::Table>,
     /// The attackers.
@@ -120,6 +121,7 @@ impl Scenario {
     /// # Errors
     /// [`ScenarioError`]: the key, what is wrong, the fix.
     pub fn new(mut plan: Plan) -> Result<Self, ScenarioError> {
+        plan.switch_off();
         plan.check()?;
         plan.cohort.size = Some(plan.cohort.size.unwrap_or(plan.population.clients));
         let encoding: Encoding = plan.encoding.uplink.parse().map_err(|error: testudo_protocol::UnknownEncoding| {
@@ -215,9 +217,25 @@ impl Plan {
         Ok(())
     }
 
+    /// `[privacy]` that says "none" is no section at all: such a run is that of a study without it.
+    fn switch_off(&mut self) {
+        let off = |table: &toml::Table| table.get("mechanism").and_then(toml::Value::as_str) == Some("none");
+        if self.privacy.as_ref().is_some_and(off) {
+            self.privacy = None;
+            if self.visibility.group_size <= 1 {
+                self.encoding.clip_l2 = None;
+            }
+        }
+    }
+
     fn check_privacy(&self) -> Result<(), ScenarioError> {
         let Some(privacy) = &self.privacy else { return Ok(()) };
         let other = |key: &str, word: &str| privacy.get(key).and_then(toml::Value::as_str).is_some_and(|is| is != word);
+        let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
+        if privacy.get("noise_multiplier").and_then(number) == Some(0.0) {
+            let fix = "write privacy.mechanism = \"none\" for runs without noise; in a sweep, privacy = [{ mechanism = \"none\" }, { mechanism = \"gaussian\", noise_multiplier = 0.5 }]";
+            return Err(ScenarioError::new("privacy.noise_multiplier", "0 is no noise".to_owned(), fix));
+        }
         let why_not = [
             (
                 other("trust", "central"),
@@ -229,7 +247,7 @@ impl Plan {
                 other("mechanism", "gaussian"),
                 "privacy.mechanism",
                 "studies draw independent noise for every round",
-                "write mechanism = \"gaussian\"",
+                "write mechanism = \"gaussian\", or \"none\" for runs without noise",
             ),
             (
                 self.visibility.group_size > 1,

@@ -30,6 +30,7 @@ pub mod statistics;
 pub mod store;
 pub mod verify;
 
+mod copy;
 mod file;
 mod parquet;
 mod sweep;

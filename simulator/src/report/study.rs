@@ -3,12 +3,14 @@
 mod curves;
 mod detector;
 mod matrix;
+mod noise;
 mod page;
 mod summary;
 mod tables;
 
 use serde_json::{Value, json};
 
+use crate::scenario::Scenario;
 use crate::study::results::{Cell, Outcome};
 use crate::study::statistics::Interval;
 
@@ -88,6 +90,12 @@ impl<'a> Findings<'a> {
 
     fn label(&self, axis: usize, place: usize) -> &str {
         &self.outcome.study.axes[axis].labels[place]
+    }
+
+    /// What a cell's runs are, but for their seeds.
+    fn scenario_of(&self, cell: &Cell) -> &Scenario {
+        let at = self.cells.iter().position(|other| other.place == cell.place).unwrap_or(0);
+        &self.outcome.study.runs[self.first[at]].scenario
     }
 
     /// Whether nobody attacks in a cell.

@@ -75,8 +75,9 @@ pub fn compare(first: &Path, second: &Path) -> Result<Comparison, StoreError> {
 
 fn read(folder: &Path) -> Result<Cells, StoreError> {
     let path = folder.join("runs.csv");
-    let wrong = |what: String| StoreError::Damaged { path: path.clone(), line: 1, what };
-    let file = std::fs::File::open(&path).map_err(|source| StoreError::Read { path: path.clone(), source })?;
+    let wrong = |what: String| StoreError::Results { folder: folder.to_owned(), what };
+    let file =
+        std::fs::File::open(&path).map_err(|source| StoreError::NoResults { folder: folder.to_owned(), source })?;
     let mut reader = csv::Reader::from_reader(file);
     let header = reader.headers().map_err(|error| wrong(error.to_string()))?.clone();
     let column =

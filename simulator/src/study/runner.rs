@@ -14,8 +14,8 @@ use sha2::{Digest, Sha256};
 use super::driver::Driver;
 use super::results::{Finished, Outcome};
 use super::store::{Store, StoreError};
-use super::{Study, StudyRun, manifest};
-use crate::world::{Library, Route, State, World, WorldError};
+use super::{Study, StudyRun, copy, manifest};
+use crate::world::{Library, PartitionFile, Route, State, World, WorldError};
 
 /// How a study is run; no result depends on it.
 #[derive(Clone, Copy, Debug)]
@@ -111,7 +111,7 @@ pub fn run_with(
     let ids = identify(study, library)?;
     let (store, mut done) = Store::open(folder, options.resume)?;
     store.write("manifest.json", manifest::of(study, &ids, library)?.as_bytes())?;
-    store.write("study.toml", study.text.as_bytes())?;
+    copy::write(study, library, &store)?;
     let todo: Vec<usize> = (0..study.runs.len()).filter(|&run| !done.contains_key(&ids[run])).collect();
     for run in (0..study.runs.len()).filter(|&run| done.contains_key(&ids[run])) {
         observe(Event::Rounds(study.runs[run].scenario.plan.rounds));
@@ -215,6 +215,13 @@ impl From<StoreError> for Stop {
     fn from(error: StoreError) -> Self {
         Self::Run(error.into())
     }
+}
+
+/// A division's file in the folder of results: its name and its text.
+pub(super) fn partition_text(file: &PartitionFile) -> Result<(String, String), StoreError> {
+    let text = serde_json::to_string(file)
+        .map_err(|error| StoreError::Format { file: "partitions", what: error.to_string() })?;
+    Ok((format!("partitions/{}.json", &hex::encode(Sha256::digest(text.as_bytes()))[..16]), text))
 }
 
 struct Work<'a> {
@@ -332,10 +339,7 @@ impl Work<'_> {
             .load(&run.scenario.plan.data)
             .map_err(|source| RunError::World { run: name(self.study, run), source: Box::new(source) })?
             .digest;
-        let file = data.partition_file(digest);
-        let text = serde_json::to_string(&file)
-            .map_err(|error| StoreError::Format { file: "partitions", what: error.to_string() })?;
-        let name = format!("partitions/{}.json", &hex::encode(Sha256::digest(text.as_bytes()))[..16]);
+        let (name, text) = partition_text(&data.partition_file(digest))?;
         if !self.store.folder().join(&name).exists() {
             self.store.write(&name, text.as_bytes())?;
         }

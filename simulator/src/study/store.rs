@@ -32,6 +32,22 @@ pub enum StoreError {
         /// What the system said.
         source: io::Error,
     },
+    /// A folder without the results of a finished study.
+    #[error("{} holds no finished study: its runs.csv cannot be read: {source}", folder.display())]
+    NoResults {
+        /// The folder, as it was named.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Results that no study wrote.
+    #[error("{}: its runs.csv is damaged: {what}", folder.display())]
+    Results {
+        /// The folder, as it was named.
+        folder: PathBuf,
+        /// What is wrong, and where.
+        what: String,
+    },
     /// There are results already.
     #[error("{} holds a study; go on with --resume or choose another folder", .0.display())]
     Occupied(PathBuf),

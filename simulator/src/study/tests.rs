@@ -73,6 +73,44 @@ fn noise_can_be_swept_and_what_it_promises_stands_beside_the_accuracy() {
 }
 
 #[test]
+fn runs_without_noise_stand_beside_those_with_it_and_every_table_says_what_each_promises() {
+    let head = SMALL.split("[sweep.grid]").next().unwrap().to_owned();
+    let off = "{ label = \"no noise\", mechanism = \"none\" }";
+    let on = "{ label = \"z = 2\", mechanism = \"gaussian\", noise_multiplier = 2.0 }";
+    let text =
+        format!("{head}[encoding]\nclip_l2 = 0.5\n[rule]\nkind = \"mean\"\n[sweep.grid]\nprivacy = [{off}, {on}]\n");
+    let study = Study::read("s.toml", &text).unwrap();
+    let promised: Vec<bool> = study.runs.iter().map(|run| run.scenario.epsilon().is_some()).collect();
+    assert_eq!(promised, [false, false, true, true]);
+    let plain = Study::read("s.toml", &format!("{head}[rule]\nkind = \"mean\"\n")).unwrap();
+    assert_eq!(
+        plain.runs[0].scenario.id("d"),
+        study.runs[0].scenario.id("d"),
+        "the run of a study without the section"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    run_into(&study, folder.path(), Options::default()).unwrap();
+    let epsilon = study.runs[2].scenario.epsilon().unwrap();
+    let shown = format!("{:.2}", (epsilon * 100.0).ceil() / 100.0);
+    for (file, parts) in [
+        ("report.html", ["<td>privacy no noise</td>", &format!("<td class=\"number\">{shown}</td>")]),
+        ("tables.md", ["| privacy no noise | mean | no noise |", &format!("| privacy z = 2 | mean | {shown} |")]),
+        ("tables.tex", ["privacy no noise & mean & no noise &", &format!("privacy z = 2 & mean & {shown} &")]),
+    ] {
+        let text = std::fs::read_to_string(folder.path().join(file)).unwrap();
+        assert!(parts.iter().all(|part| text.contains(part)), "{file}: {text}");
+    }
+    // One key of the section switches it off, too; a multiplier of 0 does not.
+    let text = format!(
+        "{head}[encoding]\nclip_l2 = 0.5\n[privacy]\nmechanism = \"gaussian\"\nnoise_multiplier = 1.0\n[rule]\nkind = \"mean\"\n[sweep.grid]\n"
+    );
+    let study = Study::read("s.toml", &format!("{text}\"privacy.mechanism\" = [\"none\", \"gaussian\"]\n")).unwrap();
+    assert_eq!(study.runs.iter().filter(|run| run.scenario.epsilon().is_none()).count(), 2);
+    let message = refused(&format!("{text}\"privacy.noise_multiplier\" = [0, 0.5]\n"));
+    assert!(message.contains("privacy.noise_multiplier: 0 is no noise") && message.contains("\"none\""), "{message}");
+}
+
+#[test]
 fn keys_of_a_zip_vary_in_step() {
     let text =
         format!("{SMALL}\n[[sweep.zip]]\n\"training.batch\" = [8, 16]\n\"optimizer.learning_rate\" = [0.5, 1]\n");
@@ -258,6 +296,32 @@ fn two_keys_that_say_who_holds_what_are_refused_together() {
 }
 
 #[test]
+fn the_copy_of_a_study_runs_from_its_results_and_has_the_same_runs() {
+    let folders = [(); 3].map(|()| tempfile::tempdir().unwrap());
+    let [home, first, second] = folders.each_ref().map(tempfile::TempDir::path);
+    let fixed = SMALL.replace("test = 360", "test = 360\nsplit_seed = 1");
+    let skewed = fixed.replace("split_seed = 1", "split_seed = 1\nheterogeneity = { kind = \"extreme\" }");
+    let skewed = Study::read("s.toml", &skewed).unwrap();
+    let library = Library::new(home);
+    let digest = library.load(&skewed.runs[0].scenario.plan.data).unwrap().digest;
+    let file = library.prepare(&skewed.runs[0].scenario.plan).unwrap().partition_file(digest);
+    std::fs::write(home.join("who.json"), serde_json::to_vec_pretty(&file).unwrap()).unwrap();
+    let text = fixed.replace("split_seed = 1", "split_seed = 1\npartition = \"who.json\" # as in the pilot");
+    let study = Study::read("s.toml", &text).unwrap();
+    run(&study, &library, first, Options::default(), &AtomicBool::new(false), &|_| {}).unwrap();
+    let copy = std::fs::read_to_string(first.join("study.toml")).unwrap();
+    assert!(copy.contains("partition = \"partitions/") && copy.contains("# as in the pilot"), "{copy}");
+    // Whatever lies where the first one was read is not asked for again.
+    std::fs::remove_file(home.join("who.json")).unwrap();
+    let again = Study::read("study.toml", &copy).unwrap();
+    run(&again, &Library::new(first), second, Options::default(), &AtomicBool::new(false), &|_| {}).unwrap();
+    let csv = |folder: &Path| std::fs::read(folder.join("runs.csv")).unwrap();
+    assert!(csv(first) == csv(second), "runs differ");
+    let verified = verify::verify(first, home, 3).unwrap();
+    assert!(verified.checked.len() == 3 && verified.different.is_empty(), "{verified:?}");
+}
+
+#[test]
 fn the_mean_of_the_last_rounds_leaves_the_untrained_model_out() {
     let at = |round, accuracy| Measured { round, accuracy, ..Measured::default() };
     let measured = vec![at(0, 0.1), at(2, 0.5), at(4, 0.7)];
@@ -302,6 +366,15 @@ fn a_comparison_says_what_changed_and_what_did_not() {
     let changed = compare::compare(folders[0].path(), folders[1].path()).unwrap();
     assert_eq!((changed.cells.len(), changed.only_first.len(), changed.only_second.len()), (4, 1, 1));
     assert!(changed.cells.iter().any(|cell| !cell.identical));
+    let refused = |folder: &Path| compare::compare(folders[0].path(), folder).unwrap_err().to_string();
+    let (empty, lost) = (tempfile::tempdir().unwrap(), folders[1].path().join("lost"));
+    for folder in [empty.path(), &lost] {
+        let message = refused(folder);
+        assert!(message.starts_with(&format!("{} holds no finished study", folder.display())), "{message}");
+    }
+    std::fs::write(empty.path().join("runs.csv"), "run,seed\na,1\n").unwrap();
+    let message = refused(empty.path());
+    assert!(message.starts_with(&format!("{}: its runs.csv is damaged", empty.path().display())), "{message}");
 }
 
 #[test]

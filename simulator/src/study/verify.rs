@@ -30,7 +30,7 @@ pub fn verify(folder: &Path, data: &Path, sample: usize) -> Result<Verified, Run
         what: problems.to_string(),
     })?;
     let journal = store::finished(folder)?;
-    let library = Library::new(data);
+    let library = Library::new(data).with_results(folder);
     let every = study.runs.len().div_ceil(sample.max(1)).max(1);
     let runs: Vec<StudyRun> = study.runs.iter().step_by(every).cloned().collect();
     let again = Study { runs, ..study };

@@ -26,6 +26,11 @@ impl WorldData {
     pub fn identity(&self) -> String {
         self.partition.as_ref().map_or_else(|| self.digest.clone(), |file| file.identity())
     }
+
+    /// Who holds what, where the study says so.
+    pub(crate) fn partition(&self) -> Option<&PartitionFile> {
+        self.partition.as_deref()
+    }
 }
 
 /// Examples of one run: of each client, and the test part.
@@ -45,6 +50,7 @@ pub struct Prepared {
 #[derive(Debug, Default)]
 pub struct Library {
     folder: PathBuf,
+    partitions: Option<PathBuf>,
     loaded: Mutex<BTreeMap<String, WorldData>>,
     prepared: Mutex<BTreeMap<String, Arc<Prepared>>>,
 }
@@ -53,6 +59,16 @@ impl Library {
     /// Files are looked for relative to `folder`.
     pub fn new(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), ..Self::default() }
+    }
+
+    /// Divisions are looked for in the folder of a study's results first.
+    pub fn with_results(self, folder: &Path) -> Self {
+        Self { partitions: Some(folder.to_owned()), ..self }
+    }
+
+    fn partition_path(&self, name: &str) -> PathBuf {
+        let kept = self.partitions.as_ref().map(|folder| folder.join(name));
+        kept.filter(|path| path.is_file()).unwrap_or_else(|| self.folder.join(name))
     }
 
     /// The data set of a source.
@@ -69,7 +85,7 @@ impl Library {
         let examples = Arc::new(self.read(source)?);
         let file = partition
             .as_ref()
-            .map(|path| PartitionFile::read(&self.folder.join(path)))
+            .map(|path| PartitionFile::read(&self.partition_path(path)))
             .transpose()
             .map_err(of_partition)?;
         let data = WorldData { digest: examples.digest(), examples, partition: file.map(Arc::new) };

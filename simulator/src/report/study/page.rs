@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::html::escape;
-use super::{Findings, Line, detector, percent, tables};
+use super::{Findings, Line, detector, noise, percent, tables};
 
 const STYLE: &str = include_str!("../style.css");
 const OWN_STYLE: &str = include_str!("study.css");
@@ -27,6 +27,7 @@ pub(super) fn page(findings: &Findings<'_>) -> String {
     }
     page.push_str("</section>\n");
     worst(&mut page, findings);
+    noise::section(&mut page, findings);
     maps(&mut page, findings);
     curves(&mut page, findings);
     backdoors(&mut page, findings);

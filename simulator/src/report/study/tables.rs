@@ -94,6 +94,7 @@ pub(super) fn markdown(findings: &Findings<'_>) -> String {
             .collect();
         table(&mut text, &header, &rows);
     }
+    super::noise::markdown(&mut text, findings);
     super::detector::markdown(&mut text, findings);
     text
 }
@@ -133,10 +134,11 @@ pub(super) fn latex(findings: &Findings<'_>) -> String {
         }
         text.push_str("\\bottomrule\n\\end{tabular}\n\\end{table}\n");
     }
+    super::noise::latex(&mut text, findings);
     text
 }
 
-fn escape(text: &str) -> String {
+pub(super) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         match letter {
