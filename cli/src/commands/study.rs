@@ -50,7 +50,7 @@ Example:
         /// How many runs, spread over the study
         #[arg(long, value_name = "K", default_value_t = 3)]
         sample: usize,
-        /// Where the study file's data are
+        /// Where the study file's data are; divisions that it names are in its own folder
         #[arg(long, value_name = "DIR", default_value = ".")]
         data: PathBuf,
     },

@@ -51,6 +51,9 @@ fn a_study_leaves_tables_figures_and_a_report_and_resumes_to_the_same_bytes() {
     assert!(compared["cells"].as_array().unwrap().iter().all(|cell| cell["identical"] == true));
     let verified = json(0, &["study", "verify", text(&one), "--sample", "2"]);
     assert_eq!(verified["checked"].as_array().unwrap().len(), 2);
+    let lost = folder.path().join("lost");
+    let (_, stderr) = expect(6, &["study", "compare", text(&one), text(&lost)]);
+    assert!(stderr.contains(&format!("{} holds no finished study", lost.display())), "{stderr}");
     // A number that was changed by hand is found.
     let forged =
         String::from_utf8(journal).unwrap().replacen("\"round\":4,\"accuracy\":0.", "\"round\":4,\"accuracy\":0.1", 8);
