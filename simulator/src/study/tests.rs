@@ -94,7 +94,13 @@ fn runs_without_noise_stand_beside_those_with_it_and_every_table_says_what_each_
     let shown = format!("{:.2}", (epsilon * 100.0).ceil() / 100.0);
     for (file, parts) in [
         ("report.html", ["<td>privacy no noise</td>", &format!("<td class=\"number\">{shown}</td>")]),
-        ("tables.md", ["| privacy no noise | mean | no noise |", &format!("| privacy z = 2 | mean | {shown} |")]),
+        (
+            "tables.md",
+            [
+                "| privacy no noise | mean | no noise |",
+                &format!("| privacy z = 2 | mean | {shown} | {:.2e} |", study.runs[2].scenario.delta().unwrap()),
+            ],
+        ),
         ("tables.tex", ["privacy no noise & mean & no noise &", &format!("privacy z = 2 & mean & {shown} &")]),
     ] {
         let text = std::fs::read_to_string(folder.path().join(file)).unwrap();

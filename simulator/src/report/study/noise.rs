@@ -25,7 +25,7 @@ fn rows(findings: &Findings<'_>) -> Vec<[String; HEADER.len() + 2]> {
             findings.facet_name(&line.facet),
             line.rule.clone(),
             range(findings, line, Scenario::epsilon, |epsilon| format!("{:.2}", (epsilon * 100.0).ceil() / 100.0)),
-            range(findings, line, Scenario::delta, |delta| format!("{delta:e}")),
+            range(findings, line, Scenario::delta, |delta| format!("{delta:.2e}")),
             accuracy(line.clean),
             accuracy(line.worst()),
         ]
