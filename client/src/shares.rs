@@ -6,7 +6,7 @@ use testudo_aggregate::{Cipher, KeyStream, MaskKey};
 use testudo_privacy::{
     clip::{Grid, rotated, rounded_bound},
     noise::{Law, NoiseKey, NoiseStream, NoiseTable},
-    rotation::Rotation,
+    rotation::{BLOCK, Rotation},
 };
 use testudo_protocol::secagg::Session;
 use zeroize::Zeroizing;
@@ -27,9 +27,13 @@ pub(crate) fn words(session: &Session, delta: &[f32], hostile: bool) -> Result<Z
             rotated(&grid, &rotation, delta, |bytes| stream.fill(bytes)).0
         }
         true => {
-            let mut steps: Vec<i64> = delta.iter().map(|value| (f64::from(*value) / grid.step()) as i64).collect();
-            steps.resize(Rotation::padded(delta.len()), 0);
-            steps
+            // Rotated all the same: it is to point where it was meant to, and not somewhere.
+            let mut values = vec![0.0; Rotation::padded(delta.len())];
+            values.iter_mut().zip(delta).for_each(|(step, value)| *step = f64::from(*value) / grid.step());
+            for (index, block) in (0..).zip(values.as_chunks_mut::<BLOCK>().0) {
+                rotation.forward(index, block);
+            }
+            values.iter().map(|step| *step as i64).collect()
         }
     });
     if !hostile {
@@ -97,8 +101,15 @@ mod tests {
         assert!((norm(&sum) / 1_048_576.0 - 1.0).abs() < 0.01, "{}", norm(&sum));
         let spread = sum.iter().fold(0.0_f64, |most, value| most.max(value.abs()));
         assert!(spread < 0.1 * 1_048_576.0, "rotated: no word holds more than a little, {spread}");
-        let hostile = lifted(&words(&far, &vec![1.0; 5000], true).unwrap());
+        let mut hostile = lifted(&words(&far, &vec![1.0; 5000], true).unwrap());
         assert!(norm(&hostile) > 50.0 * 1_048_576.0);
+        // Turned back as a row is, it is what was sent.
+        let rotation = Rotation::new(far.digest().0);
+        for (index, block) in (0..).zip(hostile.as_chunks_mut::<BLOCK>().0) {
+            rotation.inverse(index, block);
+        }
+        let step = 1_048_576.0 / 0.5;
+        assert!(hostile[..5000].iter().all(|value| (value / step - 1.0).abs() < 1e-4), "{}", hostile[0]);
     }
 
     #[test]

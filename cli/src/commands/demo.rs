@@ -1,6 +1,8 @@
 //! `testudo demo`: poisoned clients against the mean and against a robust rule, over a real server.
 
 mod learner;
+mod mode;
+mod outcome;
 mod plan;
 mod private;
 mod secure;
@@ -11,11 +13,12 @@ use crate::{
     commands::load::operator::{Certificates, Operator},
     exit::{Exit, Failure, chain},
     file::Draft,
-    format::{self, Table, Tone},
+    format::{self, Tone},
     output::Output,
 };
 use clap::Args;
 use learner::Learner;
+use outcome::Outcome;
 use plan::Plan;
 use private::Spent;
 use secure::View;
@@ -23,13 +26,12 @@ use serde_json::json;
 use show::Show;
 use std::{path::PathBuf, time::Instant};
 use testudo_aggregate::RuleConfig;
+use testudo_client::Policy;
 use testudo_server::{Config, Server, config::Medium};
 use testudo_simulator::report::Report;
 use training::{Trained, Training};
 
 const WHAT: &str = "cannot run the demo";
-/// Accuracy that an attack must cost the plain mean to be called one.
-const HARM: f64 = 0.02;
 
 /// `testudo demo`.
 #[derive(Debug, Args)]
@@ -48,6 +50,11 @@ added in integers, noise goes on the sum before anything is released, every rele
 published, and no verdict on a client is shown. What was spent, what it means and what it does not cover is printed. Noise
 comes from the system's randomness, so its numbers differ from run to run.
 
+With --dp and --secure the same without a server to trust: in the robust training 192 clients mask their updates in 3 groups of
+64 and add shares of the noise, and the robust rule works on three noised sums. One client is poisoned, and neither clips nor
+noises. A liar hides in the noise of a row, so it costs more accuracy and a larger epsilon than a trusted server does. The
+other two trainings are in the clear.
+
 Examples:
   testudo demo
   testudo demo --attack ipm:2 --rule multi_krum --seed 7
@@ -55,45 +62,46 @@ Examples:
   testudo demo --secure
   testudo demo --dp
   testudo demo --dp --noise-multiplier 6 --data-dir dp && testudo privacy show --data-dir dp
+  testudo demo --dp --secure
   testudo demo --secure --clients 64 --group-size 8 --poisoned 1 --rule median
   testudo demo --json --report out.html")]
 pub(crate) struct Demo {
     /// Mask the updates: the server sees sums of groups only
-    #[arg(long)]
+    #[arg(long, visible_alias = "masked")]
     secure: bool,
     /// Make the robust training differentially private, and show its budget
-    #[arg(long, conflicts_with = "secure")]
+    #[arg(long)]
     dp: bool,
-    /// Standard deviation of the noise on the sum, as a multiple of the clip; 4 unless told
+    /// Standard deviation of the noise on the sum, as a multiple of the clip; 4 unless told, with --secure 1.5 on each sum
     #[arg(long, value_name = "Z", requires = "dp")]
     noise_multiplier: Option<f64>,
-    /// Limit of epsilon over all releases; 5 unless told
+    /// Limit of epsilon over all releases; 5 unless told, 10 with --secure
     #[arg(long, value_name = "E", requires = "dp")]
     budget_epsilon: Option<f64>,
     /// Where to keep the ledger, for `testudo privacy show --data-dir`; gone with the demo unless told
     #[arg(long, value_name = "DIR", requires = "dp")]
     data_dir: Option<PathBuf>,
-    /// Clients; 20 unless told, 96 with --secure, 100 with --dp
+    /// Clients; 20 unless told, 96 with --secure, 100 with --dp, 192 with both
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(3..=500))]
     clients: Option<u32>,
-    /// How many of them are poisoned, fewer than half; a fifth unless told, 3 with --secure, a tenth with --dp
+    /// How many of them are poisoned, fewer than half; a fifth unless told, 3 with --secure, a tenth with --dp, 1 with both
     #[arg(long, value_name = "N")]
     poisoned: Option<u32>,
-    /// Clients of a group
-    #[arg(long, value_name = "N", default_value_t = 8, requires = "secure", conflicts_with = "dp", value_parser = clap::value_parser!(u32).range(8..=100))]
-    group_size: u32,
-    /// Honest clients that vanish in different steps of round 2 of the defended training
-    #[arg(long, value_name = "N", default_value_t = 6, requires = "secure", conflicts_with = "dp")]
-    dropouts: u32,
+    /// Clients of a group; 8 unless told, 64 with --dp
+    #[arg(long, value_name = "N", requires = "secure", value_parser = clap::value_parser!(u32).range(8..=100))]
+    group_size: Option<u32>,
+    /// Honest clients that vanish in different steps of round 2 of the defended training; 6 unless told, none with --dp
+    #[arg(long, value_name = "N", requires = "secure")]
+    dropouts: Option<u32>,
     /// What the poisoned ones do: a kind with its parameters, of `testudo simulate --list-attacks`. They see the released
-    /// models and their own updates, nothing of the others. Unless told sign_flip:scale=10, with --secure scale=100
+    /// models and their own updates, nothing of the others. Unless told sign_flip:scale=10, with --secure scale=100, with --dp too scale=1000
     #[arg(long, value_name = "ATTACK")]
     attack: Option<String>,
     /// The robust rule: a kind, or TOML as in task.toml; `byzantine` is the number of poisoned clients unless told. Unless
     /// told multi_krum, with --secure or --dp trimmed_mean
     #[arg(long, value_name = "KIND|TOML")]
     rule: Option<String>,
-    /// Rounds of each training; 20 unless told, 12 with --secure
+    /// Rounds of each training; 20 unless told, 12 with --secure, 10 with --dp too
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     rounds: Option<u64>,
     /// What all random choices follow from
@@ -114,13 +122,13 @@ impl Demo {
         let plan = Plan::new(&self)?;
         // Begun first: a report that cannot be written is known before the work.
         let mut draft = Draft::begin(&self.report, true)?;
-        let (trained, views, spent) = self.train(&plan, output).await?;
-        let report = self.compare(&plan, &trained, views.as_ref(), spent.as_ref());
+        let (outcome, views, spent) = self.train(&plan, output).await?;
+        let report = self.compare(&plan, &outcome, views.as_ref(), spent.as_ref());
         draft.write(report.to_html().as_bytes())?;
         draft.finish()?;
         let path = std::path::absolute(&self.report).unwrap_or_else(|_| self.report.clone());
         let seconds = started.elapsed().as_secs_f64();
-        let runs: Vec<_> = trained.iter().map(Trained::object).collect();
+        let runs: Vec<_> = outcome.runs.iter().map(Trained::object).collect();
         let mut object = json!({
             "seed": self.seed,
             "seconds": seconds,
@@ -132,22 +140,16 @@ impl Demo {
             "runs": runs,
         });
         if let (Some(secure), Some(seen)) = (&plan.secure, &views) {
-            let lost = trained.iter().map(|trained| trained.lost_groups).sum();
-            let guarantees = &seen.record.guarantees;
-            object["secure"] = seen.object(secure, guarantees, lost);
+            object["secure"] = seen.object(secure, &seen.record.guarantees, outcome.lost_groups());
         }
         if let Some(spent) = &spent {
             object["privacy"] = spent.object();
         }
         let spent = spent.as_ref();
-        output.result(object, |output| self.text(&plan, &trained, spent, &report, (&path, seconds), output))
+        output.result(object, |output| self.text(&plan, &outcome, spent, &report, (&path, seconds), output))
     }
 
-    async fn train(
-        &self,
-        plan: &Plan,
-        output: &Output,
-    ) -> Result<(Vec<Trained>, Option<View>, Option<Spent>), Failure> {
+    async fn train(&self, plan: &Plan, output: &Output) -> Result<(Outcome, Option<View>, Option<Spent>), Failure> {
         let mut config = Config::ephemeral();
         if let Some(directory) = &self.data_dir {
             config.storage.data_dir.clone_from(directory);
@@ -160,60 +162,36 @@ impl Demo {
             .map_err(|error| Failure::new(Exit::Unavailable, WHAT, chain(&error)).next("`testudo doctor` may help"))?;
         let url = format!("http://{}", server.address());
         let operator = Operator::connect(&url, &Certificates::default()).await?;
-        let learners = Learner::connect_all(plan, &url).await?;
         let show = Show::new(output, plan);
-        let (mut trained, mut view, mut spent) = (Vec::new(), None, None);
+        let (mut runs, mut view, mut spent) = (Vec::new(), None, None);
+        let mut connected: Option<(Policy, Vec<Learner>)> = None;
         for (name, attacked, rule) in plan.trainings() {
-            let training =
-                Training { plan, operator: &operator, learners: &learners, show: &show, name, attacked, rule };
+            let policy = plan.policy(name, &rule)?;
+            // Devices that insist on something else are connected anew.
+            if connected.as_ref().is_none_or(|(before, _)| *before != policy) {
+                drop(connected.take());
+                connected = Some((policy.clone(), Learner::connect_all(plan, &url, &policy).await?));
+            }
+            let learners = connected.as_ref().map_or(&[][..], |(_, learners)| learners);
+            let training = Training { plan, operator: &operator, learners, show: &show, name, attacked, rule };
             let (run, seen, guarantees) = training.run().await?;
             if plan.is_private(name) {
                 spent = Some(Spent::ask(&operator, guarantees).await?);
             }
-            trained.push(run);
+            runs.push(run);
             // The last training is the one that is shown.
             view = seen;
         }
         show.finish();
         server.stop().await;
-        Ok((trained, view, spent))
+        let runs = runs.try_into().map_err(|_| Failure::new(Exit::Internal, WHAT, "not three trainings"))?;
+        Ok((Outcome { runs }, view, spent))
     }
 
-    fn compare(&self, plan: &Plan, trained: &[Trained], view: Option<&View>, spent: Option<&Spent>) -> Report {
-        let percent = |name: &str| {
-            let run = trained.iter().find(|trained| trained.report.name == name);
-            run.map_or_else(|| "-".into(), |run| show::percent(run.accuracy()))
-        };
-        let defended = trained.iter().find(|trained| trained.report.name == "defended");
-        let early = defended.and_then(|trained| trained.ended_early.as_deref());
-        let accuracy = |name: &str| trained.iter().find(|run| run.report.name == name).map_or(0.0, Trained::accuracy);
-        let harm = accuracy("clean") - accuracy("poisoned");
-        let mut summary = vec![
-            match early {
-                None if plan.poisoned == 0 => {
-                    format!("Nobody attacked; the defended training ended at {}.", percent("defended"))
-                }
-                None if harm < HARM => format!(
-                    "The attack did little harm: {} with the plain mean, {} with the rule that defends.",
-                    percent("poisoned"),
-                    percent("defended")
-                ),
-                None => format!(
-                    "The robust rule kept {} accuracy although {} of {} clients attacked.",
-                    percent("defended"),
-                    plan.poisoned,
-                    plan.clients
-                ),
-                Some(why) => format!("The defended training ended early, at {}: {why}.", percent("defended")),
-            },
-            format!(
-                "Without attackers: {}. Under attack with the plain mean: {}.",
-                percent("clean"),
-                percent("poisoned")
-            ),
-        ];
+    fn compare(&self, plan: &Plan, outcome: &Outcome, view: Option<&View>, spent: Option<&Spent>) -> Report {
+        let mut summary = vec![outcome.conclusion(plan), outcome.beside()];
         if let Some(secure) = &plan.secure {
-            let lost: usize = trained.iter().map(|trained| trained.lost_groups).sum();
+            let lost = outcome.lost_groups();
             summary.push(format!(
                 "{} vanished in round {} of the defended training; {} lost by it.",
                 format::plural(secure.dropouts.len() as u64, "client"),
@@ -243,10 +221,7 @@ impl Demo {
                 plan.private.as_ref().map_or("none".into(), |private| {
                     format!(
                         "clip {}, noise multiplier {}, limit epsilon = {} at delta = {:e}",
-                        private::Private::CLIP_L2,
-                        private.noise_multiplier,
-                        private.budget_epsilon,
-                        private.delta
+                        private.clip_l2, private.noise_multiplier, private.budget_epsilon, private.delta
                     )
                 }),
             ),
@@ -259,7 +234,7 @@ impl Demo {
         Report {
             title: "Poisoned clients against the mean and a robust rule".into(),
             summary,
-            runs: trained.iter().map(|trained| trained.report.clone()).collect(),
+            runs: outcome.runs.iter().map(|run| run.report.clone()).collect(),
             settings: settings
                 .into_iter()
                 .map(|(name, value)| (name.to_string(), value))
@@ -291,30 +266,12 @@ impl Demo {
     fn text(
         &self,
         plan: &Plan,
-        trained: &[Trained],
+        outcome: &Outcome,
         spent: Option<&Spent>,
         report: &Report,
         (path, seconds): (&std::path::Path, f64),
         output: &Output,
     ) -> String {
-        let mut table =
-            Table::new(&["training", "rule", ">test accuracy", ">verdicts right", ">wrong", ">honest rejected"]);
-        for run in trained {
-            let tally = run.report.tally();
-            // A verdict on a private update would be a release of its own.
-            let count = |number: usize| match plan.is_private(&run.report.name) {
-                true => "hidden".to_string(),
-                false => format::count(number as u64),
-            };
-            table.row([
-                run.report.name.clone(),
-                run.rule.to_string(),
-                show::percent(run.accuracy()),
-                count(tally.right()),
-                count(tally.wrong()),
-                count(tally.honest_rejected),
-            ]);
-        }
         let mut headline = report.summary.first().cloned().unwrap_or_default();
         if let Some(spent) = spent {
             headline += &format!("\n\n{}", spent.text(output.colour));
@@ -322,11 +279,12 @@ impl Demo {
         // The second one repeats the table.
         let rest = report.summary.iter().skip(2).map(|line| format!("\n{}", format::wrapped(line))).collect::<String>();
         format!(
-            "\n{}\n\n{}{}\n\nreport: {} ({seconds:.1} s)\n\nnext:\n  \
+            "\n{}\n{}\n{}{}\n\nreport: {} ({seconds:.1} s)\n\nnext:\n  \
              testudo demo {}\n  \
              testudo load --rule krum                           how fast the server is on this machine\n  \
              testudo init && testudo serve                      a server of your own",
-            table.text(output.colour),
+            outcome.table(plan).text(output.colour),
+            outcome.hidden(plan),
             Tone::Heading.paint(&headline, output.colour),
             rest,
             format::clean(&path.display().to_string()),
@@ -336,7 +294,10 @@ impl Demo {
                 (None, Some(_)) => {
                     "--dp --data-dir dp                    then `testudo privacy show --data-dir dp` shows the charges"
                 }
-                (Some(_), _) => "--attack ipm:2 --rule trimmed_mean    another attack, another rule, no masks",
+                (Some(_), Some(_)) => {
+                    "--dp                                  the same with a server that is trusted with the updates"
+                }
+                (Some(_), None) => "--attack ipm:2 --rule trimmed_mean    another attack, another rule, no masks",
             },
         )
     }

@@ -111,6 +111,22 @@ fn a_private_demo_shows_its_budget_and_hides_verdicts() {
 }
 
 #[test]
+fn a_private_demo_without_a_trusted_server_masks_and_noises_the_robust_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let more =
+        ["--dp", "--masked", "--clients", "48", "--group-size", "16", "--dropouts", "1", "--budget-epsilon", "20"];
+    let (object, stderr) = demo(&folder.path().join("report.html"), &more);
+    let budget = &object["privacy"]["budget"];
+    assert_eq!((&budget["trust_model"], &budget["tasks"][0]["rounds_released"]), (&"distributed".into(), &3.into()));
+    assert_eq!(budget["history"].as_array().unwrap().len(), 3, "{budget}");
+    let secure = &object["secure"];
+    assert_eq!((&secure["sums"], &secure["group_size"], &secure["lost_groups"]), (&3.into(), &16.into(), &0.into()));
+    let defended = &object["runs"][2];
+    assert!(defended["rule"] == "trimmed_mean" && defended["rejected"].is_u64(), "noised rows hide it: {defended}");
+    assert!(stderr.contains("distributed model") && stderr.contains("no single update"), "{stderr}");
+}
+
+#[test]
 fn a_task_whose_plan_does_not_fit_its_limit_is_told_so_by_check() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("task.toml");

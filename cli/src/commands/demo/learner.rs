@@ -66,27 +66,29 @@ struct Past {
 }
 
 impl Learner {
-    /// Every client of the plan, each on a connection of its own.
+    /// Every client of the plan, each on a connection of its own, and what it insists on.
     ///
     /// # Errors
     /// The first that cannot connect.
-    pub(super) async fn connect_all(plan: &Plan, url: &str) -> Result<Vec<Self>, Failure> {
+    pub(super) async fn connect_all(plan: &Plan, url: &str, policy: &Policy) -> Result<Vec<Self>, Failure> {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let processors = Arc::new(Semaphore::new(processors));
-        let connect = |number| Self::connect(plan, url, number, processors.clone());
+        let connect = |number| Self::connect(plan, url, policy, number, processors.clone());
         stream::iter(0..plan.clients).map(connect).buffered(32).try_collect().await
     }
 
-    async fn connect(plan: &Plan, url: &str, number: usize, processors: Arc<Semaphore>) -> Result<Self, Failure> {
+    async fn connect(
+        plan: &Plan,
+        url: &str,
+        policy: &Policy,
+        number: usize,
+        processors: Arc<Semaphore>,
+    ) -> Result<Self, Failure> {
         let name = plan.name(number);
         let broken = |error: &Error| sdk::failure(format!("{name} cannot connect"), error);
-        let policy = match &plan.secure {
-            None => Policy::default(),
-            Some(secure) => Policy::default().require_masking().min_group(secure.group_size as u32),
-        };
         let client = Client::builder(url)
             .identity(Identity::named(&name).map_err(|error| broken(&error))?)
-            .policy(policy)
+            .policy(policy.clone())
             .retry(Retry::default().give_up_after(GIVE_UP))
             .connect()
             .await

@@ -1,13 +1,14 @@
 //! What a demo does: its options, checked, and what follows from them.
 
-use super::{Demo, WHAT, mean, private::Private, secure::Secure};
+use super::{Demo, WHAT, mean, mode::Mode, private::Private, secure::Secure};
 use crate::{
     commands::load::rule,
     exit::{Exit, Failure},
 };
 use std::sync::Arc;
 use testudo_aggregate::RuleConfig;
-use testudo_engine::TaskSpec;
+use testudo_client::Policy;
+use testudo_engine::{TaskSpec, guarantees::min_shared_noise};
 use testudo_protocol::{Model, Tensor};
 use testudo_simulator::{
     attack::{Colluder, Crowd},
@@ -18,27 +19,6 @@ use testudo_simulator::{
     workload::{LocalTraining, Workload, WorkloadConfig},
 };
 
-/// The robust rule: of those that withstand the default attack, the one that loses least against the mean without
-/// attackers.
-pub(super) const RULE: &str = "multi_krum";
-/// Rounds of each training: the accuracy no longer grows then.
-pub(super) const ROUNDS: u64 = 20;
-/// What poisoned clients do.
-const ATTACK: &str = "sign_flip:scale=10";
-/// The same where 3 of 96 must do harm.
-const SECURE_ATTACK: &str = "sign_flip:scale=100";
-/// The robust rule over groups: it uses nearly all of every row.
-const SECURE_RULE: &str = "trimmed_mean";
-/// The robust rule with a proved sensitivity.
-const PRIVATE_RULE: &str = "trimmed_mean";
-/// Rounds of each masked training.
-const SECURE_ROUNDS: u64 = 12;
-/// How clients with few examples train.
-const SECURE_TRAINING: LocalTraining = LocalTraining { epochs: 6, batch: 8, learning_rate: 0.15 };
-/// How clients with few examples train a small model.
-const PRIVATE_TRAINING: LocalTraining = LocalTraining { epochs: 3, batch: 8, learning_rate: 0.1 };
-/// How every client trains.
-const TRAINING: LocalTraining = LocalTraining { epochs: 3, batch: 8, learning_rate: 0.1 };
 /// How long a round waits for its clients. All of them come, so a slow machine changes nothing.
 const PHASE_LIMIT_S: u32 = 600;
 
@@ -72,24 +52,17 @@ impl Plan {
     /// # Errors
     /// Options that cannot be, with what would be right.
     pub(super) fn new(demo: &Demo) -> Result<Self, Failure> {
-        let (clients, usual_rule) = match (demo.secure, demo.dp) {
-            (true, _) => (96, SECURE_RULE),
-            (_, true) => (100, PRIVATE_RULE),
-            _ => (20, RULE),
-        };
-        let clients = demo.clients.unwrap_or(clients) as usize;
-        let usual = match (demo.secure, demo.dp) {
-            (true, _) => 3.min(clients / 5),
-            (_, true) => clients / 10,
-            _ => clients / 5,
-        };
-        let poisoned = demo.poisoned.map_or(usual, |poisoned| poisoned as usize);
+        let mode = Mode::of(demo.secure, demo.dp);
+        let clients = demo.clients.map_or(mode.clients(), |clients| clients as usize);
+        let poisoned = demo.poisoned.map_or(mode.poisoned(clients), |poisoned| poisoned as usize);
+        let group_size = demo.group_size.map_or(mode.group_size(), |size| size as usize);
+        let dropouts = demo.dropouts.map_or(mode.dropouts(), |dropouts| dropouts as usize);
         if 2 * poisoned >= clients {
             let why =
                 format!("--poisoned {poisoned} of --clients {clients} is not a minority; no rule withstands more");
             return Err(Failure::new(Exit::Usage, WHAT, why).next(format!("poison at most {}", (clients - 1) / 2)));
         }
-        let attack = demo.attack.as_deref().unwrap_or(if demo.secure { SECURE_ATTACK } else { ATTACK });
+        let attack = demo.attack.as_deref().unwrap_or(mode.attack());
         let attack = attacks::parse(attack).map_err(|error| {
             Failure::new(
                 Exit::Usage,
@@ -98,8 +71,8 @@ impl Plan {
             )
             .next("write a kind with its parameters, as in sign_flip:scale=10")
         })?;
-        let rows = if demo.secure { rows(clients, demo.group_size as usize)? } else { clients };
-        let rule_text = demo.rule.clone().unwrap_or_else(|| usual_rule.into());
+        let rows = if demo.secure { rows(clients, group_size)? } else { clients };
+        let rule_text = demo.rule.clone().unwrap_or_else(|| mode.rule().into());
         let rule = rule::parse(&rule_text, poisoned, rows)?;
         let bug = |error: &dyn std::error::Error| Failure::new(Exit::Internal, WHAT, error.to_string());
         let digits = digits::load();
@@ -120,14 +93,11 @@ impl Plan {
         });
         let model = Model::new(tensors.collect(), workload.initial(demo.seed)).map_err(|error| bug(&error))?;
         let parts = parts.iter().map(|rows| train.subset(rows)).collect();
-        let (rounds, seed) = (demo.rounds.unwrap_or(if demo.secure { SECURE_ROUNDS } else { ROUNDS }), demo.seed);
-        let training = match (demo.secure, demo.dp) {
-            (true, _) => SECURE_TRAINING,
-            (_, true) => PRIVATE_TRAINING,
-            _ => TRAINING,
-        };
+        let (rounds, seed) = (demo.rounds.unwrap_or(mode.rounds()), demo.seed);
+        let training = mode.training();
         let secure = None;
-        let private = demo.dp.then(|| Private::new(clients, demo.noise_multiplier, demo.budget_epsilon));
+        let private =
+            mode.is_private().then(|| Private::new(mode, clients, demo.noise_multiplier, demo.budget_epsilon));
         let mut plan = Self {
             clients,
             poisoned,
@@ -146,7 +116,7 @@ impl Plan {
             model,
         };
         if demo.secure {
-            plan.secure = Some(Secure::new(&plan, demo.group_size as usize, demo.dropouts as usize));
+            plan.secure = Some(Secure::new(&plan, group_size, dropouts));
         }
         plan.check()?;
         Ok(plan)
@@ -158,7 +128,10 @@ impl Plan {
             let (_, toml) = self.task(name, &rule)?;
             TaskSpec::new("task.toml", &toml).map_err(|error| {
                 Failure::new(Exit::Config, WHAT, format!("of the task.toml that follows from the options\n{error}"))
-                    .next("change --rule, --clients, --poisoned, --rounds, --noise-multiplier or --budget-epsilon")
+                    .next(
+                        "change --rule, --clients, --poisoned, --group-size, --dropouts, --rounds, --noise-multiplier or \
+                         --budget-epsilon",
+                    )
             })?;
         }
         Ok(())
@@ -172,6 +145,28 @@ impl Plan {
     /// Whether a training is private: the robust one is, if any.
     pub(super) fn is_private(&self, training: &str) -> bool {
         self.private.is_some() && training == "defended"
+    }
+
+    /// Whether the updates of a training are masked.
+    pub(super) fn masks(&self, training: &str) -> bool {
+        self.secure.is_some() && (self.private.is_none() || self.is_private(training))
+    }
+
+    /// Whether verdicts on the clients of a training would tell of single updates. Those on noised rows do not.
+    pub(super) fn hides_verdicts(&self, training: &str) -> bool {
+        self.is_private(training) && !self.masks(training)
+    }
+
+    /// What every client of a training insists on.
+    ///
+    /// # Errors
+    /// If the rule cannot be written, which is a bug.
+    pub(super) fn policy(&self, training: &str, rule: &RuleConfig) -> Result<Policy, Failure> {
+        let Some(secure) = self.secure.as_ref().filter(|_| self.masks(training)) else { return Ok(Policy::default()) };
+        let policy = Policy::default().require_masking().min_group(secure.group_size as u32);
+        let (_, toml) = self.task(training, rule)?;
+        let noise = TaskSpec::new("task.toml", &toml).ok().as_ref().and_then(min_shared_noise);
+        Ok(noise.map_or(policy.clone(), |noise| policy.min_shared_noise(noise)))
     }
 
     /// The model, in words.
@@ -229,16 +224,19 @@ impl Plan {
     /// If the rule cannot be written, which is a bug.
     pub(super) fn task(&self, name: &str, rule: &RuleConfig) -> Result<(String, String), Failure> {
         let task = format!("demo-{name}");
-        let masking = match (&self.secure, &self.private) {
-            (Some(secure), _) => secure.sections(),
-            (None, Some(private)) if self.is_private(name) => private.sections(),
-            _ => String::new(),
+        let private = self.private.as_ref().filter(|_| self.is_private(name));
+        let secure = self.secure.as_ref().filter(|_| self.masks(name));
+        let sections = match (secure, private) {
+            (Some(secure), Some(private)) => private.shared_sections(self, secure),
+            (Some(secure), None) => secure.sections(),
+            (None, Some(private)) => private.sections(),
+            (None, None) => String::new(),
         };
         // Groups are drawn among all clients, so that their number is the one that was checked.
-        let minimum = self.secure.as_ref().map_or(String::new(), |_| format!("minimum = {}\n", self.clients));
+        let minimum = secure.map_or(String::new(), |_| format!("minimum = {}\n", self.clients));
         let toml = format!(
             "name = \"{task}\"\nrounds = {}\n\n[model]\ninitial = \"generated\"\n\n[cohort]\nsize = {}\n\
-             {minimum}phase_limit_s = {PHASE_LIMIT_S}\n\n{masking}[examples]\nweighted = false\n\n{}",
+             {minimum}phase_limit_s = {PHASE_LIMIT_S}\n\n{sections}[examples]\nweighted = false\n\n{}",
             self.rounds,
             self.clients,
             rule::section(rule)?

@@ -1,5 +1,6 @@
 //! `testudo demo --dp`: the robust training with differential privacy, and what it cost.
 
+use super::{mode::Mode, plan::Plan, secure::Secure};
 use crate::{
     commands::{load::operator::Operator, privacy::describe},
     exit::{Exit, Failure},
@@ -13,43 +14,60 @@ const POPULATION: &str = "demo";
 /// How the demo's robust training is private.
 #[derive(Debug, Clone)]
 pub(super) struct Private {
+    pub(super) clip_l2: f64,
     pub(super) noise_multiplier: f64,
     pub(super) budget_epsilon: f64,
-    /// A twentieth of one over the population, which is everybody who trains.
+    /// About a twentieth of one over the population, which is everybody who trains.
     pub(super) delta: f64,
     /// The population: everybody in the demo.
     pub(super) clients: usize,
 }
 
 impl Private {
-    /// Updates are clipped to this L2 norm: that of most honest updates of the first rounds.
-    pub(super) const CLIP_L2: f64 = 0.5;
-    /// Unless told: σ = 4 C.
-    pub(super) const NOISE_MULTIPLIER: f64 = 4.0;
-    /// Unless told: what the usual run needs, rounded up.
-    pub(super) const BUDGET_EPSILON: f64 = 5.0;
-
-    pub(super) fn new(clients: usize, noise_multiplier: Option<f64>, budget_epsilon: Option<f64>) -> Self {
+    pub(super) fn new(mode: Mode, clients: usize, noise_multiplier: Option<f64>, budget_epsilon: Option<f64>) -> Self {
         Self {
-            noise_multiplier: noise_multiplier.unwrap_or(Self::NOISE_MULTIPLIER),
-            budget_epsilon: budget_epsilon.unwrap_or(Self::BUDGET_EPSILON),
-            delta: 0.05 / clients.max(1) as f64,
+            clip_l2: mode.clip_l2(),
+            noise_multiplier: noise_multiplier.unwrap_or(mode.noise_multiplier()),
+            budget_epsilon: budget_epsilon.unwrap_or(mode.budget_epsilon()),
+            delta: one_digit(0.05 / clients.max(1) as f64),
             clients,
         }
     }
 
     /// The sections of `task.toml` that clip and noise.
     pub(super) fn sections(&self) -> String {
+        format!("[encoding]\nclip_l2 = {:?}\n\n{}\n", self.clip_l2, self.section())
+    }
+
+    /// The sections where the clients noise the sums of their groups. Poisoned ones add nothing: they count as colluders, and
+    /// everybody else but who vanishes as certain to be there.
+    pub(super) fn shared_sections(&self, plan: &Plan, secure: &Secure) -> String {
+        let Secure { group_size, dropouts, .. } = secure;
+        let share = |clients: usize| clients as f64 / self.clients.max(1) as f64;
         format!(
-            "[encoding]\nclip_l2 = {:?}\n\n[privacy]\nmechanism = \"gaussian\"\npopulation = \"{POPULATION}\"\n\
-             noise_multiplier = {:?}\nbudget_epsilon = {:?}\ndelta = {:?}\nclients = {}\n\n",
-            Self::CLIP_L2,
-            self.noise_multiplier,
-            self.budget_epsilon,
-            self.delta,
-            self.clients
+            "[visibility]\nmasking = \"pairwise\"\ngroup_size = {group_size}\nstep_limit_s = {:?}\ncolluders = {:?}\n\
+             dropout = {:?}\n\n[encoding]\nclip_l2 = {:?}\n\n{}trust = \"distributed\"\nhonest = {}\n\n",
+            if dropouts.is_empty() { Self::STEP_LIMIT_S } else { Self::VANISHED_S },
+            share(plan.poisoned),
+            share(dropouts.len()),
+            self.clip_l2,
+            self.section(),
+            group_size.saturating_sub(dropouts.len() + plan.poisoned).max(1),
         )
     }
+
+    fn section(&self) -> String {
+        format!(
+            "[privacy]\nmechanism = \"gaussian\"\npopulation = \"{POPULATION}\"\nnoise_multiplier = {:?}\n\
+             budget_epsilon = {:?}\ndelta = {:?}\nclients = {}\n",
+            self.noise_multiplier, self.budget_epsilon, self.delta, self.clients
+        )
+    }
+
+    /// How long each step of a round may take. All of them come, so a slow machine changes nothing.
+    const STEP_LIMIT_S: f64 = 600.0;
+    /// The same where it is waited for who vanished: a large group takes its time.
+    const VANISHED_S: f64 = 20.0;
 }
 
 /// What the ledger says after the private training.
@@ -101,6 +119,11 @@ impl Spent {
             statement.epsilon_limit
         )
     }
+}
+
+/// A figure that is read easily.
+fn one_digit(value: f64) -> f64 {
+    format!("{value:.0e}").parse().unwrap_or(value)
 }
 
 /// Three decimals, the last one up.

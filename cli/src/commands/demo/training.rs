@@ -70,8 +70,9 @@ impl Training<'_> {
     pub(super) async fn run(self) -> Result<(Trained, Option<View>, Vec<String>), Failure> {
         let (task, toml) = self.plan.task(self.name, &self.rule)?;
         let created = self.operator.create(toml, &self.plan.model).await?;
-        if (self.plan.secure.is_some() && self.name == "defended") || self.plan.is_private(self.name) {
-            let suite = if self.plan.secure.is_some() { testudo_protocol::secagg::SUITE } else { "none" };
+        let masks = self.plan.masks(self.name);
+        if (masks && self.name == "defended") || self.plan.is_private(self.name) {
+            let suite = if masks { testudo_protocol::secagg::SUITE } else { "none" };
             self.show.guarantees(&task, suite, self.plan.clients, &created.guarantees);
             if let Some(line) = self.plan.secure.as_ref().and_then(|secure| secure.vanishing(self.plan)) {
                 self.show.line(&line);
@@ -108,7 +109,7 @@ impl Training<'_> {
         }
         self.show.end(self.name);
         let Course { report, model, ended_early, lost_groups, view, .. } = course;
-        let private = self.plan.is_private(self.name);
+        let private = self.plan.hides_verdicts(self.name);
         let digest = model.digest();
         let trained = Trained { report, rule: self.rule, private, lost_groups, digest, ended_early };
         Ok((trained, view, created.guarantees))
@@ -149,7 +150,7 @@ impl Training<'_> {
         let verdicts = self.verdicts(round, course)?;
         if round.state == "released" {
             let before = std::mem::replace(&mut course.model, self.operator.model(task, round.round).await?);
-            if self.plan.secure.is_some() && round.round == self.plan.rounds {
+            if self.plan.masks(self.name) && round.round == self.plan.rounds {
                 let moved = course.model.parameters().iter().zip(before.parameters());
                 course.view = witness.view(round, &moved.map(|(after, before)| after - before).collect::<Vec<f32>>());
             }
@@ -163,7 +164,7 @@ impl Training<'_> {
             return Err(Failure::new(Exit::Internal, WHAT, why));
         }
         if course.ended_early.is_none() {
-            self.show.ended_early(self.name, round.round, &round.why, &verdicts);
+            self.show.ended_early(self.name, round.round, &round.why, &shown(round, verdicts));
             course.ended_early = Some(why);
         }
         Ok(false)
@@ -179,7 +180,7 @@ impl Training<'_> {
             })?;
             verdicts.push((client.client.clone(), verdict));
             let Some(&number) = course.numbers.get(&client.client) else { continue };
-            let Some((outcome, reason)) = outcome(&verdict).filter(|_| !self.plan.is_private(self.name)) else {
+            let Some((outcome, reason)) = outcome(&verdict).filter(|_| !self.plan.hides_verdicts(self.name)) else {
                 continue;
             };
             let round = round.round;
