@@ -282,6 +282,9 @@ fn adversary(server: Server) -> &'static str {
 
 /// Two digits.
 fn short(probability: f64) -> String {
+    if probability == 0.0 {
+        return "0".into();
+    }
     if probability >= 0.095 { format!("{probability:.2}") } else { format!("{probability:.1e}") }
 }
 

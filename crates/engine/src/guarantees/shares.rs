@@ -47,11 +47,14 @@ pub(super) fn report(spec: &TaskSpec, masking: &Masking, shares: &NoiseShares, s
             shares.deviation(size) / size as f64,
         ),
         format!(
-            "holds if: the server follows the protocol (it may look at all it gets, with {} colluders a group: more come into \
+            "holds if: the server follows the protocol (it may look at all it gets, with {} a group: more come into \
              one with a probability of at most 2^-40 a round, which delta does not count); at least \
              {honest} survivors of every group are honest: they clip, add their share and tell nobody, and no group of {} is \
              unmasked with fewer than {} survivors; masks, shares and noise keys are not broken: the bound is computational",
-            shares.shares.colluders(),
+            match shares.shares.colluders() {
+                1 => "1 colluder".to_string(),
+                colluders => format!("{colluders} colluders"),
+            },
             masking.group_size,
             masking.complete_threshold(masking.group_size)
         ),

@@ -67,6 +67,9 @@ fn shares_are_sized_for_the_honest_survivors_that_the_threshold_leaves() {
     ] {
         assert!(all.contains(part), "{part}: {all}");
     }
+    let nobody =
+        self::spec(&SHARED.replace("colluders = 0.02", "colluders = 0.0\ndropout = 0.0")).guarantees.join("\n");
+    assert!(nobody.contains("at 0 % a group is lost with probability 0\n"), "{nobody}");
     let replaced = self::spec(&SHARED.replace("[privacy]", "[privacy]\nadjacency = \"replace_one\""));
     assert_eq!(replaced.budget().unwrap().charge.sensitivity_grid, 2 * bound);
 }
