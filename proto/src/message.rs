@@ -53,6 +53,8 @@ words!(
         /// This client took part as often as its task permits, or no round that is left is far enough from its last: it
         /// gets no further place in it.
         LimitReached = "limit_reached",
+        /// The task samples from as many clients as have registered, and this one is not among them.
+        Full = "full",
     }
 );
 words!(

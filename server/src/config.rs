@@ -259,6 +259,11 @@ impl Config {
         self.tls.is_none() && !self.listen.address.ip().is_loopback()
     }
 
+    /// Whether callers beyond this machine may pass for any client.
+    pub fn lets_impostors_in(&self) -> bool {
+        self.transport() != "mtls" && !self.listen.address.ip().is_loopback()
+    }
+
     /// The transport in a word: `tls`, `mtls` or `plaintext`.
     pub fn transport(&self) -> &'static str {
         match &self.tls {

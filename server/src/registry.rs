@@ -50,6 +50,12 @@ impl Registry {
         let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
         let layout = check_model(file.clone()).await?;
         spec.check_layout("task.toml", &layout).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
+        if spec.cohort.sample.is_some() && self.services.config.lets_impostors_in() {
+            return Err(Reject::new(
+                Reason::Spec,
+                format!("privacy.sampling: {IMPOSTORS}, or write sampling = \"none\""),
+            ));
+        }
         let privacy = plan(&spec);
         let name = spec.name;
         let taken = || Reject::new(Reason::Exists, format!("a task {name} is there already; choose another name"));
@@ -97,6 +103,9 @@ impl Registry {
         self.tasks.write().unwrap_or_else(PoisonError::into_inner).insert(name, handle);
     }
 }
+
+/// Why nobody is sampled in secret here.
+pub(crate) const IMPOSTORS: &str = "whoever calls under a client's name hears whether it was drawn, and these clients are not authenticated: serve with mTLS";
 
 /// Reads the model once, off the runtime: a large one takes seconds.
 async fn check_model(file: Bytes) -> Result<Layout, Reject> {

@@ -228,9 +228,15 @@ impl Statement {
             epsilon_limit: account.epsilon,
             epsilon_spent: account.spent_epsilon,
             epsilon_promised: account.promised_epsilon,
-            epsilon_unamplified: rho.map(|units| match account.gate {
-                Gate::Zcdp => account.spent_epsilon,
-                Gate::Rho | Gate::Renyi { .. } => Gate::Rho.epsilon(units, account.delta),
+            epsilon_unamplified: rho.map(|units| {
+                // The exact ε of Gaussians holds for them alone.
+                let is_gaussian = |entry: &Entry| entry.charge.gate() == Gate::Rho;
+                let gate = match account.gate {
+                    Gate::Renyi { .. } if !entries.unwrap_or_default().iter().all(is_gaussian) => Gate::Zcdp,
+                    Gate::Renyi { .. } => Gate::Rho,
+                    own => own,
+                };
+                gate.epsilon(units, account.delta)
             }),
             delta: account.delta,
             rho_spent: rho.map(|units| units as f64 * RHO_UNIT),
@@ -414,9 +420,14 @@ fn not_covered(account: &AccountRow) -> Vec<String> {
         true => "the server itself, which sees what it noises",
         false => "the server itself in tasks of the central model, where it sees what it noises",
     };
+    let samples = |plan: &PlanRow| matches!(plan.charge.mechanism, ChargeMechanism::PoissonGaussian { .. });
+    let cohort = match account.plans.iter().all(samples) && !account.plans.is_empty() {
+        true => "who belongs to the population, and who takes part for whoever sees the network's traffic",
+        false => "who belongs to the population, and the size of a cohort",
+    };
     [
         "losses, accuracies, counts, norms, verdicts and timings, where they are shown to others than the security role",
-        "who belongs to the population, and the size of a cohort",
+        cohort,
         server,
         "a person with several devices: k devices count as k clients",
         "clients that belong to another population as well: their budgets add up",

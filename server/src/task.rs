@@ -32,6 +32,7 @@ mod pace;
 mod private;
 mod recovery;
 mod retention;
+mod sampling;
 mod slot;
 mod supervisor;
 mod updates;
@@ -77,6 +78,8 @@ pub(crate) struct Grant {
     /// Whether nothing may be seen in the update: who is refused for its values, norms and claimed examples would be
     /// releases without noise.
     pub(crate) private: bool,
+    /// Whether nobody may learn who sends: its bytes are not counted.
+    pub(crate) secret: bool,
     /// Bytes of a masked input; `None` in clear mode.
     pub(crate) masked_bytes: Option<u64>,
     pub(crate) slot: Arc<Slot>,
@@ -117,6 +120,8 @@ pub(crate) struct Glance {
     pub(crate) dimension: u64,
     /// The reference client, where no round can open before it checks in.
     pub(crate) awaited: Option<ClientId>,
+    /// Clients that a task which samples has registered, and how many there must be before a round opens.
+    pub(crate) registered: Option<(u64, u64)>,
 }
 
 #[derive(Debug)]

@@ -162,7 +162,7 @@ impl Scenario {
         self.plan.cohort.selected(clients).min(clients)
     }
 
-    /// ε of the whole run at its δ, without amplification by sampling; `None` without noise.
+    /// ε of the whole run at its δ, amplified where the task samples in secret; `None` without noise.
     pub fn epsilon(&self) -> Option<f64> {
         self.task.privacy.as_ref().map(|privacy| privacy.epsilon(self.plan.rounds))
     }
@@ -230,6 +230,7 @@ impl Plan {
 
     fn check_privacy(&self) -> Result<(), ScenarioError> {
         let Some(privacy) = &self.privacy else { return Ok(()) };
+        let samples = privacy.get("sampling").and_then(toml::Value::as_str) == Some("poisson");
         let other = |key: &str, word: &str| privacy.get(key).and_then(toml::Value::as_str).is_some_and(|is| is != word);
         let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
         if privacy.get("noise_multiplier").and_then(number) == Some(0.0) {
@@ -248,6 +249,27 @@ impl Plan {
                 "privacy.mechanism",
                 "studies draw independent noise for every round",
                 "write mechanism = \"gaussian\", or \"none\" for runs without noise",
+            ),
+            (
+                samples && self.adversary.placement == Placement::PerRound,
+                "privacy.sampling",
+                "attackers that are placed in every round are not drawn by coins",
+                "write another adversary.placement",
+            ),
+            (
+                samples
+                    && privacy
+                        .get("clients")
+                        .is_some_and(|clients| *clients != integer(self.population.clients as u64)),
+                "privacy.clients",
+                "coins are flipped for the clients of the population",
+                "remove the key",
+            ),
+            (
+                privacy.contains_key("registered") || privacy.contains_key("release_step_s"),
+                "privacy",
+                "everybody is there from the start, and no time passes: registered and release_step_s have no effect",
+                "remove these keys",
             ),
             (
                 self.visibility.group_size > 1,

@@ -240,13 +240,16 @@ impl World {
     fn cohort(&self, round: u64) -> Vec<usize> {
         let plan = &self.scenario.plan;
         let clients = plan.population.clients;
+        let mut seed = [0; 32];
+        let mut random = stream(plan.seed, Purpose::Cohort, round, 0);
+        seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
+        if let Some(sample) = &self.scenario.task.cohort.sample {
+            return sample.draw(seed, self.names.iter()).iter().map(|name| self.numbers[name]).collect();
+        }
         let selected = plan.cohort.selected(clients).min(clients);
         if selected == clients {
             return (0..clients).collect();
         }
-        let mut seed = [0; 32];
-        let mut random = stream(plan.seed, Purpose::Cohort, round, 0);
-        seed.chunks_exact_mut(8).for_each(|eight| eight.copy_from_slice(&random.bits().to_le_bytes()));
         let fixed = plan.adversary.placement == Placement::PerRound;
         let candidates = (0..clients).filter(|&client| !(fixed && self.is_colluder(client)));
         let candidates = candidates.map(|client| self.names[client].clone()).collect();

@@ -157,7 +157,7 @@ mod tests {
     fn the_privacy_section_of_the_sample_is_accepted_key_by_key() {
         let section = &TASK[TASK.find("# [privacy]").unwrap()..];
         let lines: Vec<&str> = section.lines().filter_map(|line| line.strip_prefix("#   ")).collect();
-        assert_eq!(lines.len(), 17, "{lines:?}");
+        assert_eq!(lines.len(), 20, "{lines:?}");
         let common = [
             "trust",
             "population",
@@ -169,6 +169,8 @@ mod tests {
             "sampler",
             "grid_bits",
             "accept_large_sensitivity",
+            "sampling",
+            "release_step_s",
         ];
         for (mechanism, keys) in [
             ("gaussian", vec!["adaptive_clip"]),

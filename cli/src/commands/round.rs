@@ -130,11 +130,11 @@ async fn list(
             table.row([
                 round.round.to_string(),
                 round.state.clone(),
-                format::count(round.selected),
-                format::count(round.received),
-                format::count(round.accepted),
-                format::count(round.rejected),
-                format::count(round.dropouts),
+                shown(round, round.selected),
+                shown(round, round.received),
+                shown(round, round.accepted),
+                shown(round, round.rejected),
+                shown(round, round.dropouts),
                 Groups::of(round).map_or("-".into(), |groups| groups.count()),
                 if round.state == "released" { format::number(round.aggregate_norm) } else { "-".into() },
                 took(round),
@@ -236,6 +236,9 @@ fn why_nothing(task: &v1::TaskInfo) -> Option<String> {
     let limit = super::task::limit(task);
     match task.state.as_str() {
         "paused" => Some("the task is paused".to_string()),
+        "running" if task.registered.is_some() && !task.why.is_empty() => {
+            Some(format!("the task {}", clean(&task.why)))
+        }
         // Clients that may not take part are sent away: nobody waits.
         "running" if task.checked_in > 0 || limit.is_some() => {
             let limit = limit.map(|limit| format!("; a client {}", super::task::limit_text(limit)));
@@ -252,8 +255,9 @@ fn object(round: &v1::RoundInfo, with_clients: bool) -> Value {
         "base_digest": hex::encode(&round.base_digest), "model_digest": hex::encode(&round.model_digest),
         "seed": hex::encode(&round.seed), "aggregate_norm": round.aggregate_norm,
         "opened_at_ms": round.opened_at_ms, "closes_at_ms": round.closes_at_ms, "ended_at_ms": round.ended_at_ms,
-        "selected": round.selected, "received": round.received, "accepted": round.accepted,
-        "rejected": round.rejected, "dropouts": round.dropouts,
+        "secret_cohort": round.secret, "selected": told(round, round.selected), "received": told(round, round.received),
+        "accepted": told(round, round.accepted), "rejected": told(round, round.rejected),
+        "dropouts": told(round, round.dropouts),
     });
     let groups = Groups::of(round);
     object["groups"] = groups.as_ref().map_or(Value::Null, Groups::object);
@@ -361,7 +365,20 @@ fn sentence(round: &v1::RoundInfo, output: &Output) -> String {
     line + &format!("; took {}", took(round))
 }
 
+/// A number of clients, unless it is a secret.
+fn told(round: &v1::RoundInfo, count: u64) -> Option<u64> {
+    (!round.secret).then_some(count)
+}
+
+/// The same for people.
+fn shown(round: &v1::RoundInfo, count: u64) -> String {
+    told(round, count).map_or("-".into(), format::count)
+}
+
 fn counts(round: &v1::RoundInfo) -> String {
+    if round.secret {
+        return "who and how many took part is a secret (Poisson sampling)".into();
+    }
     format!(
         "{} selected, {} received, {} accepted, {} rejected, {}",
         format::count(round.selected),

@@ -228,6 +228,11 @@ pub(super) fn limit_text(limit: ParticipationLimit) -> String {
 
 /// How many clients wait, and how many a round needs to open.
 pub(super) fn waiting(task: &v1::TaskInfo) -> String {
+    if let Some(registered) = task.registered {
+        let sample = TaskSpec::new("task.toml", &task.toml).ok().and_then(|spec| spec.cohort.sample);
+        let most = sample.map(|sample| format!(" of at most {}", format::count(sample.clients))).unwrap_or_default();
+        return format!("{}{most} registered; who waits is a secret", format::plural(registered, "client"));
+    }
     let waiting = format::plural(task.checked_in, "client");
     match TaskSpec::new("task.toml", &task.toml) {
         Ok(spec) if task.state == "running" => format!("{waiting}; a round opens with {}", spec.cohort.selected),

@@ -19,8 +19,15 @@ use testudo_server::store::{self, Location, NewRound, NewTask, PrivacyPlan, Rele
 fn ledger(directory: &Path) {
     let charge = Charge::new(Adjacency::ZeroOut, ChargeMechanism::Gaussian, 20 << 24, 1 << 24, 1).unwrap();
     let task = TaskName::new("digits").unwrap();
-    let privacy =
-        PrivacyPlan { population: "phones".into(), epsilon: 2.0, delta: 1e-6, charge, releases: 10, limit: None };
+    let privacy = PrivacyPlan {
+        population: "phones".into(),
+        epsilon: 2.0,
+        delta: 1e-6,
+        charge,
+        gate: charge.gate(),
+        releases: 10,
+        limit: None,
+    };
     let toml = "[encoding]\nclip_l2 = 0.5\n".to_owned();
     let mut model = Digest::of(b"initial");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -40,9 +47,10 @@ fn ledger(directory: &Path) {
                 cohort: vec![],
                 reserve: Some(charge),
                 step: None,
+                secret: false,
             };
             store.open_round(round).await.unwrap();
-            store.close_round(&task, number, &[], Some([number as u8; 32]), number).await.unwrap();
+            store.close_round(&task, number, &[], Some([number as u8; 32].into()), number).await.unwrap();
             if number == 2 {
                 store.abandon(&task, 2, &Abandon::Stopped, &[], 2).await.unwrap();
                 continue;

@@ -26,6 +26,14 @@ fn run(name: &str, mechanism: &str, rounds: u64) -> String {
     )
 }
 
+/// The same with half of the clients in every round, in secret.
+fn sampled(name: &str, rounds: u64) -> String {
+    private(name, rounds)
+        .replace("kind = \"trimmed_mean\"\nbyzantine = 1", "kind = \"mean\"")
+        .replace("minimum = 4\nphase_limit_s = 3", "phase_limit_s = 0.3")
+        .replace("clients = 100000", "clients = 12\nsampling = \"poisson\"\nrelease_step_s = 0.05")
+}
+
 async fn participate(url: String, name: String, task: &'static str) -> Ended {
     let mut session = session(&url, &name, task).await;
     loop {
@@ -129,6 +137,16 @@ async fn a_private_task_is_killed_again_and_again() {
     let task = (&*private("private", 4 * cycles), "private");
     let released = killed_to_the_end(&mut host, task, (CLIENTS, cycles)).await;
     assert_eq!(released.len() as u64, 4 * cycles);
+    host.stop(Stop::Terminate);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_sample_is_killed_again_and_again() {
+    let (cycles, directory) = (cycles(), tempfile::tempdir().unwrap());
+    let mut host = Host::new(directory.path());
+    let task = (&*sampled("sampled", 2 * cycles), "sampled");
+    let released = killed_to_the_end(&mut host, task, (2 * CLIENTS, cycles)).await;
+    assert_eq!(released.len() as u64, 2 * cycles);
     host.stop(Stop::Terminate);
 }
 

@@ -2,7 +2,7 @@
 //!
 //! * [`TaskSpec`]: the one constructor that cross-checks a `task.toml`, and its guarantee report;
 //! * [`Door`]: checks on an update while it streams in;
-//! * [`select`]: drawing a cohort;
+//! * [`select`]: drawing a cohort among the clients that wait; [`PoissonSample`]: flipping coins for registered ones;
 //! * [`Engine`]: a round from its first seat to its release. CPU work leaves as owned [`Job`]s and returns as
 //!   [`Done`]; time, randomness and bytes are arguments. The server, the simulator and the tests are its drivers.
 //! * [`Masking`]: a task's groups, thresholds and quantiser under pairwise masking;
@@ -29,6 +29,7 @@ mod privacy;
 mod record;
 mod row_set;
 mod rows;
+mod sample;
 mod selection;
 mod shares;
 mod spec;
@@ -44,6 +45,7 @@ pub use masking::{Assumed, COMPLETE_GROUP, Group, Masking};
 pub use part::{Granularity, Policy, TensorPolicy};
 pub use privacy::{AdaptiveClipping, Correlated, CorrelatedKind, GRID_BITS, Privacy};
 pub use record::{RecordedGroup, RoundRecord};
+pub use sample::PoissonSample;
 pub use selection::select;
 pub use shares::{NoiseShares, SHARE_GRID_BITS};
 pub use spec::{Cohort, Examples, Fewer, SpecError, TaskSpec};

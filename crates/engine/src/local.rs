@@ -31,7 +31,10 @@ impl Local {
         // σ is an integer by construction of the grid. Another update in its place moves a clipped one by 2C.
         let (sigma, sensitivity) = (noise.sigma() as u64, 2 * noise.grid().sensitivity());
         let charge = Charge::new(Adjacency::ReplaceOne, ChargeMechanism::Local, sigma, sensitivity, 1)?;
-        Ok(Self { budget: Budget { population: population.into(), epsilon, delta, charge, clients }, noise })
+        Ok(Self {
+            budget: Budget { population: population.into(), epsilon, delta, charge, gate: charge.gate(), clients },
+            noise,
+        })
     }
 
     /// σ of the noise on every coordinate of an update.

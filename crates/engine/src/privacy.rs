@@ -8,11 +8,12 @@ pub(crate) use adaptive::{AskedClipping, ClipStep};
 pub(crate) use correlated::AskedRun;
 pub use correlated::{Correlated, CorrelatedKind};
 
-use crate::Budget;
+use crate::{Budget, PoissonSample};
 use std::sync::{Arc, OnceLock};
 use testudo_privacy::{
     ParameterError,
-    budget::{Charge, ChargeMechanism, Exhausted},
+    accountant::poisson,
+    budget::{Charge, ChargeMechanism, Exhausted, Gate},
     clip::Grid,
     noise::{Law, NoiseTable},
     sensitivity::{Adjacency, Combination, Refusal},
@@ -21,8 +22,8 @@ use testudo_privacy::{
 /// `privacy.grid_bits` unless told: steps of 6·10⁻⁸ of the clip.
 pub const GRID_BITS: u32 = 24;
 
-/// Differential privacy of a task: central model, one client as the unit, Gaussian noise (independent or correlated), no
-/// claim for sampling.
+/// Differential privacy of a task: central model, one client as the unit, Gaussian noise (independent or correlated),
+/// amplified where the server samples in secret.
 #[derive(Debug, Clone)]
 pub struct Privacy {
     /// Whose budget pays.
@@ -39,6 +40,10 @@ pub struct Privacy {
     pub adaptive: Option<AdaptiveClipping>,
     /// How the noise of the releases hangs together; `None`: it is independent.
     pub correlated: Option<Correlated>,
+    /// What the population's account adds up if this task is its first.
+    pub gate: Gate,
+    /// Releases leave at multiples of this after their round closed, milliseconds: how long the noise took shows in nothing.
+    pub release_step_ms: u64,
     /// What "one client's data" may change.
     pub adjacency: Adjacency,
     /// How rows are combined, as far as the proof goes.
@@ -71,6 +76,9 @@ pub(crate) struct Asked {
     pub(crate) clip: f64,
     pub(crate) adaptive: Option<AskedClipping>,
     pub(crate) correlated: Option<AskedRun>,
+    /// With the number of rounds that are planned.
+    pub(crate) sampled: Option<(PoissonSample, u64)>,
+    pub(crate) release_step_ms: u64,
     pub(crate) grid_bits: u32,
     pub(crate) combination: Combination,
     /// Rows that are planned for.
@@ -103,9 +111,17 @@ impl Privacy {
         // σ is an integer by construction of the grid.
         let sigma = grid.sigma() as u64;
         let correlated = asked.correlated.as_ref().map(|run| Correlated::new(run, sigma)).transpose()?;
-        let charge = match &correlated {
-            None => Charge::new(asked.adjacency, ChargeMechanism::Gaussian, sigma, sensitivity, 1)?,
-            Some(run) => run.charge(sigma, sensitivity)?,
+        let charge = match (&correlated, &asked.sampled) {
+            (Some(run), _) => run.charge(sigma, sensitivity)?,
+            (None, Some((sample, _))) => {
+                let mechanism = ChargeMechanism::PoissonGaussian { rate: sample.rate() };
+                Charge::new(asked.adjacency, mechanism, sigma, sensitivity, 1)?
+            }
+            (None, None) => Charge::new(asked.adjacency, ChargeMechanism::Gaussian, sigma, sensitivity, 1)?,
+        };
+        let gate = match asked.sampled {
+            Some((sample, rounds)) => order_of(&charge, sample.rate(), rounds, asked.delta),
+            None => charge.gate(),
         };
         Ok(Self {
             population: asked.population,
@@ -115,6 +131,8 @@ impl Privacy {
             noise_multiplier: z,
             adaptive,
             correlated,
+            gate,
+            release_step_ms: asked.release_step_ms,
             adjacency: asked.adjacency,
             combination: asked.combination,
             rows: asked.rows,
@@ -173,7 +191,7 @@ impl Privacy {
     #[must_use]
     pub fn budget(&self) -> Budget {
         let (population, charge, clients) = (self.population.clone(), self.charge, self.clients);
-        Budget { population, epsilon: self.budget_epsilon, delta: self.delta, charge, clients }
+        Budget { population, epsilon: self.budget_epsilon, delta: self.delta, charge, gate: self.gate, clients }
     }
 
     /// The same with the clip of a later release; the steps within it and σ in steps stay.
@@ -206,4 +224,11 @@ impl Privacy {
         let table = self.table.0.get_or_init(|| NoiseTable::new(Law::Rounded, sigma));
         table.as_ref().map_err(ToString::to_string)
     }
+}
+
+/// The Rényi order at which the planned rounds cost least: an account adds up at one, chosen before its first release.
+fn order_of(charge: &Charge, rate: f64, rounds: u64, delta: f64) -> Gate {
+    let whole = poisson::curve(rate, charge.noise_multiplier().next_down()).repeated(rounds);
+    // With so little noise that every order is infinite, any says so.
+    Gate::Renyi { order: (whole.epsilon(delta).1 as u32).max(2) }
 }

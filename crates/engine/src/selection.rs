@@ -25,7 +25,7 @@ pub fn select(seed: [u8; 32], mut candidates: Vec<ClientId>, count: usize) -> Ve
 }
 
 /// A uniform number below a positive bound.
-fn below(random: &mut ChaCha20Rng, bound: u64) -> u64 {
+pub(crate) fn below(random: &mut ChaCha20Rng, bound: u64) -> u64 {
     let reject_from = u64::MAX - u64::MAX % bound;
     loop {
         let draw = random.next_u64();

@@ -9,12 +9,10 @@ use testudo_privacy::{
     rotation,
     sensitivity::Adjacency,
 };
-use testudo_protocol::secagg::ROTATION_BLOCK;
+use testudo_protocol::secagg::{ROTATION_BLOCK, SHARE_BITS};
 
 /// `privacy.grid_bits` under `trust = "distributed"` unless told: steps of 10⁻⁶ of the clip.
 pub const SHARE_GRID_BITS: u32 = 20;
-/// Fewest and most: below, rounding raises the norm noticeably; above, not even two clients fit the ring.
-pub(crate) const GRID_BITS: std::ops::RangeInclusive<u32> = 16..=28;
 
 /// Both sides of the wire rotate the same blocks.
 const _: () = assert!(rotation::BLOCK as u64 == ROTATION_BLOCK);
@@ -61,7 +59,7 @@ impl NoiseShares {
         }
         let on = |grid_bits: u32| Self::on_grid(Asked { grid_bits, ..asked });
         let fits = |bits: &u32| on(*bits).is_ok_and(|shares| shares.fits(asked.largest));
-        let fix = match (*GRID_BITS.start()..asked.grid_bits).rev().find(fits) {
+        let fix = match (*SHARE_BITS.start()..asked.grid_bits).rev().find(fits) {
             Some(bits) => format!("give at most {bits}: sums of {} clients must fit 32 bits", asked.largest),
             None => "give less noise or smaller groups: their sums must fit 32 bits".to_string(),
         };
@@ -81,7 +79,8 @@ impl NoiseShares {
         let mechanism = ChargeMechanism::Shares { honest, coordinates: MOST_COORDINATES };
         let charge = Charge::new(asked.adjacency, mechanism, sigma, sensitivity, 1)?;
         let Asked { epsilon, delta, clients, .. } = asked;
-        let budget = Budget { population: asked.population.to_string(), epsilon, delta, charge, clients };
+        let budget =
+            Budget { population: asked.population.to_string(), epsilon, delta, charge, gate: charge.gate(), clients };
         Ok(Self { budget, noise_multiplier, grid, shares })
     }
 

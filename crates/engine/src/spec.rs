@@ -6,7 +6,7 @@ mod private;
 mod raw;
 
 use crate::{
-    Budget, Local, NoiseShares,
+    Budget, Local, NoiseShares, PoissonSample,
     document::{Document, Problem, Problems},
     guarantees,
     masking::Masking,
@@ -71,10 +71,12 @@ pub(crate) const HISTORY_BYTES: u64 = 1 << 30;
 pub struct Cohort {
     /// Updates that close a round early.
     pub size: usize,
-    /// Clients selected: `size` times the over-selection, rounded up.
+    /// Clients selected: `size` times the over-selection, rounded up. At most, where they are sampled in secret.
     pub selected: usize,
-    /// Fewest updates for a release.
+    /// Fewest updates for a release; 0 where the cohort is secret, and any number is released.
     pub minimum: usize,
+    /// Whom the server samples in secret; `None`: a cohort is drawn among the clients that wait.
+    pub sample: Option<PoissonSample>,
     /// What a round does with fewer updates than the rule needs for its byzantine clients.
     pub fewer: Fewer,
     /// How long a round takes updates, milliseconds.
@@ -142,30 +144,23 @@ impl TaskSpec {
             check.rule_over_groups(config.kind(), rule.as_ref());
         }
         let reference = check.reference(raw.reference.as_ref(), rule.as_deref());
-        if raw.cohort.fewer != "abandon" && (masks || raw.privacy.is_some()) {
-            let what = "groups and noise are sized for the rule as it is declared";
-            check.fail("cohort.fewer", what, "write fewer = \"abandon\" or remove the key");
+        let fewer = check.fewer(&raw.cohort, masks || raw.privacy.is_some());
+        let mut cohort = check.cohort(&raw.cohort, rule_config.as_ref(), reference.is_some(), per_row, fewer);
+        let trust = raw.privacy.as_ref().and_then(|asked| check.trust(asked));
+        let asked = |who| raw.privacy.as_ref().filter(|_| trust == Some(who));
+        if let Some(asked) = asked(Trust::Central) {
+            check.sample(&raw, asked, rule_config.as_ref(), cohort.as_mut());
         }
-        let cohort = check.cohort(&raw.cohort, rule_config.as_ref(), reference.is_some(), per_row);
         let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
             check.fail("encoding.max_l2", "is not a positive number", "write the largest L2 norm of an honest update");
         }
         let encodings = check.encodings(&raw.encoding.accept);
-        let (mut privacy, mut local, mut shares) = (None, None, None);
-        let trust = raw.privacy.as_ref().and_then(|asked| check.trust(asked));
-        if let Some(asked) = &raw.privacy {
-            match trust {
-                Some(Trust::Central) => {
-                    let rule = (rule_config.as_ref(), granularity);
-                    privacy = check.privacy(&raw, asked, rule, cohort.as_ref(), &tensors);
-                }
-                Some(Trust::Local) => local = check.local(&raw, asked, cohort.as_ref(), &tensors),
-                // Once the groups are known.
-                Some(Trust::Distributed) | None => {}
-            }
-        }
+        let rule_and_granularity = (rule_config.as_ref(), granularity);
+        let privacy = asked(Trust::Central)
+            .and_then(|asked| check.privacy(&raw, asked, rule_and_granularity, cohort.as_ref(), &tensors));
+        let local = asked(Trust::Local).and_then(|asked| check.local(&raw, asked, cohort.as_ref(), &tensors));
         let mut masking = None;
         let examples = match masks {
             false if raw.privacy.is_some() => Examples { weighted: false, ..check.examples(&raw.examples, None) },
@@ -177,9 +172,8 @@ impl TaskSpec {
                 check.examples_under_masking(&raw, rule.as_deref(), bits)
             }
         };
-        if let (Some(asked), Some(Trust::Distributed)) = (&raw.privacy, trust) {
-            shares = check.shares(&raw, asked, masking.as_mut(), cohort.as_ref());
-        }
+        let shares =
+            asked(Trust::Distributed).and_then(|asked| check.shares(&raw, asked, masking.as_mut(), cohort.as_ref()));
         if let Some(masking) = masking.as_mut().filter(|_| examples.weighted) {
             masking.max_weight = Some(examples.max);
         }
@@ -240,6 +234,19 @@ impl TaskSpec {
         if robust == 0 {
             let what = "no tensor is left for the rule".to_string();
             fail("tensors".into(), String::new(), what, "leave at least one tensor robust".into());
+        }
+        if let (Some(sample), Some(privacy)) = (&self.cohort.sample, &self.privacy) {
+            let least = sample.release_step_ms(layout.dimension());
+            if privacy.release_step_ms < least {
+                let what = format!(
+                    "{} s are less than adding up a large sample may take ({} coordinates): when a release leaves would tell \
+                     how many were drawn",
+                    privacy.release_step_ms as f64 / 1000.0,
+                    layout.dimension()
+                );
+                let fix = format!("write release_step_s = {}", least.div_ceil(1000));
+                fail("privacy.release_step_s".into(), String::new(), what, fix);
+            }
         }
         let history = (self.cohort.selected as u64).saturating_mul(layout.bytes());
         if self.rule.needs().extras.history && history > HISTORY_BYTES {

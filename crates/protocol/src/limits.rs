@@ -19,6 +19,8 @@ pub const TENSOR_NAME_BYTES: usize = 256;
 pub const CLAIMED_EXAMPLES: u64 = 1_000_000_000;
 /// Largest cohort, over-selection included.
 pub const COHORT: usize = 100_000;
+/// Most clients that one task registers to sample from.
+pub const REGISTERED: u64 = 1_000_000;
 /// Longest time a check-in may be held open, milliseconds.
 pub const CHECK_IN_WAIT_MS: u64 = 60_000;
 /// Longest task configuration, bytes.

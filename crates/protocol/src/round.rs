@@ -376,7 +376,8 @@ impl Round {
                 Seat::Refused(_) | Seat::Dropout => {}
             }
         }
-        if self.phase == Phase::Input && (received >= self.params.target() || open + recording == 0) {
+        let decided = received >= self.params.target() || open + recording == 0;
+        if self.phase == Phase::Input && decided && !self.params.takes_its_whole_time() {
             self.phase = Phase::Draining;
         }
         if self.phase != Phase::Draining || recording > 0 {

@@ -35,4 +35,6 @@ pub use party::{
     Sharing,
 };
 pub use reply::{Confirmed, Member, REPLY_BYTES, Reply, Roster, Shared, Survivors};
-pub use session::{ANNOUNCEMENT_BYTES, ATTEMPTS, Announcement, DISCRETE_GAUSSIAN, ROTATION_BLOCK, SUITE, Session};
+pub use session::{
+    ANNOUNCEMENT_BYTES, ATTEMPTS, Announcement, DISCRETE_GAUSSIAN, ROTATION_BLOCK, SHARE_BITS, SUITE, Session,
+};

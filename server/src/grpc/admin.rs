@@ -3,10 +3,11 @@
 use super::{budget, download, federation::task_name, status};
 use crate::{
     access::check_operator,
+    clock,
     config::Config,
     memory,
-    registry::Registry,
-    store::{ClientRow, RoundRow, RoundState, SeatRow, TaskRow},
+    registry::{IMPOSTORS, Registry},
+    store::{ClientRow, Counts, RoundRow, RoundState, SeatRow, TaskRow, TaskState},
     task::{Control, Glance},
 };
 use bytes::{Bytes, BytesMut};
@@ -249,6 +250,16 @@ impl AdminService {
         };
         let is_masked = spec.as_ref().is_some_and(|spec| spec.masking.is_some());
         let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
+        let exposed = spec.as_ref().is_some_and(|spec| spec.cohort.sample.is_some())
+            && self.registry.services.config.lets_impostors_in();
+        let awaited = awaited.or_else(|| exposed.then(|| format!("opens no round: {IMPOSTORS}")));
+        let unregistered =
+            glance.registered.filter(|(registered, least)| registered < least && row.state == TaskState::Running);
+        let awaited = awaited.or_else(|| {
+            unregistered.map(|(registered, least)| {
+                format!("waits for clients to register: {registered} of the {least} that its first round needs")
+            })
+        });
         TaskInfo {
             server_key: if is_masked { self.server_key() } else { Bytes::new() },
             name: row.name.to_string(),
@@ -265,10 +276,18 @@ impl AdminService {
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
             checked_in: glance.checked_in,
             why: if row.why.is_empty() { awaited.unwrap_or_default() } else { row.why },
+            registered: glance.registered.map(|(registered, _)| registered),
         }
     }
 
-    fn round_info(&self, row: RoundRow) -> RoundInfo {
+    fn round_info(&self, mut row: RoundRow) -> RoundInfo {
+        if row.secret {
+            // Amplification is claimed because nobody learns this.
+            (row.seats, row.selected, row.counts) = (Vec::new(), 0, Counts::default());
+            if row.state == RoundState::Open && clock::now() >= row.closes_at {
+                row.state = RoundState::Closing;
+            }
+        }
         let spec = self.registry.get(&row.task).ok().map(|handle| handle.spec);
         let bytes = |digest: Digest| Bytes::copy_from_slice(digest.as_bytes());
         let private = spec.as_ref().is_some_and(|spec| spec.privacy.is_some());
@@ -293,6 +312,7 @@ impl AdminService {
             rejected: row.counts.rejected,
             dropouts: row.counts.dropouts,
             groups: row.groups,
+            secret: row.secret,
             notes: row.notes.into_iter().map(|(name, value)| Note { name, value }).collect(),
             guarantees: spec.map(|spec| spec.guarantees.clone()).unwrap_or_default(),
         }
@@ -340,7 +360,7 @@ impl AdminService {
         loop {
             let task = store.task(name).await.map_err(status::store)?;
             if *next > task.last_round {
-                let more = matches!(task.state, crate::store::TaskState::Running | crate::store::TaskState::Paused);
+                let more = matches!(task.state, TaskState::Running | TaskState::Paused);
                 return Ok(more);
             }
             let row = store.round(name, *next).await.map_err(status::store)?;

@@ -22,7 +22,8 @@ pub(super) type ChunkStream = Pin<Box<dyn Stream<Item = Result<Chunk, Status>> +
 pub(super) async fn model(registry: &Registry, request: DownloadModelRequest) -> Result<Response<ChunkStream>, Status> {
     let task = task_name(&request.task).map_err(status::rejected)?;
     let digest = digest_from_wire(&request.model_digest, "model_digest").map_err(status::rejected)?;
-    let model = registry.get(&task).map_err(status::rejected)?.model().await.map_err(status::rejected)?;
+    let handle = registry.get(&task).map_err(status::rejected)?;
+    let model = handle.model().await.map_err(status::rejected)?;
     if model.digest != digest {
         let detail = format!("model {} is no longer the task's current one; check in again", digest.short());
         return Err(status::rejected(Reject::new(Reason::WrongModel, detail)));
@@ -32,7 +33,10 @@ pub(super) async fn model(registry: &Registry, request: DownloadModelRequest) ->
         return Err(status::rejected(Reject::new(Reason::WrongOffset, detail)));
     }
     let rest = model.file.slice(request.offset as usize..);
-    registry.services.metrics.download_bytes.inc_by(rest.len() as u64);
+    // Who loads the model of a secret sample was drawn into it.
+    if handle.spec.cohort.sample.is_none() {
+        registry.services.metrics.download_bytes.inc_by(rest.len() as u64);
+    }
     let mut response = Response::new(Box::pin(tokio_stream::empty()) as ChunkStream);
     answer_with(response.extensions_mut(), pieces(rest, registry));
     Ok(response)

@@ -179,7 +179,7 @@ async fn transfer(
         let detail = format!("the stream starts at {}, the server holds {held} bytes", header.offset);
         return Err(Stop::Pause(status::rejected(Reject::new(Reason::WrongOffset, detail))));
     }
-    if header.offset > 0 {
+    if header.offset > 0 && transfer.counted {
         services.metrics.resumed_uploads.inc();
     }
     if grant.slot.count_stream() > RESTARTS {
@@ -271,7 +271,7 @@ async fn resume<'a>(
             true => Door::private(grant.layout.clone(), encoding, bytes),
             false => Door::new(grant.layout.clone(), grant.max_l2, encoding, bytes),
         };
-        let mut fresh = Transfer { digest, encoding, held: Held::nothing(), door };
+        let mut fresh = Transfer { digest, encoding, counted: !grant.secret, held: Held::nothing(), door };
         if known.is_none() && encoding.is_plain() && spool.is_durable() {
             let key = payload_key(&grant.slot.key, digest, encoding);
             let held = spool.held(&key).await.map_err(fault)?;
@@ -354,7 +354,9 @@ async fn fill(
             None => return encoded::end(&mut transfer.door, writer).await,
         };
         arrived += piece.len() as u64;
-        services.metrics.upload_bytes.inc_by(piece.len() as u64);
+        if transfer.counted {
+            services.metrics.upload_bytes.inc_by(piece.len() as u64);
+        }
         if plain {
             door.feed(&piece).map_err(Stop::Refuse)?;
         }

@@ -20,6 +20,8 @@ pub struct PrivacyPlan {
     pub delta: f64,
     /// What one release costs.
     pub charge: Charge,
+    /// What the population's account adds up if it is made for this task.
+    pub gate: Gate,
     /// How many such charges at most: releases, or 1 for the whole of a correlated run.
     pub releases: u32,
     /// How often and how far apart one client takes part, where the noise is correlated.
@@ -140,34 +142,41 @@ impl PlanRow {
     }
 }
 
-/// `encoding.clip_l2` in the text of a task.
-pub(crate) fn clip(toml: &str) -> Option<f64> {
-    let value = toml.parse::<toml::Table>().ok()?.get("encoding")?.get("clip_l2")?.clone();
-    value.as_float().or_else(|| value.as_integer().map(|integer| integer as f64))
+/// What the text of a task says of its noise.
+#[derive(Debug, Default)]
+pub(crate) struct NoiseText {
+    /// `encoding.clip_l2`.
+    pub(crate) clip: Option<f64>,
+    /// `privacy.grid_bits`, or what it is unless told.
+    pub(crate) grid_bits: Option<u32>,
+    /// Whether there is `privacy.adaptive_clip`.
+    pub(crate) adaptive_clip: bool,
+    /// `privacy.mechanism`; empty if it is not there.
+    pub(crate) mechanism: String,
 }
 
-/// `privacy.grid_bits` in the text of a task that has the section.
-pub(crate) fn grid_bits(toml: &str) -> Option<u32> {
-    let text = toml.parse::<toml::Table>().ok()?;
-    let section = text.get("privacy")?.as_table()?;
-    let usual = match section.get("trust").and_then(toml::Value::as_str) {
-        Some("distributed") => testudo_engine::SHARE_GRID_BITS,
-        _ => testudo_engine::GRID_BITS,
-    };
-    section.get("grid_bits").map_or(Some(usual), |bits| u32::try_from(bits.as_integer()?).ok())
-}
-
-/// `privacy.mechanism` in the text of a task; empty if it is not there.
-pub(crate) fn mechanism(toml: &str) -> String {
-    let text = toml.parse::<toml::Table>().ok();
-    let word = text.as_ref().and_then(|text| text.get("privacy")?.get("mechanism")?.as_str());
-    word.unwrap_or_default().to_owned()
-}
-
-/// Whether the text of a task has `privacy.adaptive_clip`.
-pub(crate) fn adaptive_clip(toml: &str) -> bool {
-    let text = toml.parse::<toml::Table>().ok();
-    text.is_some_and(|text| text.get("privacy").and_then(|section| section.get("adaptive_clip")).is_some())
+impl NoiseText {
+    /// Reads what is there: tasks of other versions may say less.
+    pub(crate) fn of(toml: &str) -> Self {
+        let Ok(text) = toml.parse::<toml::Table>() else { return Self::default() };
+        let number = |value: &toml::Value| value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64));
+        let clip = text.get("encoding").and_then(|section| section.get("clip_l2")).and_then(number);
+        let Some(section) = text.get("privacy").and_then(toml::Value::as_table) else {
+            return Self { clip, ..Self::default() };
+        };
+        let word = |key: &str| section.get(key).and_then(toml::Value::as_str);
+        let usual = match word("trust") {
+            Some("distributed") => testudo_engine::SHARE_GRID_BITS,
+            _ => testudo_engine::GRID_BITS,
+        };
+        let grid_bits = section.get("grid_bits").map_or(Some(usual), |bits| u32::try_from(bits.as_integer()?).ok());
+        Self {
+            clip,
+            grid_bits,
+            adaptive_clip: section.contains_key("adaptive_clip"),
+            mechanism: word("mechanism").unwrap_or_default().to_owned(),
+        }
+    }
 }
 
 /// What a charge has otherwise than the one that is due: `sigma_grid is 4, not 5, …`.
@@ -204,6 +213,8 @@ pub fn outcome(why: &Abandon, refused_for_values: bool) -> Outcome {
 pub fn outcome_under(mechanism: &ChargeMechanism, why: &Abandon, refused_for_values: bool) -> Outcome {
     match (mechanism, why) {
         (ChargeMechanism::Local, _) => Outcome::MayDependOnUpdates,
+        // Coins are not flipped again at no cost: who sees traffic could choose among cohorts.
+        (ChargeMechanism::PoissonGaussian { .. }, Abandon::SpoolLost) => Outcome::MayDependOnUpdates,
         (ChargeMechanism::Shares { .. }, Abandon::TooFewUpdates { .. }) => Outcome::IndependentOfUpdates,
         (ChargeMechanism::Shares { .. }, _) => Outcome::MayDependOnUpdates,
         _ => outcome(why, refused_for_values),
@@ -266,6 +277,9 @@ mod tests {
             assert_eq!(outcome_under(&ChargeMechanism::Local, why, false), Outcome::MayDependOnUpdates, "{why}");
             assert_eq!(outcome_under(&ChargeMechanism::Gaussian, why, false), Outcome::IndependentOfUpdates, "{why}");
         }
+        let sampled = ChargeMechanism::PoissonGaussian { rate: 0.1 };
+        assert_eq!(outcome_under(&sampled, &Abandon::SpoolLost, false), Outcome::MayDependOnUpdates);
+        assert_eq!(outcome_under(&sampled, &Abandon::Stopped, false), Outcome::IndependentOfUpdates);
         assert_eq!(outcome_under(&shares, &few, false), Outcome::IndependentOfUpdates, "keys alone were sent");
         for why in [&lost, &Abandon::Stopped, &Abandon::SpoolLost] {
             assert_eq!(outcome_under(&shares, why, false), Outcome::MayDependOnUpdates, "{why}");

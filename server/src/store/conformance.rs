@@ -15,6 +15,7 @@ mod fixture;
 mod masked;
 mod round;
 mod run;
+mod sample;
 mod survivor;
 mod task;
 mod upload;
@@ -81,6 +82,9 @@ where
         run::a_round_given_back_leaves_its_step_and_one_spent_does_not,
         run::a_step_is_reserved_exactly_as_its_run_was_planned,
         run::the_end_of_a_task_forgets_the_seed_of_its_run,
+        sample::clients_register_until_there_are_enough,
+        sample::a_budget_keeps_the_order_of_its_first_task_and_one_of_gaussians_does_not_amplify,
+        sample::a_secret_round_tells_nobody_who_and_how_many_were_drawn,
         client::check_ins_create_clients_and_move_only_forward,
         client::counts_say_what_became_of_a_clients_seats,
         client::verdicts_of_ended_rounds_come_oldest_first,
@@ -136,11 +140,11 @@ where
     let store = reopen(store).await;
     assert_eq!(budget::totals(&*store).await, (0, one, 2 * one));
     fixture::record(&*store, &task, 1, &[0, 1]).await;
-    ok(store.close_round(&task, 1, &fixture::clients(0..2), Some([7; 32]), 20).await);
+    ok(store.close_round(&task, 1, &fixture::clients(0..2), Some([7; 32].into()), 20).await);
     let store = reopen(store).await;
-    assert_eq!(ok(store.noise_seed(&task, 1).await), Some([7; 32]), "the same seed, hence the same bytes");
-    let again = store.close_round(&task, 1, &fixture::clients(0..2), Some([8; 32]), 21).await;
-    assert_eq!(ok(again), Some([7; 32]));
+    assert_eq!(ok(store.noise_seed(&task, 1).await), Some([7; 32].into()), "the same seed, hence the same bytes");
+    let again = store.close_round(&task, 1, &fixture::clients(0..2), Some([8; 32].into()), 21).await;
+    assert_eq!(ok(again), Some([7; 32].into()));
     ok(store.release(budget::charged(&task, 1)).await);
     let store = reopen(store).await;
     ok(store.release(budget::charged(&task, 1)).await);

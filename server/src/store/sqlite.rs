@@ -5,8 +5,8 @@
 //! memory, readers and the writer share the one connection, which is never closed while the ledger lives.
 
 use super::{
-    AccountRow, ClientRow, EventRow, Judged, NewRound, NewTask, Participations, Release, RoundRow, RunNoise, Store,
-    StoreError, TaskRow, TaskState, UploadRow,
+    AccountRow, ClientRow, EventRow, Judged, NewRound, NewTask, Participations, Registration, Release, RoundRow,
+    RunNoise, Store, StoreError, TaskRow, TaskState, UploadRow,
 };
 use async_trait::async_trait;
 use sqlx::{
@@ -23,6 +23,7 @@ use std::{
 };
 use testudo_privacy::budget::Entry;
 use testudo_protocol::{Abandon, ClientId, Digest, TaskName, Tick, Verdict};
+use zeroize::Zeroizing;
 
 mod audit;
 mod budget;
@@ -33,6 +34,7 @@ mod input;
 pub(super) mod offline;
 mod round;
 mod run;
+mod sample;
 mod seal;
 mod seat;
 mod task;
@@ -227,9 +229,9 @@ impl Store for Sqlite {
         task: &TaskName,
         round: u64,
         survivors: &[ClientId],
-        noise_seed: Option<[u8; 32]>,
+        noise_seed: Option<Zeroizing<[u8; 32]>>,
         at: Tick,
-    ) -> Result<Option<[u8; 32]>, StoreError> {
+    ) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
         let mut transaction = self.write().await?;
         let seed = match noise_seed {
             Some(seed) => Some(self.sealer.seal(Place::Round(task, round), &seed)?),
@@ -240,13 +242,12 @@ impl Store for Sqlite {
         let sealed = round::noise_seed(&mut transaction, (task, round)).await?;
         let kept = sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()?;
         transaction.commit().await.map_err(backend)?;
-        Ok(kept.map(|seed| *seed))
+        Ok(kept)
     }
 
-    async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<[u8; 32]>, StoreError> {
+    async fn noise_seed(&self, task: &TaskName, round: u64) -> Result<Option<Zeroizing<[u8; 32]>>, StoreError> {
         let sealed = round::noise_seed(&mut *self.read().await?, (task, round)).await?;
-        let kept = sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()?;
-        Ok(kept.map(|seed| *seed))
+        sealed.map(|sealed| self.sealer.open_seed(Place::Round(task, round), &sealed)).transpose()
     }
 
     async fn close_step(
@@ -306,6 +307,23 @@ impl Store for Sqlite {
 
     async fn round(&self, task: &TaskName, number: u64) -> Result<RoundRow, StoreError> {
         round::one(&mut *self.read().await?, task, number).await
+    }
+
+    async fn register(
+        &self,
+        task: &TaskName,
+        clients: &[ClientId],
+        most: u64,
+        at: Tick,
+    ) -> Result<Vec<Registration>, StoreError> {
+        let mut transaction = self.write().await?;
+        let answers = sample::register(&mut transaction, task, clients, most, at).await?;
+        transaction.commit().await.map_err(backend)?;
+        Ok(answers)
+    }
+
+    async fn registered(&self, task: &TaskName) -> Result<Vec<ClientId>, StoreError> {
+        sample::registered(&mut *self.read().await?, task).await
     }
 
     async fn seen(&self, clients: &[(ClientId, Tick)]) -> Result<(), StoreError> {

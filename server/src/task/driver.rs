@@ -3,6 +3,7 @@
 use super::{
     Command, CurrentModel, Event, Glance, Services, Slot, exchange,
     journal::Journal,
+    sampling::Register,
     supervisor::Salvage,
     waiting::{HeldCall, WaitingRoom},
 };
@@ -15,7 +16,7 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, TaskSpec};
+use testudo_engine::{Action, Carry, Engine, EngineInput, Job, Judgement, Release, TaskSpec};
 use testudo_proto::{Answer, Assignment, EndedWhy, Masking, NotNowWhy, Receipt};
 use testudo_protocol::{
     Abandon, ClientId, Digest, Encoding, Layout, Model, Nonce, Phase, Reason, Reject, RoundParams, Seat, TaskName, Tick,
@@ -44,10 +45,16 @@ pub(crate) struct Driver {
     pub(super) carry: Arc<Carry>,
     /// Who took part in a run of correlated noise; `None` before it was read, and for other tasks.
     pub(super) run: Option<Participations>,
+    /// Who registered to be sampled; `None` before it was read, and for other tasks.
+    pub(super) register: Option<Register>,
+    /// After a failure it is not read again before this.
+    pub(super) register_due: Tick,
     pub(super) room: WaitingRoom,
     pub(super) current: Option<Current>,
     /// An abandonment that the ledger could not take, and when to try again. The round and its bytes stay till then.
     pub(super) unwritten: Option<(Tick, Abandon, Vec<Judgement>)>,
+    /// A release on its way, and when it leaves.
+    pub(super) due: Option<(Tick, Box<Release>)>,
     /// Models of rounds up to this one were looked at for deletion.
     pub(super) forgotten: u64,
     pub(super) not_before: Tick,
@@ -66,6 +73,8 @@ pub(crate) struct Driver {
 pub(super) struct Current {
     pub(super) number: u64,
     pub(super) opened_at: Tick,
+    /// When its survivors were fixed, or taken up as they were fixed before a restart.
+    pub(super) closed_at: Tick,
     /// Its step of a run of correlated noise.
     pub(super) step: Option<u64>,
     pub(super) engine: Engine,
@@ -95,16 +104,23 @@ impl Driver {
     fn glance(&self) -> Glance {
         let opens = self.current.is_none() && self.row.state == TaskState::Running;
         let absent = self.spec.reference.as_ref().filter(|client| opens && !self.room.holds(client));
-        let (checked_in, dimension) = (self.room.len() as u64, self.model.layout().dimension() as u64);
-        Glance { checked_in, dimension, awaited: absent.cloned() }
+        let dimension = self.model.layout().dimension() as u64;
+        // Who was drawn waits no longer: their number would tell of the sample.
+        let checked_in = if self.is_secret() { 0 } else { self.room.len() as u64 };
+        Glance { checked_in, dimension, awaited: absent.cloned(), registered: self.registered() }
     }
 
     /// Runs until shut down or every handle is gone.
     pub(crate) async fn run(&mut self, inbox: &mut mpsc::Receiver<Command>) {
         self.take_up().await;
+        if self.is_secret() {
+            self.read_register().await;
+        }
         loop {
-            self.maybe_open().await;
-            let due = self.next_due();
+            self.write_register(!inbox.is_empty()).await;
+            let looked = clock::now();
+            self.maybe_open(looked).await;
+            let due = self.next_due(looked);
             let command = tokio::select! {
                 command = inbox.recv() => command,
                 Some(event) = self.events.1.recv() => {
@@ -196,6 +212,10 @@ impl Driver {
             let _ = answer.send(answered);
             return;
         }
+        if let Some(answered) = self.enrol(&client).await {
+            let _ = answer.send(answered);
+            return;
+        }
         let expected = self.spec.reference.as_ref() == Some(&client);
         let crowded = !expected && self.room.len() >= HELD_PER_SEAT * self.spec.cohort.selected + 64;
         if wait.is_zero() || crowded {
@@ -204,7 +224,14 @@ impl Driver {
         }
         let expires = now + wait.as_millis() as Tick;
         self.room.enter(client, HeldCall { answer, now, expires, why }, self.retry_after(NotNowWhy::Filling));
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        self.count_waiting();
+    }
+
+    /// Tells the metrics how many wait, unless that tells who was drawn.
+    pub(super) fn count_waiting(&self) {
+        if !self.is_secret() {
+            self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        }
     }
 
     pub(super) fn assignment(&self, current: &Current, client: &ClientId) -> Answer {
@@ -245,13 +272,21 @@ impl Driver {
 
     // ---- opening ----
 
-    fn next_due(&self) -> Option<Tick> {
+    /// When to look again, after having looked at `looked`.
+    fn next_due(&self, looked: Tick) -> Option<Tick> {
         let deadline = self.current.as_ref().and_then(|current| current.engine.deadline());
-        let gathering = (self.current.is_none() && self.row.state == TaskState::Running && self.room.len() > 0)
-            .then(|| (self.room.since().unwrap_or(0) + self.spec.cohort.gather_ms).max(self.not_before))
-            .filter(|&due| due > clock::now());
+        let opens = self.current.is_none() && self.row.state == TaskState::Running;
+        let gathering = match self.is_secret() {
+            // Whether somebody waits decides nothing.
+            true => opens.then_some(self.not_before),
+            false => (opens && self.room.len() > 0)
+                .then(|| (self.room.since().unwrap_or(0) + self.spec.cohort.gather_ms).max(self.not_before)),
+        };
+        let gathering = gathering.filter(|&due| due > looked);
         let unwritten = self.unwritten.as_ref().map(|(due, ..)| *due);
-        [deadline, self.room.next_expiry(), gathering, unwritten].into_iter().flatten().min()
+        let leaving = self.due.as_ref().map(|(due, _)| *due);
+        let registering = self.register.as_ref().and_then(Register::due);
+        [deadline, self.room.next_expiry(), gathering, unwritten, leaving, registering].into_iter().flatten().min()
     }
 
     async fn tick(&mut self) {
@@ -269,7 +304,11 @@ impl Driver {
                 })
             });
             self.room = room;
-            self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+            self.count_waiting();
+        }
+        if let Some((due, release)) = self.due.take_if(|(due, _)| *due <= now) {
+            self.release(*release, due).await;
+            return;
         }
         if let Some((_, why, seats)) = self.unwritten.take_if(|(due, ..)| *due <= now) {
             self.abandon(why, seats).await;
@@ -307,7 +346,7 @@ impl Driver {
                 Action::Seal { survivors } => self.seal(survivors).await,
                 Action::Run(job) => self.start(job),
                 Action::Release(release) => {
-                    self.release(*release).await;
+                    self.schedule(release).await;
                     return;
                 }
                 Action::Abandon { why, seats, record } => {
@@ -360,7 +399,9 @@ impl Driver {
             self.write_journal();
             return Vec::new();
         }
-        tracing::debug!(task = %self.row.name, round = current.number, survivors = survivors.len(), "closing");
+        let told = self.spec.cohort.sample.is_none().then_some(survivors.len());
+        tracing::debug!(task = %self.row.name, round = current.number, survivors = told, "closing");
+        current.closed_at = clock::now();
         let bodies = current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone()));
         current.bodies = Arc::new(bodies.collect());
         let number = current.number;
@@ -397,15 +438,16 @@ impl Current {
         nonces: BTreeMap<ClientId, Nonce>,
         task: &TaskName,
     ) -> Self {
-        let slot = |client: &ClientId| {
-            // Keys carry no client names: 16 bytes of a digest tell seats apart.
-            let seat = Digest::of(client.as_str().as_bytes()).to_string();
+        let slot = |(client, nonce): (&ClientId, &Nonce)| {
+            // Keys carry no client names: 16 bytes of a digest tell seats apart, and the nonce keeps them from being guessed.
+            let seat = Digest::of(&[&nonce.0[..], client.as_str().as_bytes()].concat()).to_string();
             (client.clone(), Arc::new(Slot::new(format!("{}{}", round_prefix(task, number), &seat[..32]))))
         };
-        let slots = nonces.keys().map(slot).collect();
+        let slots = nonces.iter().map(slot).collect();
         Self {
             number,
             opened_at,
+            closed_at: opened_at,
             step: None,
             engine,
             nonces,

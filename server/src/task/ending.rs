@@ -12,16 +12,33 @@ use crate::{
 use std::sync::Arc;
 use testudo_engine::{Judgement, Release};
 use testudo_proto::Answer;
-use testudo_protocol::{Abandon, Reason, Reject};
+use testudo_protocol::{Abandon, Reason, Reject, Tick};
 
 impl Driver {
-    pub(super) async fn release(&mut self, release: Release) {
+    /// Releases, where the server adds noise at a time that does not tell how long it took to draw: at the next multiple of
+    /// the task's step after the round was closed. What stops the server before that is made up for from the ledger.
+    pub(super) async fn schedule(&mut self, release: Box<Release>) {
+        let (Some(current), Some(privacy)) = (&self.current, &self.spec.privacy) else {
+            self.release(*release, clock::now()).await;
+            return;
+        };
+        // How long the last updates of a secret sample took to write would tell that there were some.
+        let start = if self.is_secret() { current.engine.params().deadline() } else { current.closed_at };
+        let steps = clock::now().saturating_sub(start).div_ceil(privacy.release_step_ms).max(1);
+        if steps > 1 && self.is_secret() {
+            tracing::warn!(task = %self.row.name, round = current.number, "a release leaves later than its step: raise privacy.release_step_s");
+        }
+        self.due = Some((start + steps * privacy.release_step_ms, release));
+    }
+
+    /// Releases; `at` is when, as everybody is told.
+    pub(super) async fn release(&mut self, release: Release, at: Tick) {
         let Some(current) = &self.current else { return };
         let number = current.number;
         tracing::debug!(task = %self.row.name, round = number, "aggregated");
         let recorded = self.record_groups(number, release.record.as_ref()).await;
         let written = match recorded {
-            Ok(()) => self.write_release(number, &release).await,
+            Ok(()) => self.write_release(number, &release, at).await,
             Err(detail) => Err(detail),
         };
         if let Err(detail) = written {
@@ -29,7 +46,8 @@ impl Driver {
             self.abandon(Abandon::Fault { detail }, release.abandoned()).await;
             return;
         }
-        let finishes = self.row.released + 1 >= self.spec.rounds;
+        // A task that was stopped meanwhile stays so.
+        let finishes = self.row.released + 1 >= self.spec.rounds && ended(self.row.state).is_none();
         self.row.released += 1;
         self.row.model = release.digest;
         self.model = Arc::new(release.model);
@@ -38,11 +56,15 @@ impl Driver {
         if finishes {
             self.row.state = TaskState::Finished;
         }
-        self.end(number, "released", &release.seats).await;
+        if let Some(privacy) = self.spec.privacy.as_ref().filter(|_| self.is_secret()) {
+            // How long the ledger took to write, and the disk to forget, would tell how many were drawn.
+            self.not_before = at + privacy.release_step_ms;
+        }
+        self.end(number, "released", &release.seats, at).await;
         self.forget_old_models(number).await;
     }
 
-    async fn write_release(&mut self, number: u64, release: &Release) -> Result<(), String> {
+    async fn write_release(&mut self, number: u64, release: &Release, at: Tick) -> Result<(), String> {
         let Services { blobs, store, blob_gate, .. } = &self.services;
         let gate = blob_gate.read().await;
         with_retries(|| blobs.put_as(release.digest, release.file.clone())).await?;
@@ -63,7 +85,7 @@ impl Driver {
             seats: release.seats.iter().map(judged).collect(),
             finishes: self.row.released + 1 >= self.spec.rounds,
             charged: self.spec.budget().is_some(),
-            at: clock::now(),
+            at,
         };
         with_retries(|| store.release(row.clone())).await?;
         drop(gate);
@@ -76,6 +98,7 @@ impl Driver {
     pub(super) async fn abandon(&mut self, why: Abandon, seats: Vec<Judgement>) {
         let Some(current) = &self.current else { return };
         let number = current.number;
+        let why = self.told(why);
         tracing::warn!(task = %self.row.name, round = number, %why, "round abandoned");
         let (store, name) = (self.services.store.clone(), self.row.name.clone());
         let rows: Vec<Judged> = seats.iter().map(judged).collect();
@@ -89,26 +112,45 @@ impl Driver {
         // The round may have given its step back.
         self.run = None;
         self.not_before = clock::now() + ABANDON_PAUSE_MS;
-        self.end(number, "abandoned", &seats).await;
+        self.end(number, "abandoned", &seats, clock::now()).await;
     }
 
-    async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement]) {
+    /// Why a round was given up, as everybody may hear it: a fault may name whose update it was.
+    pub(super) fn told(&self, why: Abandon) -> Abandon {
+        match why {
+            Abandon::Fault { detail } if self.is_secret() => {
+                tracing::debug!(task = %self.row.name, detail, "a fault in a round of a secret sample");
+                Abandon::Fault { detail: "a fault of the server, in its log at level debug".into() }
+            }
+            why => why,
+        }
+    }
+
+    async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement], at: Tick) {
         let Some(mut current) = self.current.take() else { return };
         for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
             let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
         }
         send_away(std::mem::take(&mut current.waiting), outcome);
-        for seat in seats {
+        for seat in seats.iter().filter(|_| !self.is_secret()) {
             self.services.metrics.verdict(&seat.verdict);
         }
-        let took = clock::now().saturating_sub(current.opened_at);
+        let took = at.saturating_sub(current.opened_at);
         self.typical_ms = took;
         self.services.metrics.round_ended(self.row.name.as_str(), outcome, took as f64 / 1000.0);
         tracing::info!(task = %self.row.name, round = number, outcome, milliseconds = took, "round ended");
         // Nobody may be watching.
         let _ = self.services.ended.send((self.row.name.clone(), number));
-        if let Err(error) = self.services.spool.delete(&round_prefix(&self.row.name, number)).await {
-            tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
+        let (spool, prefix) = (self.services.spool.clone(), round_prefix(&self.row.name, number));
+        let forgetting = async move {
+            if let Err(error) = spool.delete(&prefix).await {
+                tracing::warn!(%error, "an ended round's uploads stay behind until the next start");
+            }
+        };
+        if self.is_secret() {
+            tokio::spawn(forgetting);
+        } else {
+            forgetting.await;
         }
         if ended(self.row.state).is_none() {
             self.send_done_away(seats.iter().map(|seat| &seat.client));
@@ -121,7 +163,7 @@ impl Driver {
         if let Some(why) = ended(self.row.state) {
             self.room.answer_all(|| Answer::Ended { why });
         }
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        self.count_waiting();
     }
 }
 

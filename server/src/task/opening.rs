@@ -4,13 +4,14 @@ use super::{
     Driver,
     driver::{ABANDON_PAUSE_MS, Current, ended, random},
 };
-use crate::{
-    clock,
-    store::{NewRound, StoreError, TaskState},
-};
+use crate::store::{NewRound, StoreError, TaskState};
 use std::collections::BTreeMap;
 use testudo_proto::{Answer, NotNowWhy};
 use testudo_protocol::{ClientId, Nonce, Reason, RoundParams, Tick};
+use tokio::sync::oneshot;
+
+/// A cohort, with the calls of those that wait.
+type Drawn = Vec<(ClientId, Option<oneshot::Sender<Answer>>)>;
 
 /// Why a round did not open.
 #[derive(Debug)]
@@ -22,30 +23,22 @@ enum Unopened {
 }
 
 impl Driver {
-    pub(super) async fn maybe_open(&mut self) {
-        let now = clock::now();
-        let stopping = self.services.stop.is_cancelled();
-        if stopping || self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
+    /// Opens the next round, if it is time to; `now` is when.
+    pub(super) async fn maybe_open(&mut self, now: Tick) {
+        let hindered = self.services.stop.is_cancelled() || self.is_exposed();
+        if hindered || self.current.is_some() || self.row.state != TaskState::Running || now < self.not_before {
             return;
         }
-        if self.room.len() < self.spec.cohort.selected {
-            return;
-        }
-        self.room.forget_gone();
-        if !self.send_limited_away().await {
-            return;
-        }
-        let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
-        let reference = self.spec.reference.as_ref();
-        let complete = reference.is_none_or(|client| self.room.holds(client));
-        if self.room.len() < self.spec.cohort.selected || !gathered || !complete {
-            return;
-        }
-        let seed = random::<32>();
-        let drawn = self.room.draw(seed, reference, self.spec.cohort.selected, now);
-        self.services.metrics.waiting(self.row.name.as_str(), self.room.len());
+        let drawn = match self.spec.cohort.sample {
+            None => self.draw_among_waiting(now).await,
+            Some(sample) => self.draw_in_secret(sample).await.map(|cohort| (random::<32>(), self.call(cohort))),
+        };
+        let Some((seed, drawn)) = drawn else { return };
+        self.count_waiting();
         let nonces: BTreeMap<ClientId, Nonce> =
             drawn.iter().map(|(client, _)| (client.clone(), Nonce(random::<16>()))).collect();
+        let drawn = drawn.into_iter().filter_map(|(client, call)| Some((client, call?)));
+        let drawn: Vec<(ClientId, oneshot::Sender<Answer>)> = drawn.collect();
         let opened = self.open(seed, nonces, now).await;
         if let Err(Unopened::Never(why)) = opened {
             self.give_task_up(why).await;
@@ -77,16 +70,47 @@ impl Driver {
         }
     }
 
+    /// A cohort of the clients that wait, once enough of them do, and the seed that drew it.
+    async fn draw_among_waiting(&mut self, now: Tick) -> Option<([u8; 32], Drawn)> {
+        if self.room.len() < self.spec.cohort.selected {
+            return None;
+        }
+        self.room.forget_gone();
+        if !self.send_limited_away().await {
+            return None;
+        }
+        let gathered = self.room.since().is_some_and(|since| now >= since + self.spec.cohort.gather_ms);
+        let reference = self.spec.reference.as_ref();
+        let complete = reference.is_none_or(|client| self.room.holds(client));
+        if self.room.len() < self.spec.cohort.selected || !gathered || !complete {
+            return None;
+        }
+        let seed = random::<32>();
+        let drawn = self.room.draw(seed, reference, self.spec.cohort.selected, now);
+        Some((seed, drawn.into_iter().map(|(client, call)| (client, Some(call))).collect()))
+    }
+
+    /// Takes those of a cohort out of the room that are there.
+    fn call(&mut self, cohort: Vec<ClientId>) -> Drawn {
+        cohort.into_iter().map(|client| (client.clone(), self.room.take(&client))).collect()
+    }
+
     async fn open(&mut self, seed: [u8; 32], nonces: BTreeMap<ClientId, Nonce>, now: Tick) -> Result<(), Unopened> {
         let cohort = self.spec.cohort.clone();
         let number = self.row.last_round + 1;
         let step = self.run.as_ref().map(|run| run.step);
         let closes_at = now + cohort.phase_limit_ms;
-        let params = RoundParams::new(nonces.keys().cloned().collect(), cohort.size, cohort.minimum, closes_at)
-            .map_err(|error| Unopened::Fault(error.to_string()))?;
+        let members = nonces.keys().cloned().collect();
+        let params = match self.is_secret() {
+            true => RoundParams::secret(members, closes_at),
+            false => RoundParams::new(members, cohort.size, cohort.minimum, closes_at),
+        };
+        let params = params.map_err(|error| Unopened::Fault(error.to_string()))?;
         let store = &self.services.store;
-        let seen: Vec<_> = nonces.keys().map(|client| (client.clone(), now)).collect();
-        store.seen(&seen).await.map_err(|error| Unopened::Fault(error.to_string()))?;
+        if !self.is_secret() {
+            let seen: Vec<_> = nonces.keys().map(|client| (client.clone(), now)).collect();
+            store.seen(&seen).await.map_err(|error| Unopened::Fault(error.to_string()))?;
+        }
         let round = NewRound {
             task: self.row.name.clone(),
             number,
@@ -99,6 +123,7 @@ impl Driver {
             cohort: nonces.iter().map(|(client, nonce)| (client.clone(), *nonce)).collect(),
             reserve: self.reserve(step),
             step,
+            secret: self.is_secret(),
         };
         store.open_round(round).await.map_err(|error| match error {
             StoreError::Exhausted(exhausted) => {
@@ -113,7 +138,8 @@ impl Driver {
         let current = Current::new(number, now, engine, nonces, &self.row.name);
         self.current = Some(Current { step, ..current });
         self.services.metrics.round_opened(self.row.name.as_str(), number);
-        tracing::info!(task = %self.row.name, round = number, clients = cohort.selected, "round opened");
+        let clients = cohort.sample.is_none().then_some(cohort.selected);
+        tracing::info!(task = %self.row.name, round = number, clients, "round opened");
         Ok(())
     }
 }

@@ -15,9 +15,17 @@ impl Driver {
         let pace = &self.services.config.pace;
         let round = self.typical_ms as f64 / 1000.0;
         let rounds_ahead = self.room.len() as f64 / self.spec.cohort.selected as f64;
+        if self.is_secret() {
+            // Often enough to be there whenever it is drawn, and the same whoever waits.
+            let round = self.spec.cohort.phase_limit_ms as f64 / 1000.0;
+            return match why {
+                NotNowWhy::Paused | NotNowWhy::Full => pace.longest_s,
+                _ => round / 8.0,
+            };
+        }
         match why {
             NotNowWhy::Filling => pace.shortest_s,
-            NotNowWhy::Paused => pace.longest_s,
+            NotNowWhy::Paused | NotNowWhy::Full => pace.longest_s,
             _ => round * rounds_ahead.max(0.5),
         }
     }

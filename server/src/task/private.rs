@@ -26,6 +26,7 @@ pub(crate) fn plan(spec: &TaskSpec) -> Option<PrivacyPlan> {
         delta: budget.delta,
         charge: budget.charge,
         releases,
+        gate: budget.gate,
         limit: run.map(|run| run.limit),
     })
 }
@@ -78,9 +79,12 @@ impl Driver {
         }
         let fresh = self.spec.privacy.is_some().then(|| Zeroizing::new(random::<32>()));
         let (store, task) = (&self.services.store, &self.row.name);
-        let close = || store.close_round(task, round, survivors, fresh.as_ref().map(|seed| **seed), clock::now());
-        let kept = with_retries(close).await?;
-        match kept.map(Zeroizing::new) {
+        // How long the last updates took to write would tell that there were some.
+        let deadline =
+            self.current.as_ref().filter(|_| self.is_secret()).map(|current| current.engine.params().deadline());
+        let at = deadline.unwrap_or_else(clock::now);
+        let close = || store.close_round(task, round, survivors, fresh.clone(), at);
+        match with_retries(close).await? {
             None if self.spec.privacy.is_some() => Err("the ledger kept no seed for the round's noise".into()),
             kept => Ok(kept.map_or(Noise::None, |seed| Noise::Round(NoiseSeed::new(*seed)))),
         }
@@ -95,7 +99,7 @@ impl Driver {
             return kept.map(Noise::Run).ok_or_else(|| "the seed of the run's noise is not in the ledger".into());
         }
         let kept = self.services.store.noise_seed(&self.row.name, round).await.map_err(|error| error.to_string())?;
-        let kept = kept.map(Zeroizing::new).ok_or("the seed of the round's noise is not in the ledger")?;
+        let kept = kept.ok_or("the seed of the round's noise is not in the ledger")?;
         Ok(Noise::Round(NoiseSeed::new(*kept)))
     }
 

@@ -47,9 +47,12 @@ impl Driver {
             file,
             carry: Arc::new(carry),
             run: None,
+            register: None,
+            register_due: 0,
             room: WaitingRoom::default(),
             current: None,
             unwritten: None,
+            due: None,
             forgotten,
             not_before: 0,
             typical_ms: 1000,
@@ -88,12 +91,15 @@ impl Driver {
         let grace = now + self.spec.cohort.phase_limit_ms.min(RECONNECT_MS);
         // A clock that was set back must not make the round longer than a whole one.
         // A masked round's journal was written under its first deadline, which is moved once it is told again.
-        let closes_at = match self.spec.masking {
-            None => round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace),
-            Some(_) => round.closes_at,
+        let closes_at = match (&self.spec.masking, round.state) {
+            (None, RoundState::Open) => round.closes_at.min(now + self.spec.cohort.phase_limit_ms).max(grace),
+            _ => round.closes_at,
         };
-        let params =
-            RoundParams::new(cohort, round.target, round.minimum, closes_at).map_err(|error| error.to_string())?;
+        let params = match round.secret {
+            true => RoundParams::secret(cohort, closes_at),
+            false => RoundParams::new(cohort, round.target, round.minimum, closes_at),
+        };
+        let params = params.map_err(|error| error.to_string())?;
         let engine = self.engine(round.number, params, round.seed);
         let nonces = round.seats.iter().map(|seat| (seat.client.clone(), seat.nonce)).collect();
         let mut current = Current::new(round.number, round.opened_at, engine, nonces, &self.row.name);
@@ -144,6 +150,7 @@ impl Driver {
             let bodies: HashMap<_, _> =
                 current.uploads.iter().map(|(client, upload)| (client.clone(), upload.body.clone())).collect();
             current.bodies = Arc::new(bodies);
+            current.closed_at = now;
             self.kept_noise(round.number).await?.give(&mut current.engine);
             actions = current.engine.resume_closed(&survivors).map_err(|error| error.to_string())?;
         }
@@ -171,6 +178,7 @@ impl Driver {
     }
 
     async fn give_up(&mut self, round: &RoundRow, why: Abandon) {
+        let why = self.told(why);
         tracing::error!(task = %self.row.name, round = round.number, %why, "cannot take the round up");
         self.current = None;
         let written = self.services.store.abandon(&self.row.name, round.number, &why, &[], clock::now()).await;

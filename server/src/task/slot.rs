@@ -26,6 +26,8 @@ pub(crate) struct Slot {
 pub(crate) struct Transfer {
     pub(crate) digest: Digest,
     pub(crate) encoding: Encoding,
+    /// Whether its bytes may be counted where people see it.
+    pub(crate) counted: bool,
     pub(crate) held: Held,
     pub(crate) door: Door,
 }

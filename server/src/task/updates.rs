@@ -76,6 +76,7 @@ impl Driver {
             max_examples: self.spec.examples.max,
             encodings: self.encodings(),
             private: self.spec.privacy.is_some(),
+            secret: self.is_secret(),
             slot: slot.clone(),
         }))
     }
@@ -118,7 +119,9 @@ impl Driver {
         }
         let (reason, detail) = (reject.reason, reject.detail.clone());
         let Ok(actions) = self.tell(EngineInput::Refuse { client: place.client.clone(), reject }) else { return };
-        tracing::info!(task = %self.row.name, round = place.round, client = %place.client, reason = reason.code(), "update rejected");
+        if !self.is_secret() {
+            tracing::info!(task = %self.row.name, round = place.round, client = %place.client, reason = reason.code(), "update rejected");
+        }
         let verdict = Verdict::Rejected { reason };
         self.note_refusal(place, verdict, &detail).await;
         self.act(actions).await;
@@ -142,7 +145,9 @@ impl Driver {
         let store = &self.services.store;
         let noted = store.record_refusal(&place.task, place.round, &place.client, verdict, detail, clock::now()).await;
         if let Err(error) = noted {
-            tracing::warn!(%error, "a refusal is not in the ledger yet");
+            // The error names the seat.
+            let error = (!self.is_secret()).then_some(error);
+            tracing::warn!(error = error.map(tracing::field::display), "a refusal is not in the ledger yet");
         }
     }
 

@@ -1,6 +1,9 @@
 //! Clients that checked in and wait for a cohort, and when the others come back.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 use testudo_engine::select;
 use testudo_proto::{Answer, NotNowWhy};
 use testudo_protocol::{ClientId, Tick};
@@ -10,10 +13,10 @@ use tokio::sync::oneshot;
 #[derive(Debug, Default)]
 pub(super) struct WaitingRoom {
     waiting: BTreeMap<ClientId, Waiter>,
+    /// When held calls end; of some that are held no longer too.
+    expiries: BTreeSet<(Tick, ClientId)>,
     /// When the first of the present ones came.
     since: Option<Tick>,
-    /// No held call ends before this.
-    earliest: Option<Tick>,
 }
 
 /// A check-in to be held.
@@ -37,7 +40,7 @@ impl WaitingRoom {
     /// name must not chase each other.
     pub(super) fn enter(&mut self, client: ClientId, call: HeldCall, evicted: Duration) {
         let HeldCall { answer, now, expires, why } = call;
-        self.earliest = Some(self.earliest.map_or(expires, |earliest| earliest.min(expires)));
+        self.expiries.insert((expires, client.clone()));
         self.since.get_or_insert(now);
         let older = self.waiting.insert(client, Waiter { answer, expires, why });
         if let Some(older) = older {
@@ -57,7 +60,7 @@ impl WaitingRoom {
 
     /// When to look for held calls that must be answered.
     pub(super) fn next_expiry(&self) -> Option<Tick> {
-        self.earliest
+        self.expiries.first().map(|(expires, _)| *expires)
     }
 
     /// Drops the calls whose clients hung up.
@@ -70,13 +73,18 @@ impl WaitingRoom {
 
     /// Answers the calls that waited long enough.
     pub(super) fn expire(&mut self, now: Tick, mut retry_after: impl FnMut(NotNowWhy) -> Duration) {
-        let expired: Vec<ClientId> =
-            self.waiting.iter().filter(|(_, waiter)| waiter.expires <= now).map(|(client, _)| client.clone()).collect();
-        for client in expired {
+        while let Some((expires, client)) = self.expiries.pop_first() {
+            if expires > now {
+                self.expiries.insert((expires, client));
+                break;
+            }
+            // A call that took this one's place has a time of its own.
+            if self.waiting.get(&client).is_none_or(|waiter| waiter.expires > now) {
+                continue;
+            }
             let Some(waiter) = self.waiting.remove(&client) else { continue };
             let _ = waiter.answer.send(Answer::not_now(retry_after(waiter.why), waiter.why));
         }
-        self.earliest = self.waiting.values().map(|waiter| waiter.expires).min();
         if self.waiting.is_empty() {
             self.since = None;
         }
@@ -94,12 +102,18 @@ impl WaitingRoom {
 
     /// Answers one client's call.
     pub(super) fn dismiss(&mut self, client: &ClientId, answer: Answer) {
-        if let Some(waiter) = self.waiting.remove(client) {
-            let _ = waiter.answer.send(answer);
+        if let Some(call) = self.take(client) {
+            let _ = call.send(answer);
         }
+    }
+
+    /// Takes one client out, with its call to answer, if it waits.
+    pub(super) fn take(&mut self, client: &ClientId) -> Option<oneshot::Sender<Answer>> {
+        let waiter = self.waiting.remove(client);
         if self.waiting.is_empty() {
             self.since = None;
         }
+        waiter.map(|waiter| waiter.answer)
     }
 
     /// Draws a cohort and takes its members out, with the calls to answer. `always`, who waits, is one of them.
@@ -125,6 +139,7 @@ impl WaitingRoom {
 
     /// Answers every held call.
     pub(super) fn answer_all(&mut self, mut answer: impl FnMut() -> Answer) {
+        self.expiries.clear();
         for (_, waiter) in std::mem::take(&mut self.waiting) {
             let _ = waiter.answer.send(answer());
         }

@@ -38,6 +38,7 @@ async fn create(store: &dyn Store) -> Result<(), StoreError> {
         epsilon: 2.0,
         delta: 1e-6,
         charge: charge(),
+        gate: charge().gate(),
         releases: 1000,
         limit: None,
     };
@@ -68,6 +69,7 @@ async fn step(store: &dyn Store, print: bool) {
             cohort: vec![],
             reserve: Some(charge()),
             step: None,
+            secret: false,
         };
         store.open_round(round).await.expect("must succeed");
         said("open");
@@ -80,16 +82,16 @@ async fn step(store: &dyn Store, print: bool) {
     let mut fresh = [0; 32];
     getrandom::fill(&mut fresh).expect("must succeed");
     let seed = store
-        .close_round(&task(), number, &[], Some(fresh), number)
+        .close_round(&task(), number, &[], Some(fresh.into()), number)
         .await
         .expect("must succeed")
         .expect("must succeed");
-    assert_eq!(store.noise_seed(&task(), number).await.expect("must succeed"), Some(seed));
+    assert_eq!(store.noise_seed(&task(), number).await.expect("must succeed"), Some(seed.clone()));
     if print {
-        println!("\nseed {number} {}", hex::encode(seed));
+        println!("\nseed {number} {}", hex::encode(*seed));
     }
     said("close");
-    store.release(release(number, seed)).await.expect("must succeed");
+    store.release(release(number, *seed)).await.expect("must succeed");
     said("release");
 }
 
@@ -298,9 +300,10 @@ async fn nothing_is_reserved_while_the_head_file_cannot_be_written() {
         cohort: vec![],
         reserve: Some(charge()),
         step: None,
+        secret: false,
     };
     store.open_round(round(1, row.model)).await.unwrap();
-    store.close_round(&task(), 1, &[], Some([1; 32]), 1).await.unwrap();
+    store.close_round(&task(), 1, &[], Some([1; 32].into()), 1).await.unwrap();
     let error = store.release(release(1, [1; 32])).await.unwrap_err().to_string();
     assert!(error.contains("cannot write") && error.contains("nothing more is charged"), "{error}");
     store.open_round(round(2, Digest::of(&[1; 32]))).await.unwrap_err();
@@ -330,9 +333,10 @@ async fn a_lost_noise_key_leaves_only_to_abandon() {
         cohort: vec![],
         reserve: Some(charge()),
         step: None,
+        secret: false,
     };
     store.open_round(round).await.unwrap();
-    store.close_round(&task(), 1, &[], Some([1; 32]), 1).await.unwrap();
+    store.close_round(&task(), 1, &[], Some([1; 32].into()), 1).await.unwrap();
     store.close().await;
     let key = directory.path().join("noise.key");
     let kept = fs::read(&key).unwrap();
@@ -344,7 +348,7 @@ async fn a_lost_noise_key_leaves_only_to_abandon() {
     let store = open(&path).await;
     let error = store.noise_seed(&task(), 1).await.unwrap_err().to_string();
     assert!(error.contains("another key"), "{error}");
-    store.close_round(&task(), 1, &[], Some([2; 32]), 1).await.unwrap_err();
+    store.close_round(&task(), 1, &[], Some([2; 32].into()), 1).await.unwrap_err();
     store.abandon(&task(), 1, &Abandon::Fault { detail: error }, &[], 2).await.unwrap();
     assert_eq!(store.entries("phones").await.unwrap().len(), 1, "it was closing: spent");
     store.close().await;

@@ -75,12 +75,18 @@ impl Host {
 
     /// A counter of the web page.
     pub async fn counter(&self, name: &str) -> u64 {
+        let text = self.metrics().await;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
+        line.trim().parse().unwrap()
+    }
+
+    /// The web page with the metrics.
+    pub async fn metrics(&self) -> String {
         let mut stream = tokio::net::TcpStream::connect(self.server.web_address().unwrap()).await.unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").await.unwrap();
         let mut text = String::new();
         within("the page", stream.read_to_string(&mut text)).await.unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
-        line.trim().parse().unwrap()
+        text
     }
 
     /// Calls of a client.

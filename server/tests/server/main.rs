@@ -18,5 +18,6 @@ mod participation;
 mod private;
 mod restarts;
 mod rounds;
+mod sampled;
 mod store;
 mod tls;

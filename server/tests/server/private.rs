@@ -176,7 +176,7 @@ pub(crate) async fn closed_round_of(directory: &Path, toml: &str) {
     } else {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).unwrap();
-        store.close_round(&task, 1, &survivors, Some(seed), round.opened_at).await.unwrap();
+        store.close_round(&task, 1, &survivors, Some(seed.into()), round.opened_at).await.unwrap();
     }
     store.close().await;
 }
@@ -236,5 +236,52 @@ async fn a_lost_noise_key_spends_the_round_and_a_plan_that_is_used_up_ends_the_t
     let task = host.task("resumed").await;
     assert_eq!((task.state.as_str(), task.released, task.current_round), ("failed", 0, 1));
     assert!(task.why.contains("privacy budget exhausted") && task.why.contains("phones"), "{}", task.why);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn releases_leave_at_multiples_of_their_step_and_after_a_stop_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::on(directory.path(), |_| {}).await;
+    host.create(&private_toml("slow", 2, "size = 2", MEAN, "release_step_s = 2.0"), &small_model(20)).await;
+    for round in [1, 2] {
+        for seat in host.seats("slow", &["a", "b"]).await {
+            seat.submit().await.unwrap();
+        }
+        let closed_by = std::time::Instant::now();
+        let record = host.round("slow", round).await;
+        assert!(matches!(record.state.as_str(), "open" | "closing"), "nothing leaves yet: {record:?}");
+        if round == 2 {
+            break;
+        }
+        assert_eq!(host.ended("slow", round).await.state, "released");
+        assert!(closed_by.elapsed() > Duration::from_millis(1500), "{:?}", closed_by.elapsed());
+    }
+    // The second one is ready, or nearly, and waits for its time.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(host.round("slow", 2).await.state, "closing");
+    host.stop().await;
+    let host = Host::on(directory.path(), |_| {}).await;
+    assert_eq!(host.ended("slow", 2).await.state, "released");
+    assert_eq!(budget(&host).await.1.len(), 2);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_that_is_due_leaves_a_task_that_is_stopped_meanwhile() {
+    let host = Host::start().await;
+    host.create(&private_toml("stopped", 2, "size = 2", MEAN, "release_step_s = 1.0"), &small_model(20)).await;
+    for seat in host.seats("stopped", &["a", "b"]).await {
+        seat.submit().await.unwrap();
+    }
+    while host.round("stopped", 1).await.state != "closing" {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    // Long enough to add two small updates up.
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    host.control("stopped", "stop").await.unwrap();
+    assert_eq!(host.ended("stopped", 1).await.state, "released");
+    let task = host.task("stopped").await;
+    assert_eq!((task.state.as_str(), task.released, budget(&host).await.1.len()), ("stopped", 1, 1));
     host.stop().await;
 }

@@ -76,8 +76,11 @@ impl World {
         let fail = |detail: String| WorldError::Round { round, detail };
         let names = seats.iter().map(|&seat: &usize| self.names[seat].clone()).collect();
         let target = task.cohort.size.min(seats.len());
-        let params = RoundParams::new(names, target, task.cohort.minimum.min(target), self.deadline())
-            .map_err(|error| fail(error.to_string()))?;
+        let params = match task.cohort.sample {
+            Some(_) => RoundParams::secret(names, self.deadline()),
+            None => RoundParams::new(names, target, task.cohort.minimum.min(target), self.deadline()),
+        };
+        let params = params.map_err(|error| fail(error.to_string()))?;
         let play = Play { base: self.base()?, params, names: &self.names, messages, seed };
         let direct = self.route == Route::Shortest
             && task.masking.is_none()

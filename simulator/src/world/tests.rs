@@ -71,6 +71,21 @@ fn a_private_run_has_its_noise_from_the_seed_alone_and_knows_its_epsilon() {
 }
 
 #[test]
+fn a_private_run_may_sample_every_client_by_a_coin_of_its_own() {
+    let text = format!("{PRIVATE}\nsampling = \"poisson\"\n[cohort]\nsize = 3");
+    let sampled = scenario("kind = \"mean\"", "kind = \"sign_flip\"", &text);
+    let world = world(&sampled, Route::Shortest);
+    let sizes: Vec<usize> = (1..=200).map(|round| world.cohort(round).len()).collect();
+    let mean = sizes.iter().sum::<usize>() as f64 / 200.0;
+    // Eleven coins of 3/11: the mean of 200 rounds is within five standard deviations of 3.
+    assert!((mean - 3.0).abs() < 0.6 && sizes.contains(&0) && sizes.iter().any(|size| *size > 5), "{sizes:?}");
+    let (one, other) = (finished(&sampled, Route::Engine), finished(&sampled, Route::Shortest));
+    assert_eq!((one.abandoned, &one), (0, &other));
+    let all = scenario("kind = \"mean\"", "kind = \"sign_flip\"", PRIVATE);
+    assert!(sampled.epsilon().unwrap() < 0.8 * all.epsilon().unwrap());
+}
+
+#[test]
 fn updates_that_are_not_finite_are_zeros_in_a_private_run() {
     let private = scenario("kind = \"mean\"", "kind = \"non_finite\"", PRIVATE);
     let state = finished(&private, Route::Shortest);
@@ -88,6 +103,8 @@ fn what_does_not_go_with_privacy_is_refused_with_the_key() {
         ("kind = \"median\"\nbyzantine = 2", "", "rule.kind"),
         ("kind = \"mean\"", "trust = \"local\"", "privacy.trust"),
         ("kind = \"mean\"", "participations = 2\nseparation = 1\nmechanism = \"tree\"", "privacy.mechanism"),
+        ("kind = \"mean\"", "sampling = \"poisson\"\nclients = 12", "privacy.clients"),
+        ("kind = \"mean\"", "release_step_s = 1.0", "release_step_s"),
     ] {
         let text = format!(
             "rounds = 6\n[data]\nsource = \"digits\"\ntest = 360\n[workload]\nkind = \"softmax\"\n[population]\nclients = 11\n\

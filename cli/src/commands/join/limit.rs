@@ -1,14 +1,22 @@
-//! What `testudo join` says of a task's participation limit.
+//! What `testudo join` says of a task's participation limit, and of one that has no place left.
 
 use crate::{format::plural, output::Output};
 use serde_json::{Value, json};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 use testudo_client::{NotNowWhy, SeatLimit, Wait};
 
-/// Says once for each round to come that the limit is why this client waits.
+/// Says once for each round to come that the limit is why this client waits, and once that the task is full.
 pub(super) fn listener(task: String, output: Output) -> impl Fn(&Wait) + Send + Sync + 'static {
-    let said = Mutex::new(None);
+    let (said, said_full) = (Mutex::new(None), AtomicBool::new(false));
     move |wait| {
+        if wait.why == NotNowWhy::Full && !said_full.swap(true, Ordering::Relaxed) {
+            let object = json!({ "event": "waiting", "task": task, "why": wait.why.word() });
+            // As below.
+            let _ = output.result(object, |_| FULL.into());
+        }
         let Some(limit) = wait.limit.filter(|_| wait.why == NotNowWhy::TooSoon) else { return };
         if said.lock().unwrap_or_else(PoisonError::into_inner).replace(limit) == Some(limit) {
             return;
@@ -18,6 +26,9 @@ pub(super) fn listener(task: String, output: Output) -> impl Fn(&Wait) + Send + 
         let _ = output.result(object, |_| waiting(limit));
     }
 }
+
+/// What a client hears that a task does not sample.
+const FULL: &str = "waiting: this task samples among the clients that registered first, and has all of them; this one is not among them";
 
 fn waiting(limit: SeatLimit) -> String {
     let next = limit.next_round.map_or_else(|| "a later one".into(), |round| format!("round {round}"));

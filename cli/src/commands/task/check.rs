@@ -223,7 +223,10 @@ impl Checked {
     /// aggregate and the optimiser's state; one unit of every row and the distances between rows; uploads on their
     /// way; with the memory spool also every update.
     fn server_memory(&self, dimension: u64, memory_spool: bool) -> u64 {
-        let rows = self.spec.cohort.selected as u64;
+        let rows = match &self.spec.cohort.sample {
+            Some(sample) => sample.large(),
+            None => self.spec.cohort.selected as u64,
+        };
         let update = dimension * 4;
         let vectors = (3 + self.spec.optimizer.state_vectors() as u64) * update;
         let unit = Units::for_rows(dimension as usize, rows as usize).map_or(0, |units| units.unit_len() as u64);
@@ -247,8 +250,10 @@ fn privacy(spec: &TaskSpec) -> Option<Value> {
     let budget = spec.budget()?;
     let mut object = json!({
         "unit": "client", "trust_model": budget.charge.mechanism.trust(), "adjacency": budget.charge.adjacency,
-        "sampling": "none", "population": budget.population, "budget_epsilon": budget.epsilon, "delta": budget.delta,
-        "epsilon": budget.epsilon_of(spec.rounds), "epsilon_unamplified": budget.epsilon_of(spec.rounds),
+        "sampling": if spec.cohort.sample.is_some() { "poisson" } else { "none" }, "population": budget.population,
+        "budget_epsilon": budget.epsilon, "delta": budget.delta, "epsilon": budget.epsilon_of(spec.rounds),
+        "epsilon_unamplified":
+            budget.unamplified_epsilon_of(spec.rounds).unwrap_or_else(|| budget.epsilon_of(spec.rounds)),
         "epsilon_of_one_round": budget.epsilon_of(1), "sigma_over_sensitivity": budget.effective_multiplier(),
     });
     let own = match (&spec.privacy, &spec.local, &spec.shares) {
@@ -257,6 +262,8 @@ fn privacy(spec: &TaskSpec) -> Option<Value> {
             json!({
                 "mechanism": run.map_or("gaussian", |run| run.kind.word()),
                 "participation_limit": run.map(|run| run.limit),
+                "rate": spec.cohort.sample.map(|sample| sample.rate()), "registered": spec.cohort.sample.map(|sample| sample.registered),
+                "release_step_s": privacy.release_step_ms as f64 / 1000.0,
                 "noise_multiplier": privacy.noise_multiplier, "clip_l2": privacy.grid.clip(),
                 "adaptive_clip": privacy.adaptive.as_ref().map(adaptive_clip), "divisor": privacy.divisor,
                 "deviation": privacy.deviation(), "sigma_over_sensitivity": privacy.effective_multiplier(),

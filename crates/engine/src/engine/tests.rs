@@ -214,6 +214,7 @@ mod correlated;
 mod masked;
 mod parts;
 mod private;
+mod sampled;
 mod shares;
 
 #[test]

@@ -53,6 +53,16 @@ pub(super) fn report(spec: &TaskSpec) -> Vec<String> {
 /// How many clients take part.
 pub(super) fn rounds(spec: &TaskSpec) -> String {
     let cohort = &spec.cohort;
+    if let Some(sample) = &cohort.sample {
+        return format!(
+            "rounds: every one of up to {} registered clients is drawn with probability {} / {}, alone and in secret; a round \
+             takes {} s whoever was drawn and is released with whatever came",
+            sample.clients,
+            sample.expected,
+            sample.clients,
+            cohort.phase_limit_ms as f64 / 1000.0
+        );
+    }
     if spec.masking.is_some() {
         return format!(
             "rounds: {} clients selected, groups drawn when {} of them or, at the deadline, at least {} have sent their \

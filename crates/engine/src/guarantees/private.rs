@@ -1,8 +1,8 @@
 //! The report of a private task: what is promised about one client, and what is not.
 
-use crate::{Budget, Correlated, CorrelatedKind, Privacy, TaskSpec};
+use crate::{Budget, Correlated, CorrelatedKind, PoissonSample, Privacy, TaskSpec};
 use testudo_privacy::{
-    budget::check_delta,
+    budget::{Gate, check_delta},
     sensitivity::{Adjacency, Combination},
 };
 
@@ -21,11 +21,12 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
     };
     let mut lines = vec![
         format!(
-            "privacy: epsilon = {} at delta = {:e} after {} releases, without amplification by sampling: a worst-case bound \
-             on what all of them together tell about one client (one device); central model; {adjacency}",
+            "privacy: epsilon = {} at delta = {:e} after {} releases, {}: a worst-case bound on what all of them together tell \
+             about one client (one device); central model; {adjacency}",
             rounded_up(privacy.epsilon(spec.rounds)),
             privacy.delta,
-            spec.rounds
+            spec.rounds,
+            amplification(spec, privacy)
         ),
         match &privacy.correlated {
             None => mechanism(privacy, sensitivity),
@@ -36,15 +37,54 @@ pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
              before clients train and charged with its release; what does not fit is refused",
             privacy.population, privacy.budget_epsilon, privacy.delta
         ),
-        "not covered: who takes part and how many updates came in time; the server, which sees updates until a round ends; \
-         a person with several devices (k devices count as k clients); what clients or operators publish besides releases"
-            .to_string(),
+        format!(
+            "not covered: {}; the server, which sees updates until a round ends; a person with several devices (k devices count \
+             as k clients); what clients or operators publish besides releases",
+            match &spec.cohort.sample {
+                None => "who takes part and how many updates came in time",
+                Some(_) => {
+                    "who is registered; who sees the network's traffic or the server's load, and with it who or how many send \
+                     updates; who may call under a client's name, and so hears whether it was drawn"
+                }
+            }
+        ),
     ];
+    if let Some(sample) = &spec.cohort.sample {
+        lines.push(sampling(spec, privacy, sample));
+    }
     if let Some(run) = &privacy.correlated {
         lines.push(participation(spec, run));
     }
     lines.extend(warnings(spec, &privacy.budget()));
     lines
+}
+
+/// What the figure owes to sampling.
+fn amplification(spec: &TaskSpec, privacy: &Privacy) -> String {
+    let (Some(sample), Some(whole), Gate::Renyi { order }) =
+        (&spec.cohort.sample, privacy.budget().unamplified_epsilon_of(spec.rounds), privacy.gate)
+    else {
+        return "without amplification by sampling".into();
+    };
+    format!(
+        "amplified by Poisson sampling at rate {} (Renyi divergence at order {order}); epsilon = {} without amplification",
+        digits(sample.rate()),
+        rounded_up(whole)
+    )
+}
+
+/// What amplification rests on, and who sees to it.
+fn sampling(spec: &TaskSpec, privacy: &Privacy, sample: &PoissonSample) -> String {
+    format!(
+        "sampling: the server flips a secret coin for every registered client in every round; the first round opens with {} \
+         registered clients, and at most {} register; nobody but a drawn client itself is told, nobody is drawn in another's \
+         place, and who stays away adds nothing; who and how many were drawn is neither shown nor logged; rounds take {} s, and \
+         releases leave at multiples of {} s after that",
+        sample.registered,
+        sample.clients,
+        spec.cohort.phase_limit_ms as f64 / 1000.0,
+        privacy.release_step_ms as f64 / 1000.0
+    )
 }
 
 /// Clip, rule and noise.

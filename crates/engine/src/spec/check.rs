@@ -187,6 +187,7 @@ impl Check<'_> {
         rule: Option<&RuleConfig>,
         reference: bool,
         per_row: usize,
+        fewer: Option<Fewer>,
     ) -> Option<Cohort> {
         let mut good = self.range("cohort.size", raw.size as f64, 1.0, limits::COHORT as f64);
         good &= self.range("cohort.over_selection", raw.over_selection, 1.0, 10.0);
@@ -203,7 +204,7 @@ impl Check<'_> {
             self.fail("cohort.over_selection", what, "write over_selection = 1 or remove the key");
             return None;
         }
-        let fewer = self.fewer(raw)?;
+        let fewer = fewer?;
         let needed = rule.map_or(1, |rule| least_rows(rule, fewer)).saturating_add(extra);
         let least = needed.saturating_mul(per_row);
         if size < least {
@@ -233,12 +234,17 @@ impl Check<'_> {
         }
         let milliseconds = |seconds: f64| (seconds * 1000.0).round() as u64;
         let (phase_limit_ms, gather_ms) = (milliseconds(raw.phase_limit_s), milliseconds(raw.gather_s));
-        Some(Cohort { size, selected, minimum, fewer, phase_limit_ms, gather_ms })
+        Some(Cohort { size, selected, minimum, sample: None, fewer, phase_limit_ms, gather_ms })
     }
 
-    fn fewer(&mut self, raw: &RawCohort) -> Option<Fewer> {
+    /// What a round does with fewer updates than its rule needs; `sized` if groups or noise are made for the rule.
+    pub(super) fn fewer(&mut self, raw: &RawCohort, sized: bool) -> Option<Fewer> {
         match raw.fewer.as_str() {
             "abandon" => Some(Fewer::Abandon),
+            _ if sized => {
+                let what = "groups and noise are sized for the rule as it is declared";
+                self.fail_none("cohort.fewer", what, "write fewer = \"abandon\" or remove the key")
+            }
             "lower_byzantine" => Some(Fewer::LowerByzantine),
             _ => self.fail_none("cohort.fewer", "is not known", "write \"abandon\" or \"lower_byzantine\""),
         }

@@ -5,6 +5,7 @@ mod adaptive;
 mod correlated;
 mod distributed;
 mod local;
+mod sampled;
 
 use super::{
     Cohort,
@@ -67,6 +68,7 @@ impl Check<'_> {
         let before = self.list.len();
         self.not_beside_privacy(raw, granularity, tensors);
         self.only_shares(asked);
+        let release_step_ms = self.release_step(raw, asked);
         let is_correlated = matches!(asked.mechanism.as_str(), "tree" | "matrix");
         if !is_correlated {
             self.independent(asked);
@@ -91,6 +93,8 @@ impl Check<'_> {
             clip,
             adaptive,
             correlated,
+            sampled: cohort.sample.map(|sample| (sample, raw.rounds)),
+            release_step_ms,
             grid_bits,
             combination,
             clients: asked.clients,
@@ -126,6 +130,12 @@ impl Check<'_> {
     /// What clients that add the noise have in common. Answers `grid_bits`.
     fn gaussian(&mut self, raw: &RawTask, asked: &RawPrivacy) -> u32 {
         self.independent(asked);
+        self.only_choice("sampling", &asked.sampling, "none", sampled::ELSEWHERE);
+        self.only_sampled(asked);
+        if asked.release_step_s.is_some() {
+            let what = "has no effect: clients add the noise, and nobody sees how long the server's took";
+            self.fail("privacy.release_step_s", what, "remove the key, or write trust = \"central\"");
+        }
         if asked.adaptive_clip.is_some() {
             let what = "has no effect: nobody sees which updates are within the clip";
             self.fail("privacy.adaptive_clip", what, "remove the key, or write trust = \"central\"");
@@ -135,7 +145,6 @@ impl Check<'_> {
 
     /// The keys of `[privacy]` that mean the same whoever adds the noise. Answers `grid_bits`.
     fn noise(&mut self, raw: &RawTask, asked: &RawPrivacy) -> u32 {
-        self.only_choice("sampling", &asked.sampling, "none", SAMPLING);
         self.only_choice("sampler", &asked.sampler, "grid", "the running task draws with the grid sampler alone");
         self.population(&asked.population);
         self.range("privacy.noise_multiplier", asked.noise_multiplier, 1e-6, 1e9);
@@ -281,7 +290,7 @@ impl Check<'_> {
             return self.unproved(unbounded(pre.kind()));
         }
         let is_mean = matches!(rule.kernel(), RuleKind::Mean(_));
-        if cohort.selected > cohort.size && !is_mean {
+        if cohort.selected > cohort.size && cohort.sample.is_none() && !is_mean {
             let what = format!("the number of rows is part of {}'s proof and must be fixed beforehand", rule.kind());
             self.fail("cohort.over_selection", what, "write over_selection = 1 or remove the key");
         }
@@ -361,10 +370,6 @@ fn unbounded(kind: &'static str) -> Refusal {
         Ok(_) => Refusal::Unbounded { kind, why: "no sensitivity is proved for it" },
     }
 }
-
-/// Why other samplings are refused.
-const SAMPLING: &str = "amplification needs a secret coin for every registered client; cohorts here are drawn among the \
-                        clients that check in, so none is claimed";
 
 /// Why another mechanism is refused.
 fn mechanism_is_missing(word: &str) -> &'static str {

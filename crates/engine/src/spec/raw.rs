@@ -114,6 +114,8 @@ pub(super) struct RawPrivacy {
     pub(super) sampling: String,
     #[serde(default = "grid")]
     pub(super) sampler: String,
+    pub(super) registered: Option<u64>,
+    pub(super) release_step_s: Option<f64>,
     pub(super) grid_bits: Option<u64>,
     #[serde(default)]
     pub(super) accept_large_sensitivity: bool,

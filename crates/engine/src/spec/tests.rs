@@ -6,6 +6,7 @@ mod distributed;
 mod local;
 mod masking;
 mod privacy;
+mod sampled;
 
 pub(crate) const GOOD: &str = r#"
 name = "keyboard"
@@ -47,8 +48,15 @@ fn assert_names_its_line(text: &str, problem: &Problem) {
 #[test]
 fn a_good_task_has_its_defaults_and_guarantees() {
     let spec = TaskSpec::new("task.toml", GOOD).unwrap();
-    let cohort =
-        Cohort { size: 10, selected: 13, minimum: 7, fewer: Fewer::Abandon, phase_limit_ms: 60_000, gather_ms: 0 };
+    let cohort = Cohort {
+        size: 10,
+        selected: 13,
+        minimum: 7,
+        sample: None,
+        fewer: Fewer::Abandon,
+        phase_limit_ms: 60_000,
+        gather_ms: 0,
+    };
     assert_eq!(spec.cohort, cohort);
     assert_eq!(spec.examples, Examples { max: MAX_EXAMPLES, weighted: false });
     assert!(spec.guarantees.iter().any(|line| line.contains("up to 2 bad clients")), "{:?}", spec.guarantees);

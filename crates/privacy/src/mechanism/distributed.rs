@@ -40,8 +40,7 @@ impl Shares {
         sensitivity: u64,
         dimension: u64,
     ) -> Result<Self, ParameterError> {
-        check(survivors, colluders, sensitivity, dimension)?;
-        within("sigma_grid", sigma_total, LEAST_SHARE, 2_f64.powi(36))?;
+        let whole = Self::checked(sigma_total, survivors, colluders, sensitivity, dimension)?;
         let sigma = (sigma_total / (survivors as f64).sqrt()).next_up();
         if sigma < LEAST_SHARE {
             let fix = format!(
@@ -50,7 +49,7 @@ impl Shares {
             );
             return Err(ParameterError::new("sigma_grid", sigma_total, fix));
         }
-        Ok(Self { sigma, survivors, colluders, sensitivity, dimension })
+        Ok(Self { sigma, ..whole })
     }
 
     /// Shares of `sigma` whole grid steps each: what a round asks for. As [`Self::new`] otherwise.
@@ -64,8 +63,21 @@ impl Shares {
         sensitivity: u64,
         dimension: u64,
     ) -> Result<Self, ParameterError> {
-        check(survivors, colluders, sensitivity, dimension)?;
-        let sigma = within("sigma_grid", sigma as f64, LEAST_SHARE, 2_f64.powi(36))?;
+        Self::checked(sigma as f64, survivors, colluders, sensitivity, dimension)
+    }
+
+    fn checked(
+        sigma: f64,
+        survivors: u64,
+        colluders: u64,
+        sensitivity: u64,
+        dimension: u64,
+    ) -> Result<Self, ParameterError> {
+        within("survivors", survivors as f64, 1.0, 1e6)?;
+        within("colluders", colluders as f64, 0.0, 1e6)?;
+        within("sensitivity_grid", sensitivity as f64, 1.0, 2_f64.powi(31))?;
+        within("dimension", dimension as f64, 1.0, 1e12)?;
+        within("sigma_grid", sigma, LEAST_SHARE, 2_f64.powi(36))?;
         Ok(Self { sigma, survivors, colluders, sensitivity, dimension })
     }
 
@@ -127,13 +139,6 @@ impl Shares {
     pub fn add_to(&self, values: &mut [i64], stream: &mut NoiseStream<'_>) -> Result<(), Overflow> {
         stream.add_to(values)
     }
-}
-
-fn check(survivors: u64, colluders: u64, sensitivity: u64, dimension: u64) -> Result<(), ParameterError> {
-    within("survivors", survivors as f64, 1.0, 1e6)?;
-    within("colluders", colluders as f64, 0.0, 1e6)?;
-    within("sensitivity_grid", sensitivity as f64, 1.0, 2_f64.powi(31))?;
-    within("dimension", dimension as f64, 1.0, 1e12).map(drop)
 }
 
 #[cfg(test)]

@@ -40,6 +40,21 @@ fn a_round_closes_when_everybody_has_answered_in_some_way() {
 }
 
 #[test]
+fn a_secret_sample_takes_its_whole_time_whoever_answered_and_whoever_was_drawn() {
+    let mut round = Round::open(RoundParams::secret((0..2).map(client).collect(), 1000).unwrap());
+    submit(&mut round, 0);
+    assert_eq!(submit(&mut round, 1), vec![Effect::Acknowledge { client: client(1) }]);
+    assert_eq!(round.handle(999, Input::Tick).unwrap(), vec![]);
+    let closed = Effect::Close { survivors: vec![client(0), client(1)] };
+    assert_eq!(round.handle(1000, Input::Tick).unwrap(), vec![closed]);
+
+    let mut nobody = Round::open(RoundParams::secret(vec![], 1000).unwrap());
+    assert_eq!(nobody.handle(999, Input::Tick).unwrap(), vec![]);
+    assert_eq!(nobody.handle(1000, Input::Tick).unwrap(), vec![Effect::Close { survivors: vec![] }]);
+    assert_eq!(RoundParams::secret(vec![client(1), client(1)], 0), Err(ParamsError::Cohort));
+}
+
+#[test]
 fn an_update_being_recorded_at_the_deadline_still_counts() {
     let mut round = round(3, 3, 1);
     offer(&mut round, 999, 1).unwrap();

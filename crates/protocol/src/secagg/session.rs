@@ -19,8 +19,9 @@ pub const ROTATION_BLOCK: u64 = 4096;
 const LARGEST_SHARE: f64 = 68_719_476_736.0;
 /// Smallest: a sum of smaller shares is not close to one discrete Gaussian.
 const LEAST_SHARE: f64 = 2.0;
-/// Bits with shares: on coarser grids rounding alone raises the norm that is hidden, on finer ones nothing is gained.
-const SHARE_BITS: RangeInclusive<u32> = 16..=28;
+/// Bits with shares: on coarser grids rounding alone raises the norm that is hidden, on finer ones not even two clients fit
+/// the ring.
+pub const SHARE_BITS: RangeInclusive<u32> = 16..=28;
 /// Longest a step may take, milliseconds: 7 days.
 const LONGEST_STEP_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Longest text of a rule or an override in a session.

@@ -37,6 +37,7 @@ async fn ledger(seats: usize) -> (Arc<dyn Store>, TaskName) {
         cohort: (0..seats).map(|index| (client(index), Nonce([0; 16]))).collect(),
         reserve: None,
         step: None,
+        secret: false,
     };
     store.open_round(round).await.unwrap();
     (store, task)

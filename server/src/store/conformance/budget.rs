@@ -4,7 +4,7 @@ use super::super::{EventRow, NewRound, NewTask, PlanRow, PrivacyPlan, Release, S
 use super::{fixture::*, not_found, ok, wrong_state};
 use std::sync::Arc;
 use testudo_privacy::{
-    budget::{Charge, ChargeMechanism, Entry, Exhausted, verify},
+    budget::{Charge, ChargeMechanism, Entry, Exhausted, Gate, verify},
     sensitivity::Adjacency,
 };
 use testudo_protocol::{Abandon, Reason, TaskName, Verdict};
@@ -26,6 +26,7 @@ pub(super) fn private(task: &TaskName, releases: u32) -> NewTask {
         epsilon: 2.0,
         delta: 1e-6,
         charge: charge(20),
+        gate: Gate::Rho,
         releases,
         limit: None,
     };
@@ -50,7 +51,7 @@ pub(super) fn charged(task: &TaskName, number: u64) -> Release {
 pub(super) async fn closed(store: &dyn Store, task: &TaskName, number: u64) {
     ok(store.open_round(reserving(store, task, number).await).await);
     record(store, task, number, &[0, 1]).await;
-    ok(store.close_round(task, number, &clients(0..2), Some([number as u8; 32]), 10 * number + 6).await);
+    ok(store.close_round(task, number, &clients(0..2), Some([number as u8; 32].into()), 10 * number + 6).await);
 }
 
 pub(super) async fn released(store: &dyn Store, task: &TaskName, number: u64) {
@@ -97,7 +98,7 @@ pub(super) async fn a_charge_is_planned_reserved_and_spent_with_the_release(stor
     ok(store.open_round(reserving(&*store, &task, 1).await).await);
     assert_eq!(totals(&*store).await, (0, one, 2 * one));
     record(&*store, &task, 1, &[0, 1]).await;
-    ok(store.close_round(&task, 1, &clients(0..2), Some([7; 32]), 16).await);
+    ok(store.close_round(&task, 1, &clients(0..2), Some([7; 32].into()), 16).await);
     assert_eq!(totals(&*store).await, (0, one, 2 * one));
     ok(store.release(charged(&task, 1)).await);
     assert_eq!(totals(&*store).await, (one, 0, 2 * one));
@@ -204,7 +205,7 @@ pub(super) async fn only_an_open_round_that_ignored_the_updates_is_given_back(st
             ok(store.record_refusal(&task, number, &client(0), Verdict::Rejected { reason }, "", 12).await);
         }
         if closing {
-            ok(store.close_round(&task, number, &[], Some([1; 32]), 16).await);
+            ok(store.close_round(&task, number, &[], Some([1; 32].into()), 16).await);
         }
         for _ in 0..2 {
             ok(store.abandon(&task, number, why, &[], 18).await);
@@ -315,19 +316,19 @@ pub(super) async fn the_first_noise_seed_is_kept_until_the_round_ends(store: Arc
     assert_eq!(ok(store.noise_seed(&task, 1).await), None);
     not_found(store.noise_seed(&task, 2).await);
     let close = async |seed| ok(store.close_round(&task, 1, &[], seed, 16).await);
-    assert_eq!(close(Some([7; 32])).await, Some([7; 32]));
-    assert_eq!(close(Some([2; 32])).await, Some([7; 32]));
-    assert_eq!(close(None).await, Some([7; 32]));
-    assert_eq!(ok(store.noise_seed(&task, 1).await), Some([7; 32]));
+    assert_eq!(close(Some([7; 32].into())).await, Some([7; 32].into()));
+    assert_eq!(close(Some([2; 32].into())).await, Some([7; 32].into()));
+    assert_eq!(close(None).await, Some([7; 32].into()));
+    assert_eq!(ok(store.noise_seed(&task, 1).await), Some([7; 32].into()));
     for event in ok(store.events(0, 99).await) {
         assert!(!event.body.contains(&"07".repeat(32)), "a seed in an audit event: {event:?}");
     }
     ok(store.release(release(&task, 1, 0, 0)).await);
     assert_eq!(ok(store.noise_seed(&task, 1).await), None);
-    assert_eq!(close(Some([2; 32])).await, None, "nothing is kept after the end");
+    assert_eq!(close(Some([2; 32].into())).await, None, "nothing is kept after the end");
     let clear = opened(&*store, "clear", 2).await;
     assert_eq!(ok(store.close_round(&clear, 1, &[], None, 16).await), None);
-    assert_eq!(ok(store.close_round(&clear, 1, &[], Some([2; 32]), 16).await), None, "the first one wins");
+    assert_eq!(ok(store.close_round(&clear, 1, &[], Some([2; 32].into()), 16).await), None, "the first one wins");
 }
 
 pub(super) async fn concurrent_tasks_never_spend_more_than_the_limit(store: Arc<dyn Store>) {

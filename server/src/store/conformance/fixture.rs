@@ -45,6 +45,7 @@ pub(super) fn new_round(task: &TaskName, number: u64, base: Digest, seats: usize
         cohort: (0..seats).rev().map(|index| (client(index), nonce(index))).collect(),
         reserve: None,
         step: None,
+        secret: false,
     }
 }
 

@@ -18,6 +18,7 @@ pub(super) async fn a_thousand_seats_read_back_sorted_with_their_nonces(store: A
     };
     let expected = RoundRow {
         step: None,
+        secret: false,
         task: task.clone(),
         number: 1,
         state: RoundState::Open,

@@ -8,7 +8,7 @@ use super::{
 };
 use std::{ops::Range, sync::Arc};
 use testudo_privacy::{
-    budget::{Charge, ChargeMechanism},
+    budget::{Charge, ChargeMechanism, Gate},
     mechanism::participation::ParticipationLimit,
     sensitivity::Adjacency,
 };
@@ -30,6 +30,7 @@ async fn planned(store: &dyn Store, text: &str) -> TaskName {
         epsilon: 2.0,
         delta: 1e-6,
         charge: charge(),
+        gate: Gate::Rho,
         releases: 1,
         limit: ParticipationLimit::new(2, 2).ok(),
     };
@@ -172,6 +173,7 @@ pub(super) async fn the_end_of_a_task_forgets_the_seed_of_its_run(store: Arc<dyn
         epsilon: 2.0,
         delta: 1e-6,
         charge: charge(),
+        gate: Gate::Rho,
         releases: 1,
         limit: None,
     };

@@ -58,7 +58,7 @@ pub(super) async fn plan(
                 return Err(StoreError::WrongState { what: what(), state });
             }
             let held = held(&row)?;
-            if plan.charge.gate() != Gate::Rho && held.account.gate() == Gate::Rho {
+            if plan.charge.gate() == Gate::Zcdp && held.account.gate() == Gate::Rho {
                 let state = "counted by the exact epsilon of Gaussians, which shares of discrete ones do not have: name another \
                              population, whose first task has trust = \"distributed\""
                     .into();
@@ -67,7 +67,7 @@ pub(super) async fn plan(
             held
         }
         None => {
-            let account = Account::new(&plan.population, plan.charge.gate(), plan.epsilon, plan.delta)
+            let account = Account::new(&plan.population, plan.gate, plan.epsilon, plan.delta)
                 .map_err(|error| StoreError::WrongState { what: what(), state: format!("impossible: {error}") })?;
             insert(connection, &plan.population, (plan.epsilon, plan.delta), account, at).await?
         }
@@ -413,7 +413,7 @@ async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<Pl
     .map_err(backend)?;
     let mut plans = Vec::with_capacity(rows.len());
     for row in &rows {
-        let text: String = get(row, "toml")?;
+        let text = budget::NoiseText::of(get(row, "toml")?);
         let charge: Charge = from_text(get(row, "charge")?)?;
         let most_updates = match charge.mechanism.is_spent_by_uploads() {
             true => Some(most_updates(connection, get(row, "id")?).await?),
@@ -422,10 +422,10 @@ async fn plans(connection: &mut SqliteConnection, account: i64) -> Result<Vec<Pl
         plans.push(PlanRow {
             task: task_name(row, "name")?,
             state: task_state(row)?,
-            clip: budget::clip(&text),
-            grid_bits: budget::grid_bits(&text),
-            adaptive_clip: budget::adaptive_clip(&text),
-            mechanism: budget::mechanism(&text),
+            clip: text.clip,
+            grid_bits: text.grid_bits,
+            adaptive_clip: text.adaptive_clip,
+            mechanism: text.mechanism,
             charge,
             releases: releases(row)?,
             charged: unsigned(row, "charged")?,

@@ -53,6 +53,7 @@ pub(super) async fn list(
                     coalesce(sum(verdict = 'rejected'), 0) AS rejected,
                     coalesce(sum(verdict = 'dropout'), 0) AS dropouts
                FROM client LEFT JOIN seat ON seat.client = client.client
+                         AND seat.round NOT IN (SELECT id FROM round WHERE secret)
                     LEFT JOIN upload ON upload.round = seat.round AND upload.client = seat.client
               GROUP BY client.client ORDER BY client.client LIMIT ?",
         ),
@@ -64,7 +65,7 @@ pub(super) async fn list(
                FROM client JOIN seat ON seat.client = client.client
                     JOIN round ON round.id = seat.round
                     LEFT JOIN upload ON upload.round = seat.round AND upload.client = seat.client
-              WHERE round.task = (SELECT id FROM task WHERE name = ?)
+              WHERE round.task = (SELECT id FROM task WHERE name = ?) AND NOT round.secret
               GROUP BY client.client ORDER BY client.client LIMIT ?",
         )
         .bind(task.as_str()),

@@ -93,8 +93,8 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     run::check_step(connection, id, round).await?;
     let at = integer(round.opened_at, "tick")?;
     let round_id: i64 = sqlx::query_scalar(
-        "INSERT INTO round (task, number, state, base, seed, target, minimum, opened_at, closes_at, selected, step)
-         VALUES (?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO round (task, number, state, base, seed, target, minimum, opened_at, closes_at, selected, step, secret)
+         VALUES (?, ?, 'open', ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(id)
     .bind(integer(round.number, "round number")?)
@@ -106,6 +106,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
     .bind(integer(round.closes_at, "tick")?)
     .bind(limit(round.cohort.len()))
     .bind(round.step.map(|step| integer(step, "step")).transpose()?)
+    .bind(round.secret)
     .fetch_one(&mut *connection)
     .await
     .map_err(backend)?;
@@ -120,7 +121,7 @@ pub(super) async fn open(connection: &mut SqliteConnection, round: &NewRound) ->
         "round": round.number,
         "base": round.base.to_string(),
         "seed": hex::encode(round.seed),
-        "selected": round.cohort.len(),
+        "selected": (!round.secret).then_some(round.cohort.len()),
         "target": round.target,
         "minimum": round.minimum,
         "closes_at": round.closes_at,
@@ -187,10 +188,11 @@ pub(super) async fn close(
         .await
         .map_err(backend)?;
     let names: Vec<u8> = survivors.iter().flat_map(|client| [client.as_str().as_bytes(), b"\n"].concat()).collect();
+    let told = |value: serde_json::Value| if head.row.secret { serde_json::Value::Null } else { value };
     let body = json!({
         "round": round.1,
-        "survivors": survivors.len(),
-        "survivors_sha256": testudo_protocol::Digest::of(&names).to_string(),
+        "survivors": told(json!(survivors.len())),
+        "survivors_sha256": told(json!(testudo_protocol::Digest::of(&names).to_string())),
         "noise": is_noised,
     });
     audit::append(connection, Event::of(round.0, "close_round", at, body)).await
@@ -259,16 +261,17 @@ pub(super) async fn release(connection: &mut SqliteConnection, release: &Release
         budget::end_plan(connection, &release.task).await?;
     }
     let counts = find(connection, (&release.task, release.number)).await?.row.counts;
+    let told = |count: u64| (!head.row.secret).then_some(count);
     let body = json!({
         "round": release.number,
         "model": release.model.to_string(),
         "optimizer": release.optimizer.map(|digest| digest.to_string()),
         "aggregate_norm": norm,
         "notes": notes,
-        "received": counts.received,
-        "accepted": counts.accepted,
-        "rejected": counts.rejected,
-        "dropouts": counts.dropouts,
+        "received": told(counts.received),
+        "accepted": told(counts.accepted),
+        "rejected": told(counts.rejected),
+        "dropouts": told(counts.dropouts),
         "finishes": release.finishes,
         "budget": charge,
     });
@@ -385,6 +388,7 @@ fn head(row: &SqliteRow, task: &TaskName) -> Result<Head, StoreError> {
         notes: notes(row, "notes")?,
         groups: get(row, "groups")?,
         step: optional_unsigned(row, "step")?,
+        secret: get(row, "secret")?,
         selected: unsigned(row, "selected")?,
         counts: counts(row)?,
         seats: Vec::new(),

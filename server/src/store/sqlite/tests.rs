@@ -87,6 +87,7 @@ async fn the_check_names_what_does_not_add_up() {
             cohort: vec![],
             reserve: None,
             step: None,
+            secret: false,
         };
         store.open_round(round).await.unwrap();
         store.check().await.unwrap();

@@ -34,6 +34,7 @@ pub(super) async fn record(
     let (mut recorded, mut events) = (Vec::new(), Vec::new());
     for (task, number, upload) in uploads {
         let round = rounds.get_mut(&(task, *number)).and_then(Option::as_mut);
+        let secret = round.as_ref().is_some_and(|round| round.head.row.secret);
         results.push(match admit(round, task, *number, upload) {
             Ok(Some((row, commitment))) => {
                 let body = match commitment {
@@ -48,7 +49,10 @@ pub(super) async fn record(
                         "examples": upload.examples,
                     }),
                 };
-                events.push(Event::of(task, "record_upload", row.at, body));
+                // An event would tell who was drawn.
+                if !secret {
+                    events.push(Event::of(task, "record_upload", row.at, body));
+                }
                 recorded.push(row);
                 Ok(())
             }
@@ -112,6 +116,9 @@ pub(super) async fn refuse(
         .await
         .map_err(backend)?;
     sqlx::query(column).bind(head.id).execute(&mut *connection).await.map_err(backend)?;
+    if head.row.secret {
+        return Ok(());
+    }
     let body = json!({ "round": number, "client": client, "verdict": verdict, "detail": detail });
     audit::append(connection, Event::of(task, "record_refusal", at, body)).await
 }

@@ -3,6 +3,7 @@
 
 mod bounds;
 mod composed;
+mod sampled;
 
 use super::{
     private::{private_spec, round, zeros},

@@ -60,7 +60,12 @@ pub(super) fn round_with<T>(
     reverse: bool,
     noise: impl FnOnce(&mut Engine, &[ClientId]) -> T,
 ) -> (Action, T) {
-    let params = RoundParams::new((0..rows.len()).map(name).collect(), rows.len(), 1, 1000).unwrap();
+    let cohort = (0..rows.len()).map(name).collect();
+    let params = match spec.cohort.sample {
+        Some(_) => RoundParams::secret(cohort, 1000),
+        None => RoundParams::new(cohort, rows.len(), 1, 1000),
+    };
+    let params = params.unwrap();
     let mut engine = Engine::open(spec.clone(), base, Arc::new(carry), params, [7; 32]);
     let payloads: BTreeMap<ClientId, Bytes> =
         rows.iter().enumerate().filter_map(|(number, row)| Some((name(number), bytes_of(row.as_ref()?)))).collect();

@@ -11,8 +11,9 @@ use super::super::{
 use crate::{
     guarantees,
     masking::{COMPLETE_GROUP, Masking},
-    shares::{Asked, GRID_BITS, NoiseShares, SHARE_GRID_BITS},
+    shares::{Asked, NoiseShares, SHARE_GRID_BITS},
 };
+use testudo_protocol::secagg::SHARE_BITS;
 
 impl Check<'_> {
     /// Everything about `[privacy]` where clients add shares of the noise; masking and cohort have passed their own checks.
@@ -28,7 +29,7 @@ impl Check<'_> {
         self.not_beside_shares(raw, asked);
         self.gaussian(raw, asked);
         let grid_bits = asked.grid_bits.unwrap_or(u64::from(SHARE_GRID_BITS));
-        self.range("privacy.grid_bits", grid_bits as f64, f64::from(*GRID_BITS.start()), f64::from(*GRID_BITS.end()));
+        self.range("privacy.grid_bits", grid_bits as f64, f64::from(*SHARE_BITS.start()), f64::from(*SHARE_BITS.end()));
         let adjacency = self.adjacency(asked.adjacency.as_deref().unwrap_or("zero_out"));
         let delta = cohort.and_then(|cohort| self.delta(asked, cohort));
         let (adjacency, delta, masking, cohort) = (adjacency?, delta?, masking?, cohort?);

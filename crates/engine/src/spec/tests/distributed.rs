@@ -146,7 +146,7 @@ fn what_has_no_meaning_beside_shares_is_refused_with_why_and_fix() {
             "remove",
         ),
         ("[privacy]", "[privacy]\nadjacency = \"add_or_remove\"", "privacy.adjacency", "secret or noised", "zero_out"),
-        ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
+        ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "is not to know", "none"),
         ("[privacy]", "[privacy]\nadaptive_clip = {}", "privacy.adaptive_clip", "nobody sees", "central"),
         ("\"gaussian\"", "\"matrix\"", "privacy.mechanism", "of the server", "gaussian"),
         ("[privacy]", "[privacy]\ngrid_bits = 15", "privacy.grid_bits", "outside", "16 to 28"),

@@ -75,7 +75,7 @@ fn what_has_no_meaning_beside_noise_of_ones_own_is_refused_with_why_and_fix() {
             "no effect",
             "remove",
         ),
-        ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
+        ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "is not to know", "none"),
         ("[privacy]", "[privacy]\nadaptive_clip = {}", "privacy.adaptive_clip", "nobody sees", "central"),
         ("[privacy]", "[privacy]\nparticipations = 2", "privacy.participations", "no effect", "tree"),
         ("\"gaussian\"", "\"tree\"", "privacy.mechanism", "of the server", "write mechanism = \"gaussian\""),

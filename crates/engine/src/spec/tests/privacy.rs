@@ -129,7 +129,6 @@ fn what_has_no_proof_or_no_meaning_beside_noise_is_refused_with_why_and_fix() {
         ("gaussian", "discrete_gaussian", "privacy.mechanism", "under trust", "gaussian"),
         ("[privacy]", "[privacy]\ntrust = \"everybody\"", "privacy.trust", "not a trust model", "\"local\""),
         ("gaussian", "gausian", "privacy.mechanism", "not a mechanism", "\"tree\" or \"matrix\""),
-        ("[privacy]", "[privacy]\nsampling = \"poisson\"", "privacy.sampling", "secret coin", "none"),
         ("[privacy]", "[privacy]\nsampler = \"opendp\"", "privacy.sampler", "grid", "grid"),
         ("[privacy]", "[privacy]\nadjacency = \"add_or_remove\"", "privacy.adjacency", "secret or noised", "zero_out"),
         ("[privacy]", "[privacy]\nadjacency = \"zero\"", "privacy.adjacency", "not an adjacency", "replace_one"),
