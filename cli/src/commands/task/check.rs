@@ -178,10 +178,13 @@ impl Checked {
     fn describe(&self, object: &Value, missing: &str) -> String {
         let spec = &self.spec;
         let header = format!(
-            "guarantee report  task {}  suite {}  smallest cohort {}",
+            "guarantee report  task {}  suite {}  {}",
             spec.name,
             suite(spec.masking.as_ref()),
-            spec.cohort.minimum
+            match &spec.cohort.sample {
+                None => format!("smallest cohort {}", spec.cohort.minimum),
+                Some(sample) => format!("expected cohort {}, in secret", sample.expected),
+            }
         );
         let mut lines = vec![header];
         if self.model.is_none() {

@@ -2,7 +2,7 @@
 
 use crate::{Budget, Correlated, CorrelatedKind, PoissonSample, Privacy, TaskSpec};
 use testudo_privacy::{
-    budget::{Gate, check_delta},
+    budget::{Gate, check_delta, default_delta},
     sensitivity::{Adjacency, Combination},
 };
 
@@ -17,6 +17,9 @@ const SMALL_COHORT: usize = 50;
 pub(super) fn report(spec: &TaskSpec, privacy: &Privacy) -> Vec<String> {
     let (sensitivity, adjacency) = match privacy.adjacency {
         Adjacency::ReplaceOne => ("2C", "replace-one adjacency: one contribution becomes another"),
+        _ if spec.cohort.sample.is_some() => {
+            ("C", "zero-out adjacency: one contribution becomes 0, and the number of registered clients is public")
+        }
         _ => ("C", "zero-out adjacency: one contribution becomes 0, and the cohort's size is public"),
     };
     let mut lines = vec![
@@ -193,7 +196,8 @@ pub(super) fn warnings(spec: &TaskSpec, budget: &Budget) -> Vec<String> {
         ));
     }
     let clients = budget.clients.unwrap_or(spec.cohort.selected as u64);
-    if check_delta(budget.delta, clients).is_ok_and(|close| close) {
+    // What follows from the number of clients is always that close, and nobody chose it.
+    if budget.delta != default_delta(clients) && check_delta(budget.delta, clients).is_ok_and(|close| close) {
         list.push(format!("delta = {:e} is within ten times of one over the population", budget.delta));
     }
     list.into_iter().map(|warning| format!("warning: {warning}")).collect()

@@ -175,6 +175,7 @@ fn a_delta_follows_from_the_number_of_clients() {
     let text = PRIVATE.replace("clients = 10000\ndelta = 1e-6", "clients = 100000");
     let delta = spec(&text).privacy.unwrap().delta;
     assert!((delta / 100_000_f64.powf(-1.1) - 1.0).abs() < 1e-9, "{delta}");
+    assert!(!spec(&text).guarantees.iter().any(|line| line.contains("within ten times")), "nobody chose it");
     // Below one over any number of devices that there may be.
     assert!(spec(&PRIVATE.replace("clients = 10000\ndelta = 1e-6", "delta = 1e-11")).privacy.is_some());
 }
