@@ -167,6 +167,11 @@ impl Scenario {
         self.task.privacy.as_ref().map(|privacy| privacy.epsilon(self.plan.rounds))
     }
 
+    /// The same without amplification, where the task samples in secret.
+    pub fn unamplified_epsilon(&self) -> Option<f64> {
+        self.task.privacy.as_ref().and_then(|privacy| privacy.budget().unamplified_epsilon_of(self.plan.rounds))
+    }
+
     /// The δ of [`Scenario::epsilon`].
     pub fn delta(&self) -> Option<f64> {
         self.task.privacy.as_ref().map(|privacy| privacy.delta)

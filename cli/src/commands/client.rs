@@ -53,7 +53,7 @@ impl Client {
             })
             .collect();
         if clients.is_empty() && !output.json {
-            output.note("no clients yet; `testudo join --help` runs one");
+            output.note("no clients to show: none had a place in a round yet (`testudo join --help` runs one), or the task keeps it a secret");
         }
         output.result(json!({ "clients": list }), |output| {
             let mut table = format::Table::new(&[

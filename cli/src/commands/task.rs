@@ -140,7 +140,7 @@ async fn list(connection: &Connection, output: &Output) -> Result<(), Failure> {
                 format::count(task.released),
                 format::count(task.rounds),
                 format::count(task.abandoned),
-                format::count(task.checked_in),
+                if task.registered.is_some() { "-".into() } else { format::count(task.checked_in) },
                 format::count(task.dimension),
                 task.rule.clone(),
                 format::time(task.created_at_ms),
@@ -178,7 +178,7 @@ fn object(task: &v1::TaskInfo) -> Value {
         "name": task.name, "state": task.state, "why": task.why, "rounds": task.rounds, "released": task.released,
         "abandoned": task.abandoned, "current_round": task.current_round, "rule": task.rule,
         "model_digest": hex::encode(&task.model_digest), "dimension": task.dimension,
-        "created_at_ms": task.created_at_ms, "checked_in": task.checked_in, "guarantees": task.guarantees,
+        "created_at_ms": task.created_at_ms, "checked_in": task.checked_in, "registered": task.registered, "guarantees": task.guarantees,
         "toml": task.toml, "server_key": format::key(&task.server_key), "participation_limit": limit(task),
     })
 }
@@ -200,7 +200,7 @@ fn describe(task: &v1::TaskInfo, output: &Output) -> String {
             format::count(task.dimension),
             hex::encode(&task.model_digest)
         ),
-        format!("  waiting     {}", waiting(task)),
+        format!("  {}  {}", if task.registered.is_some() { "registered" } else { "waiting   " }, waiting(task)),
         format!("  created     {} ({} ago)", format::time(task.created_at_ms), format::span(task.created_at_ms, now)),
     ];
     if let Some(limit) = limit(task) {
@@ -231,7 +231,7 @@ pub(super) fn waiting(task: &v1::TaskInfo) -> String {
     if let Some(registered) = task.registered {
         let sample = TaskSpec::new("task.toml", &task.toml).ok().and_then(|spec| spec.cohort.sample);
         let most = sample.map(|sample| format!(" of at most {}", format::count(sample.clients))).unwrap_or_default();
-        return format!("{}{most} registered; who waits is a secret", format::plural(registered, "client"));
+        return format!("{}{most}; who waits is a secret", format::count(registered));
     }
     let waiting = format::plural(task.checked_in, "client");
     match TaskSpec::new("task.toml", &task.toml) {

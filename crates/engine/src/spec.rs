@@ -148,9 +148,8 @@ impl TaskSpec {
         let mut cohort = check.cohort(&raw.cohort, rule_config.as_ref(), reference.is_some(), per_row, fewer);
         let trust = raw.privacy.as_ref().and_then(|asked| check.trust(asked));
         let asked = |who| raw.privacy.as_ref().filter(|_| trust == Some(who));
-        if let Some(asked) = asked(Trust::Central) {
-            check.sample(&raw, asked, rule_config.as_ref(), cohort.as_mut());
-        }
+        let sampled =
+            asked(Trust::Central).is_none_or(|asked| check.sample(&raw, asked, rule_config.as_ref(), cohort.as_mut()));
         let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
         if max_l2.is_some_and(|cap| !(cap.is_finite() && cap > 0.0)) {
@@ -159,6 +158,7 @@ impl TaskSpec {
         let encodings = check.encodings(&raw.encoding.accept);
         let rule_and_granularity = (rule_config.as_ref(), granularity);
         let privacy = asked(Trust::Central)
+            .filter(|_| sampled)
             .and_then(|asked| check.privacy(&raw, asked, rule_and_granularity, cohort.as_ref(), &tensors));
         let local = asked(Trust::Local).and_then(|asked| check.local(&raw, asked, cohort.as_ref(), &tensors));
         let mut masking = None;
@@ -244,7 +244,11 @@ impl TaskSpec {
                     privacy.release_step_ms as f64 / 1000.0,
                     layout.dimension()
                 );
-                let fix = format!("write release_step_s = {}", least.div_ceil(1000));
+                let seconds = least.div_ceil(1000);
+                let fix = match seconds * 1000 > self.cohort.phase_limit_ms {
+                    true => format!("write release_step_s = {seconds}, and a cohort.phase_limit_s of at least that"),
+                    false => format!("write release_step_s = {seconds}"),
+                };
                 fail("privacy.release_step_s".into(), String::new(), what, fix);
             }
         }

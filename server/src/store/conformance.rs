@@ -83,7 +83,7 @@ where
         run::a_step_is_reserved_exactly_as_its_run_was_planned,
         run::the_end_of_a_task_forgets_the_seed_of_its_run,
         sample::clients_register_until_there_are_enough,
-        sample::a_budget_keeps_the_order_of_its_first_task_and_one_of_gaussians_does_not_amplify,
+        sample::a_budget_keeps_the_order_of_its_first_task_and_one_of_gaussians_takes_no_samples,
         sample::a_secret_round_tells_nobody_who_and_how_many_were_drawn,
         client::check_ins_create_clients_and_move_only_forward,
         client::counts_say_what_became_of_a_clients_seats,

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     clock,
+    registry::IMPOSTORS,
     store::{Body, Participations, TaskRow, TaskState, UploadRow},
 };
 use std::{
@@ -115,6 +116,9 @@ impl Driver {
         self.take_up().await;
         if self.is_secret() {
             self.read_register().await;
+        }
+        if self.is_exposed() {
+            tracing::warn!(task = %self.row.name, "opens no round: {IMPOSTORS}");
         }
         loop {
             self.write_register(!inbox.is_empty()).await;

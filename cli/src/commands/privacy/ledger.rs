@@ -15,7 +15,7 @@ use std::{
     io::Read as _,
     path::{Path, PathBuf},
 };
-use testudo_privacy::budget::ChargeMechanism;
+use testudo_privacy::budget::{ChargeMechanism, Gate};
 use testudo_proto::v1::GetBudgetRequest;
 use testudo_server::{
     statement::{self, Statement, TaskStatement},
@@ -257,8 +257,16 @@ pub(crate) fn text(statement: &Statement, colour: bool) -> String {
         ),
         format!("promised      ε = {} with what is reserved and planned", rounded_up(statement.epsilon_promised)),
         format!(
-            "unamplified   ε = {} without any claim for sampling",
+            "unamplified   ε = {} of what is spent, without any claim for sampling",
             statement.epsilon_unamplified.map_or_else(unknown, rounded_up)
+        ),
+        format!(
+            "counted by    {}",
+            match statement.gate {
+                Gate::Rho => "the exact ε of Gaussians".to_owned(),
+                Gate::Zcdp => "zero-concentrated divergence".to_owned(),
+                Gate::Renyi { order } => format!("the Rényi divergence at order {order}, chosen with the first task"),
+            }
         ),
         format!("rho           {}", statement.rho_spent.map_or_else(unknown, |rho| format!("{rho:.9}"))),
         format!("trust model   {}", clean(&statement.trust_model)),

@@ -150,6 +150,9 @@ impl Options {
             (Kind::Tree, _) => "the noise multiplier is a node's σ over the clip C",
             (Kind::Matrix, _) => "the noise multiplier is σ over the sensitivity of the encoded sequence",
             (_, "replace-one") => "the noise multiplier is σ over 2C, the sensitivity of a sum clipped to C",
+            _ if self.sampling == Draw::Poisson => {
+                "the noise multiplier is σ over the clip C; the denominator is fixed"
+            }
             _ => "the noise multiplier is σ over the clip C; the cohort's size is public and the denominator fixed",
         }];
         if matches!(self.mechanism, Kind::Tree | Kind::Matrix) {

@@ -79,14 +79,16 @@ fn amplification(spec: &TaskSpec, privacy: &Privacy) -> String {
 /// What amplification rests on, and who sees to it.
 fn sampling(spec: &TaskSpec, privacy: &Privacy, sample: &PoissonSample) -> String {
     format!(
-        "sampling: the server flips a secret coin for every registered client in every round; the first round opens with {} \
-         registered clients, and at most {} register; nobody but a drawn client itself is told, nobody is drawn in another's \
+        "sampling: the server flips a secret coin for every registered client in every round; the first round opens once {} clients are \
+         registered (of whom about {} are drawn), and at most {} register; nobody but a drawn client itself is told, nobody is drawn in another's \
          place, and who stays away adds nothing; who and how many were drawn is neither shown nor logged; rounds take {} s, and \
-         releases leave at multiples of {} s after that",
+         releases leave at multiples of {} s after that, so that a round comes about every {} s",
         sample.registered,
+        digits(sample.registered as f64 * sample.rate()),
         sample.clients,
         spec.cohort.phase_limit_ms as f64 / 1000.0,
-        privacy.release_step_ms as f64 / 1000.0
+        privacy.release_step_ms as f64 / 1000.0,
+        (spec.cohort.phase_limit_ms + 2 * privacy.release_step_ms) as f64 / 1000.0
     )
 }
 

@@ -102,7 +102,7 @@ impl Check<'_> {
             most_rows: cohort.selected,
         };
         match Privacy::new(asked) {
-            Ok(privacy) => Some(privacy),
+            Ok(privacy) => self.amplified(raw, privacy),
             Err(refusal) => self.unproved(refusal),
         }
     }

@@ -64,6 +64,12 @@ pub(super) async fn plan(
                     .into();
                 return Err(StoreError::WrongState { what: what(), state });
             }
+            if matches!(plan.gate, Gate::Renyi { .. }) && !matches!(held.account.gate(), Gate::Renyi { .. }) {
+                let state = "counted without amplification, where a secret sample saves nothing: name another population, whose \
+                             first task has sampling = \"poisson\", or write sampling = \"none\""
+                    .into();
+                return Err(StoreError::WrongState { what: what(), state });
+            }
             held
         }
         None => {

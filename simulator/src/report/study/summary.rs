@@ -57,6 +57,9 @@ impl Findings<'_> {
         if let (Some(epsilon), Some(delta)) = (range_of(self, Scenario::epsilon), range_of(self, Scenario::delta)) {
             warnings.push(format!("Noise is drawn from the study's seeds, so it protects nobody here. The same tasks on a server would promise epsilon = {epsilon} over their rounds at delta = {delta}; the table of settings has both."));
         }
+        if let Some(epsilon) = range_of(self, Scenario::unamplified_epsilon) {
+            warnings.push(format!("Where clients are sampled in secret, the same tasks without amplification would promise epsilon = {epsilon}."));
+        }
         if study.runs.iter().any(|run| run.scenario.task.cohort.fewer == Fewer::LowerByzantine) {
             warnings.push("Where fewer updates arrive than a rule needs for its byzantine clients, rounds go on with a lower number (fewer = \"lower_byzantine\"): a rule's name says what was declared, not what it was lowered to.".to_owned());
         }

@@ -8,7 +8,7 @@ use super::super::{
     check::Check,
     raw::{RawPrivacy, RawTask},
 };
-use crate::PoissonSample;
+use crate::{PoissonSample, Privacy};
 use testudo_aggregate::{RuleConfig, RuleKind};
 use testudo_protocol::limits;
 
@@ -19,8 +19,20 @@ pub(super) const ELSEWHERE: &str =
 const RELEASE_STEP_MS: (u64, u64) = (100, 1000);
 
 impl Check<'_> {
-    /// Makes the cohort a secret sample, if the task asks for one.
+    /// Makes the cohort a secret sample, if the task asks for one. False if it does and cannot have one.
     pub(in crate::spec) fn sample(
+        &mut self,
+        raw: &RawTask,
+        asked: &RawPrivacy,
+        rule: Option<&RuleConfig>,
+        cohort: Option<&mut Cohort>,
+    ) -> bool {
+        let before = self.list.len();
+        self.make_sample(raw, asked, rule, cohort);
+        asked.sampling == "none" || self.list.len() == before
+    }
+
+    fn make_sample(
         &mut self,
         raw: &RawTask,
         asked: &RawPrivacy,
@@ -75,10 +87,28 @@ impl Check<'_> {
         }
     }
 
+    /// Refuses a sample that costs more than none: one order bounds large rates worse than the exact ε without sampling.
+    pub(super) fn amplified(&mut self, raw: &RawTask, privacy: Privacy) -> Option<Privacy> {
+        let with = privacy.epsilon(raw.rounds);
+        match privacy.budget().unamplified_epsilon_of(raw.rounds) {
+            Some(without) if without.is_finite() && with >= without => {
+                let what = format!("costs epsilon = {with:.3} at this rate, and {without:.3} without it");
+                self.fail_none(
+                    "privacy.sampling",
+                    what,
+                    "lower cohort.size, raise clients, or write sampling = \"none\"",
+                )
+            }
+            _ => Some(privacy),
+        }
+    }
+
     /// Milliseconds between the moments at which releases leave.
     pub(super) fn release_step(&mut self, raw: &RawTask, asked: &RawPrivacy) -> u64 {
         let (known, secret) = RELEASE_STEP_MS;
         let usual = if asked.sampling == "poisson" { secret } else { known };
+        // No later than a round, where that was not asked for.
+        let usual = usual.min((raw.cohort.phase_limit_s * 1000.0) as u64).max(1);
         let Some(seconds) = asked.release_step_s else { return usual };
         // Whoever stops a task waits for a release that is due.
         self.range("privacy.release_step_s", seconds, 0.001, raw.cohort.phase_limit_s.max(0.001));

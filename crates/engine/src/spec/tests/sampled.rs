@@ -41,8 +41,8 @@ fn the_report_shows_both_epsilons_and_what_amplification_rests_on() {
         "with probability 100 / 10000, alone and in secret",
         "takes 600 s whoever was drawn",
         "secret coin for every registered client",
-        "10000 registered clients, and at most 10000",
-        "multiples of 2.5 s",
+        "once 10000 clients are registered (of whom about 100 are drawn), and at most 10000",
+        "multiples of 2.5 s after that, so that a round comes about every 605 s",
         "not covered: who is registered; who sees the network's traffic or the server's load",
     ] {
         assert!(all.contains(part), "{part}: {all}");
@@ -84,6 +84,10 @@ fn what_amplification_does_not_rest_on_is_refused_with_why_and_fix() {
         assert_ne!(text, good, "{from}");
         refused(&text, key, what, fix);
     }
+    // A rate that large is worse than none.
+    let often =
+        good.replace("clients = 10000", "clients = 101").replace("delta = 1e-6", "delta = 1e-6\nrelease_step_s = 1");
+    refused(&often, "privacy.sampling", "without it", "none");
     let large = good.replace("size = 100", "size = 60000").replace("clients = 10000", "clients = 200000");
     refused(&large, "cohort.size", "larger than a cohort", "50000");
 }
@@ -98,4 +102,6 @@ fn a_step_that_is_shorter_than_adding_up_is_refused_once_the_model_is_known() {
     let problem = &error.0.list[0];
     assert!(problem.key == "privacy.release_step_s" && problem.what.contains("how many were drawn"), "{problem:?}");
     assert_eq!(problem.fix, "write release_step_s = 4");
+    let error = spec.check_layout("task.toml", &layout(500_000_000)).unwrap_err();
+    assert_eq!(error.0.list[0].fix, "write release_step_s = 800, and a cohort.phase_limit_s of at least that");
 }

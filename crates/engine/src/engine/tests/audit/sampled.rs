@@ -1,6 +1,7 @@
 //! Secret samples against a distinguisher that knows everybody's update, but not who was drawn.
 
 use super::{super::private::zeros, bounds::Audit, *};
+use crate::PoissonSample;
 use testudo_privacy::accountant::{Mechanism, Sampling};
 
 /// Besides the target three clients are registered, who have nothing in the canary's coordinate.
@@ -18,13 +19,19 @@ fn sampled(size: usize, clients: usize, z: f64, rounds: usize) -> Arc<TaskSpec> 
 }
 
 /// The canary's coordinate of a round's sum, in units of the clip, and whether the target was drawn.
-fn release(spec: &Arc<TaskSpec>, target: [f32; COORDINATES], seed: u8, number: u64) -> (f64, bool) {
+fn release(
+    spec: &Arc<TaskSpec>,
+    sample: PoissonSample,
+    target: [f32; COORDINATES],
+    seed: u8,
+    number: u64,
+) -> (f64, bool) {
     let names: Vec<ClientId> = (0..4).map(|number| ClientId::new(format!("c{number:03}")).unwrap()).collect();
     let mut fresh = [seed; 32];
     fresh[..8].copy_from_slice(&number.to_le_bytes());
     let mut coins = fresh;
     coins[31] ^= 0xff;
-    let drawn = spec.cohort.sample.unwrap().draw(coins, names.iter());
+    let drawn = sample.draw(coins, names.iter());
     let updates = SILENT.iter().chain([&target]).zip(&names);
     let rows: Vec<_> = updates.map(|(row, name)| drawn.contains(name).then(|| row.to_vec())).collect();
     let (end, _) = round(spec, zeros(COORDINATES), Carry::default(), &rows, fresh, false);
@@ -35,11 +42,12 @@ fn release(spec: &Arc<TaskSpec>, target: [f32; COORDINATES], seed: u8, number: u
 #[test]
 fn one_client_of_a_secret_sample_stands_out_as_much_as_claimed_and_what_shows_it_is_caught() {
     let spec = sampled(2, 4, 1.0, 1);
-    let world = |spec: &Arc<TaskSpec>, target, seed| -> Vec<(f64, bool)> {
-        (0..u64::from(ROUNDS)).map(|number| release(spec, target, seed, number)).collect()
+    let sample = spec.cohort.sample.unwrap();
+    let world = |sample, target, seed| -> Vec<(f64, bool)> {
+        (0..u64::from(ROUNDS)).map(|number| release(&spec, sample, target, seed, number)).collect()
     };
     let sums = |rounds: &[(f64, bool)]| rounds.iter().map(|(sum, _)| *sum).collect::<Vec<_>>();
-    let (absent, present) = (world(&spec, ABSENT, 1), world(&spec, CANARY, 2));
+    let (absent, present) = (world(sample, ABSENT, 1), world(sample, CANARY, 2));
     // Whoever is drawn with probability ½ is told apart half as often.
     let claim = 0.5 * claimed(1.0);
     let (got, width) = advantage(&sums(&absent), &sums(&present), 0.5);
@@ -55,8 +63,8 @@ fn one_client_of_a_secret_sample_stands_out_as_much_as_claimed_and_what_shows_it
         drawn.map(|(sum, _)| *sum).collect::<Vec<_>>()
     };
     assert!(beats(&seen(&absent), &seen(&present)), "a cohort that is known");
-    let eager = sampled(3, 4, 1.0, 1);
-    assert!(beats(&sums(&world(&eager, ABSENT, 1)), &sums(&world(&eager, CANARY, 2))), "coins of a higher rate");
+    let eager = PoissonSample { expected: 3, ..sample };
+    assert!(beats(&sums(&world(eager, ABSENT, 1)), &sums(&world(eager, CANARY, 2))), "coins of a higher rate");
 }
 
 #[test]
@@ -65,6 +73,7 @@ fn sixteen_secret_samples_tell_no_more_than_is_charged() {
     const RUNS: u64 = 3000;
     let (rate, z) = (0.1, 1.0);
     let spec = sampled(1, 10, z, RELEASES);
+    let sample = spec.cohort.sample.unwrap();
     let charged = spec.privacy.as_ref().unwrap().epsilon(RELEASES as u64);
     let sampling = Sampling::Poisson { rate };
     let tight = Mechanism::Gaussian { noise_multiplier: z, rounds: RELEASES as u64, sampling };
@@ -75,7 +84,8 @@ fn sixteen_secret_samples_tell_no_more_than_is_charged() {
     let told = |sum: f64, drawn: bool| if drawn { (sum - 0.5) / (z * z) } else { 0.0 };
     let world = |target, seed: u8| -> (Vec<f64>, Vec<f64>) {
         let run = |run: u64| {
-            let releases = (0..RELEASES as u64).map(|step| release(&spec, target, seed, run * RELEASES as u64 + step));
+            let number = |step: u64| run * RELEASES as u64 + step;
+            let releases = (0..RELEASES as u64).map(|step| release(&spec, sample, target, seed, number(step)));
             releases.fold((0.0, 0.0), |(secret, known), (sum, drawn)| (secret + mixed(sum), known + told(sum, drawn)))
         };
         (0..RUNS).map(run).unzip()
