@@ -148,7 +148,7 @@ impl TaskSpec {
         let mut cohort = check.cohort(&raw.cohort, rule_config.as_ref(), reference.is_some(), per_row, fewer);
         let trust = raw.privacy.as_ref().and_then(|asked| check.trust(asked));
         let asked = |who| raw.privacy.as_ref().filter(|_| trust == Some(who));
-        let sampled =
+        let sample_is_sound =
             asked(Trust::Central).is_none_or(|asked| check.sample(&raw, asked, rule_config.as_ref(), cohort.as_mut()));
         let tensors = check.tensors(&raw.tensors);
         let max_l2 = raw.encoding.max_l2;
@@ -158,7 +158,7 @@ impl TaskSpec {
         let encodings = check.encodings(&raw.encoding.accept);
         let rule_and_granularity = (rule_config.as_ref(), granularity);
         let privacy = asked(Trust::Central)
-            .filter(|_| sampled)
+            .filter(|_| sample_is_sound)
             .and_then(|asked| check.privacy(&raw, asked, rule_and_granularity, cohort.as_ref(), &tensors));
         let local = asked(Trust::Local).and_then(|asked| check.local(&raw, asked, cohort.as_ref(), &tensors));
         let mut masking = None;
