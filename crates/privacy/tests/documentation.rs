@@ -23,6 +23,7 @@ fn every_test_that_the_page_names_exists() {
         "src",
         "tests",
         "../engine/src",
+        "../protocol/src",
         "../../cli/src/commands",
         "../../cli/tests/crash",
         "../../server/src",
@@ -47,6 +48,8 @@ fn every_test_that_the_page_names_exists() {
             "learning_rate",
             "bits_noise",
             "grid_bits",
+            "release_step_s",
+            "phase_limit_s",
         ]
         .contains(&name)
         {
