@@ -25,7 +25,7 @@ fn every_test_that_the_page_names_exists() {
         "../engine/src",
         "../protocol/src",
         "../../cli/src/commands",
-        "../../cli/tests/crash",
+        "../../cli/tests",
         "../../server/src",
         "../../server/tests",
         "../../client/src",
