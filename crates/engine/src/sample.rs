@@ -4,6 +4,9 @@ use crate::selection::below;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use testudo_protocol::ClientId;
 
+/// Nanoseconds of one core to clip, add and check one coordinate of one update, twice what a slow one takes.
+const NANOSECONDS: f64 = 10.0;
+
 /// Who is sampled from, and how likely each of them is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoissonSample {
@@ -30,12 +33,7 @@ impl PoissonSample {
         let mut random = ChaCha20Rng::from_seed(seed);
         registered.filter(|_| below(&mut random, self.clients) < self.expected).cloned().collect()
     }
-}
 
-/// Nanoseconds of one core to clip, add and check one coordinate of one update, twice what a slow one takes.
-const NANOSECONDS: f64 = 10.0;
-
-impl PoissonSample {
     /// Clients of a sample that hardly any exceeds: six standard deviations over the expected number.
     #[must_use]
     pub fn large(&self) -> u64 {

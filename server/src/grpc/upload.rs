@@ -189,10 +189,11 @@ async fn transfer(
     let key = payload_key(&grant.slot.key, header.digest, header.encoding);
     let mut writer =
         spool.writer(key.clone(), transfer.held.clone()).map_err(|error| Stop::Pause(status::spool(error)))?;
-    let taken_over = guard.taken_over.clone();
+    let (taken_over, round_ended) = (guard.taken_over.clone(), guard.round_ended.clone());
     let received = tokio::select! {
         received = fill(registry, transfer_of(&mut guard)?, &mut writer, (stream, arrived)) => received,
         () = taken_over.cancelled() => Err(elsewhere()),
+        () = round_ended.cancelled() => Err(Stop::Refuse(Reject::new(Reason::Late, "the round ended"))),
     };
     if let Err(stop) = received {
         return Err(suspend(&mut guard, writer, spool, &key, stop).await);

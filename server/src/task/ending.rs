@@ -128,6 +128,7 @@ impl Driver {
 
     async fn end(&mut self, number: u64, outcome: &'static str, seats: &[Judgement], at: Tick) {
         let Some(mut current) = self.current.take() else { return };
+        current.slots.values().for_each(|slot| slot.end());
         for answer in current.receipts.drain().flat_map(|(_, answers)| answers) {
             let _ = answer.send(Err(Reject::new(Reason::Late, "the round ended")));
         }

@@ -19,6 +19,8 @@ pub(crate) struct Slot {
     current: Mutex<CancellationToken>,
     /// Streams so far, whatever they carried.
     streams: AtomicU32,
+    /// Fires when the round ends.
+    round_ended: CancellationToken,
 }
 
 /// What has arrived of one payload.
@@ -39,6 +41,8 @@ pub(crate) struct SlotGuard {
     pub(crate) transfer: OwnedMutexGuard<Option<Transfer>>,
     /// Fires when a newer stream wants the slot.
     pub(crate) taken_over: CancellationToken,
+    /// Fires when the round ends: nobody wants these bytes any more.
+    pub(crate) round_ended: CancellationToken,
 }
 
 impl Slot {
@@ -48,6 +52,7 @@ impl Slot {
             transfer: Arc::default(),
             current: Mutex::new(CancellationToken::new()),
             streams: AtomicU32::new(0),
+            round_ended: CancellationToken::new(),
         }
     }
 
@@ -63,6 +68,12 @@ impl Slot {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::replace(&mut *current, taken_over.clone()).cancel();
         }
-        SlotGuard { transfer: self.transfer.clone().lock_owned().await, taken_over }
+        let round_ended = self.round_ended.clone();
+        SlotGuard { transfer: self.transfer.clone().lock_owned().await, taken_over, round_ended }
+    }
+
+    /// Sends streams away that are still under way: they would hold memory until they fall silent.
+    pub(crate) fn end(&self) {
+        self.round_ended.cancel();
     }
 }

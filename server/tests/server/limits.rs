@@ -63,6 +63,24 @@ async fn senders_that_hold_memory_and_send_next_to_nothing_lose_it_when_others_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_that_stands_still_ends_with_its_round() {
+    let host = Host::with(|config| assert!(config.limits.upload_idle_s >= 30.0)).await;
+    host.create(&task_toml("over", 1, "size = 2\nover_selection = 1.5", MEAN, ""), &small_model(4095)).await;
+    let seats = host.seats("over", &["slow", "a", "b"]).await;
+    let (sender, call) = open_upload(&seats[0]);
+    let payload = seats[0].payload();
+    sender.send(seats[0].parts(&payload, |_| {})[0].clone()).await.unwrap();
+    sender.send(chunk(payload.slice(..1))).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    for seat in &seats[1..] {
+        seat.submit().await.unwrap();
+    }
+    assert_eq!(host.ended("over", 1).await.accepted, 2);
+    assert_eq!(reason(within("the end of the stream", call).await.unwrap()), Reason::Late);
+    host.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_checks_in_all_the_time_is_refused_alone_and_told_when_to_come_back() {
     let host = Host::with(|config| config.limits.check_ins_per_s = Some(40.0)).await;
     host.create(&task_toml("hammered", 1, "size = 2", MEAN, ""), &small_model(4)).await;
