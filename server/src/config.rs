@@ -6,7 +6,10 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
-use testudo_engine::document::{Document, Problem, Problems};
+use testudo_engine::{
+    TaskSpec,
+    document::{Document, Problem, Problems},
+};
 use testudo_protocol::limits;
 
 /// A commented sample with every key at its default; `testudo init` writes it.
@@ -259,9 +262,11 @@ impl Config {
         self.tls.is_none() && !self.listen.address.ip().is_loopback()
     }
 
-    /// Whether callers beyond this machine may pass for any client.
-    pub fn lets_impostors_in(&self) -> bool {
-        self.transport() != "mtls" && !self.listen.address.ip().is_loopback()
+    /// Whether a task samples in secret while callers beyond this machine may pass for any client: whoever does hears
+    /// whether that client was drawn.
+    pub fn exposes_samples(&self, spec: &TaskSpec) -> bool {
+        let lets_impostors_in = self.transport() != "mtls" && !self.listen.address.ip().is_loopback();
+        spec.cohort.sample.is_some() && lets_impostors_in
     }
 
     /// The transport in a word: `tls`, `mtls` or `plaintext`.

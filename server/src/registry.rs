@@ -50,7 +50,7 @@ impl Registry {
         let spec = TaskSpec::new("task.toml", &toml).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
         let layout = check_model(file.clone()).await?;
         spec.check_layout("task.toml", &layout).map_err(|error| Reject::new(Reason::Spec, error.to_string()))?;
-        if spec.cohort.sample.is_some() && self.services.config.lets_impostors_in() {
+        if self.services.config.exposes_samples(&spec) {
             return Err(Reject::new(
                 Reason::Spec,
                 format!("privacy.sampling: {IMPOSTORS}, or write sampling = \"none\""),

@@ -249,8 +249,7 @@ impl AdminService {
         };
         let is_masked = spec.as_ref().is_some_and(|spec| spec.masking.is_some());
         let awaited = glance.awaited.map(|client| format!("waits for its reference client {client} to check in"));
-        let exposed = spec.as_ref().is_some_and(|spec| spec.cohort.sample.is_some())
-            && self.registry.services.config.lets_impostors_in();
+        let exposed = spec.as_ref().is_some_and(|spec| self.registry.services.config.exposes_samples(spec));
         let awaited = awaited.or_else(|| exposed.then(|| format!("opens no round: {IMPOSTORS}")));
         let unregistered =
             glance.registered.filter(|(registered, least)| registered < least && row.state == TaskState::Running);

@@ -39,15 +39,14 @@ impl Driver {
 
     /// Whether coins would be no secret: anybody may ask under any client's name.
     pub(super) fn is_exposed(&self) -> bool {
-        self.is_secret() && self.services.config.lets_impostors_in()
+        self.services.config.exposes_samples(&self.spec)
     }
 
     /// What a client hears that cannot be sampled; `None` if it is, or will be once it is written.
     pub(super) async fn enrol(&mut self, client: &ClientId) -> Option<Answer> {
         let sample = self.spec.cohort.sample?;
-        let again = Answer::not_now(self.retry_after(NotNowWhy::Paused), NotNowWhy::Paused);
         if !self.read_register().await {
-            return Some(again);
+            return Some(Answer::not_now(self.retry_after(NotNowWhy::Paused), NotNowWhy::Paused));
         }
         let register = self.register.as_mut()?;
         if register.clients.contains(client) || register.new.contains(client) {
